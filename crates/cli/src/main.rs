@@ -1,0 +1,4 @@
+//! The `rhetor` program.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! The engine: schedules, runs and samples; implements the waist.
+#![forbid(unsafe_code)]

@@ -1,0 +1,18 @@
+//! The waist: text in, text out, how likely.
+//!
+//! Everything above this crate sees a language model through [`LanguageModel`] and never meets a tensor or a token
+//! id; everything below implements it. [`Scripted`] is the fake that tests above the waist use.
+#![forbid(unsafe_code)]
+
+mod language_model;
+mod message;
+mod sampling;
+mod scripted;
+
+pub use language_model::{
+    Completion, Error, Event, FinishReason, LanguageModel, Overflow, Prompt, Request, Score, Timings,
+    TokenLogprob, TokenScore, Usage,
+};
+pub use message::{Message, Role};
+pub use sampling::Sampling;
+pub use scripted::Scripted;

@@ -1,0 +1,2 @@
+//! Token ids to logits: families, layers, key-value cache.
+#![forbid(unsafe_code)]

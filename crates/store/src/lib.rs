@@ -1,0 +1,2 @@
+//! Names of models become files on this machine.
+#![forbid(unsafe_code)]

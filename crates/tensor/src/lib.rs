@@ -1,0 +1,2 @@
+//! Tensors and their operations over rhetor-kernels.
+#![forbid(unsafe_code)]
