@@ -1,8 +1,8 @@
 //! The sizes and constants of a model, read from the file's own keys.
 
-use rhetor_formats::{Checkpoint, Kind, Metadata};
+use rhetor_formats::{Checkpoint, Kind, Metadata, TypedValue};
 use rhetor_kernels::activation::Activation;
-use rhetor_kernels::rope::{RopeOrder, RopeScaling};
+use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling, RopeTable, Yarn};
 
 use crate::load::LoadError;
 
@@ -40,28 +40,24 @@ pub struct ModelConfig {
     /// A query sees this many keys, itself included; `None` = all before it.
     pub window: Option<usize>,
     /// Rotary positions.
-    pub rope: Option<RopeConfig>,
+    pub rope: Option<RopeOptions>,
     /// Whether the output layer is the embedding (used when the file holds no output layer).
     pub tied: bool,
-}
-
-/// Constants of rotary positions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RopeConfig {
-    /// θ: base of the wavelengths.
-    pub theta: f32,
-    /// r: leading elements of a head that rotate.
-    pub rotary_dim: usize,
-    /// Which elements make a pair.
-    pub order: RopeOrder,
-    /// How positions beyond the trained context are met.
-    pub scaling: RopeScaling,
 }
 
 impl ModelConfig {
     /// Bytes of keys and values for one token, at `bytes_per_element`.
     pub fn kv_bytes_per_token(&self, bytes_per_element: f64) -> f64 {
         2.0 * (self.n_layers * self.n_kv_heads * self.head_dim) as f64 * bytes_per_element
+    }
+
+    /// The factors that GGUF's tensor `rope_freqs` holds where LLaMA 3 scales its rotary positions. `[r/2]`
+    pub fn rope_factors(&self) -> Option<Vec<f32>> {
+        let rope = self.rope.as_ref().filter(|rope| matches!(rope.scaling, RopeScaling::Llama3 { .. }))?;
+        let plain = RopeTable::new(RopeOptions { scaling: RopeScaling::None, ..rope.clone() });
+        let scaled = RopeTable::new(rope.clone());
+        let pairs = plain.inverse_frequencies().iter().zip(scaled.inverse_frequencies());
+        Some(pairs.map(|(plain, scaled)| plain / scaled).collect())
     }
 
     /// The factor of the attention scores in layer `i`.
@@ -207,7 +203,7 @@ impl<'a> Keys<'a> {
     /// Rotary positions over heads of `head_dim`, pairs in GGUF's order `gguf_order` or in Hugging Face's halves.
     ///
     /// Hugging Face's keys are looked for under `rope_parameters` (transformers 5), then flat and under `rope_scaling` (4).
-    pub fn rope(&self, head_dim: usize, gguf_order: RopeOrder, theta: f32) -> Result<RopeConfig, LoadError> {
+    pub fn rope(&self, head_dim: usize, gguf_order: RopeOrder, theta: f32) -> Result<RopeOptions, LoadError> {
         let (order, theta, rotary_dim) = if self.speaks_gguf() {
             let rotary_dim = self.size_opt("rope.dimension_count", "")?.unwrap_or(head_dim);
             (gguf_order, self.number_or("rope.freq_base", "", theta)?, rotary_dim)
@@ -225,11 +221,11 @@ impl<'a> Keys<'a> {
         if theta.is_nan() || theta <= 0.0 {
             return Err(self.refuse("rope.freq_base", "rope_theta", theta, "a positive number"));
         }
-        Ok(RopeConfig { theta, rotary_dim, order, scaling: self.rope_scaling()? })
+        let context = self.size("context_length", "max_position_embeddings")?;
+        Ok(RopeOptions { theta, rotary_dim, order, context, scaling: self.rope_scaling(context)? })
     }
 
-    fn rope_scaling(&self) -> Result<RopeScaling, LoadError> {
-        let context_len = self.size("context_length", "max_position_embeddings")?;
+    fn rope_scaling(&self, context_len: usize) -> Result<RopeScaling, LoadError> {
         if self.speaks_gguf() {
             let kind = self.word_opt("rope.scaling.type", "")?;
             let factor = self.number_or("rope.scaling.factor", "", 1.0)?;
@@ -237,7 +233,7 @@ impl<'a> Keys<'a> {
             return match kind.as_deref() {
                 None | Some("none") => Ok(RopeScaling::None),
                 Some("linear") => Ok(RopeScaling::Linear { factor }),
-                Some("yarn") => Ok(RopeScaling::Yarn {
+                Some("yarn") => Ok(RopeScaling::Yarn(Yarn {
                     factor,
                     original_context: original,
                     beta_fast: self.number_or("rope.scaling.yarn_beta_fast", "", 32.0)?,
@@ -246,7 +242,7 @@ impl<'a> Keys<'a> {
                     mscale: None,
                     mscale_all_dim: None,
                     truncate: true,
-                }),
+                })),
                 Some(other) => Err(self.refuse("rope.scaling.type", "", other, "none, linear or yarn")),
             };
         }
@@ -272,7 +268,7 @@ impl<'a> Keys<'a> {
                 high_freq_factor: required("high_freq_factor")?,
                 original_context: required("original_max_position_embeddings")? as usize,
             },
-            "yarn" => RopeScaling::Yarn {
+            "yarn" => RopeScaling::Yarn(Yarn {
                 factor: required("factor")?,
                 original_context: original,
                 beta_fast: number("beta_fast")?.unwrap_or(32.0),
@@ -281,7 +277,7 @@ impl<'a> Keys<'a> {
                 mscale: number("mscale")?,
                 mscale_all_dim: number("mscale_all_dim")?,
                 truncate: self.switch_or(&key("truncate"), true)?,
-            },
+            }),
             other => {
                 if self.numbers_opt(&key("short_factor"))?.is_some() {
                     return Err(self.refuse("", &key("rope_type"), other, "a scaling without per-length factors"));
@@ -289,5 +285,73 @@ impl<'a> Keys<'a> {
                 return Err(self.refuse("", &key("rope_type"), other, "default, linear, dynamic, llama3 or yarn"));
             }
         })
+    }
+}
+
+/// One key as both kinds of files write it; an empty name means that this kind has none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    /// GGUF's name, after the architecture.
+    pub gguf: &'static str,
+    /// Hugging Face's name.
+    pub hugging_face: &'static str,
+    /// The value, with GGUF's type.
+    pub value: TypedValue,
+}
+
+impl Key {
+    /// A key with any value.
+    pub fn new(gguf: &'static str, hugging_face: &'static str, value: impl Into<TypedValue>) -> Key {
+        Key { gguf, hugging_face, value: value.into() }
+    }
+
+    /// A size, which GGUF stores in 32 bits.
+    pub fn size(gguf: &'static str, hugging_face: &'static str, value: usize) -> Key {
+        Key::new(gguf, hugging_face, u32::try_from(value).unwrap_or(u32::MAX))
+    }
+
+    /// The keys of rotary positions. What GGUF cannot say by keys is returned as the error: its name.
+    ///
+    /// LLaMA 3's scaling has no keys in GGUF: there it is the tensor `rope_freqs` ([`ModelConfig::rope_factors`]).
+    pub fn rope(rope: &RopeOptions) -> Result<Vec<Key>, &'static str> {
+        let mut keys = vec![
+            Key::new("rope.freq_base", "rope_theta", rope.theta),
+            Key::size("rope.dimension_count", "", rope.rotary_dim),
+        ];
+        match &rope.scaling {
+            RopeScaling::None => {}
+            RopeScaling::Linear { factor } => keys.extend([
+                Key::new("rope.scaling.type", "rope_scaling.rope_type", "linear"),
+                Key::new("rope.scaling.factor", "rope_scaling.factor", *factor),
+            ]),
+            RopeScaling::Yarn(yarn) => {
+                if yarn.mscale.is_some() || yarn.mscale_all_dim.is_some() || !yarn.truncate {
+                    return Err("YaRN with mscale or without truncation");
+                }
+                keys.extend([
+                    Key::new("rope.scaling.type", "rope_scaling.rope_type", "yarn"),
+                    Key::new("rope.scaling.factor", "rope_scaling.factor", yarn.factor),
+                    Key::new("rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast", yarn.beta_fast),
+                    Key::new("rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow", yarn.beta_slow),
+                    Key::size(
+                        "rope.scaling.original_context_length",
+                        "rope_scaling.original_max_position_embeddings",
+                        yarn.original_context,
+                    ),
+                ]);
+                let factor = yarn.attention_factor;
+                keys.extend(factor.map(|f| Key::new("rope.scaling.attn_factor", "rope_scaling.attention_factor", f)));
+            }
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => keys.extend([
+                Key::new("", "rope_scaling.rope_type", "llama3"),
+                Key::new("", "rope_scaling.factor", *factor),
+                Key::new("", "rope_scaling.low_freq_factor", *low_freq_factor),
+                Key::new("", "rope_scaling.high_freq_factor", *high_freq_factor),
+                Key::size("", "rope_scaling.original_max_position_embeddings", *original_context),
+            ]),
+            RopeScaling::DynamicNtk { .. } => return Err("rotary positions with dynamic scaling"),
+            RopeScaling::Factors(_) => return Err("rotary positions with a factor for each pair"),
+        }
+        Ok(keys)
     }
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Keys, ModelConfig};
+use crate::config::{Key, ModelConfig};
 use crate::families::Family;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
@@ -87,11 +87,18 @@ pub enum ConvertError {
 
 /// One tensor of the new file: where it comes from and what is done to it.
 struct Planned<'a> {
-    entry: &'a TensorEntry,
+    origin: Origin<'a>,
     from: DType,
     to: TensorToWrite,
     to_dtype: DType,
     turn: Turn,
+}
+
+/// Where a tensor of the new file comes from.
+enum Origin<'a> {
+    Stored(&'a TensorEntry),
+    /// Values that the source says by keys and the new file by a tensor.
+    Computed(Vec<f32>),
 }
 
 /// What is done to a tensor's elements besides changing their type.
@@ -210,6 +217,15 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
             }
         }
     }
+    if let Some(factors) = config.rope_factors().filter(|_| to_gguf) {
+        let to = TensorToWrite {
+            name: "rope_freqs.weight".to_string(),
+            dtype: ElementType::Known(DType::F32),
+            shape: vec![factors.len()],
+        };
+        let origin = Origin::Computed(factors);
+        planned.push(Planned { origin, from: DType::F32, to, to_dtype: DType::F32, turn: Turn::Nothing });
+    }
     Ok(planned)
 }
 
@@ -235,7 +251,7 @@ fn plan<'a>(source: &Checkpoint, entry: &'a TensorEntry, name: String, turn: Tur
     if turn == Turn::Transpose {
         shape.reverse();
     }
-    Ok(Planned { entry, from, to: TensorToWrite { name, dtype: entry.dtype, shape }, to_dtype: from, turn })
+    Ok(Planned { origin: Origin::Stored(entry), from, to: TensorToWrite { name, dtype: entry.dtype, shape }, to_dtype: from, turn })
 }
 
 fn check_importance(planned: &[Planned], importance: Option<&Importance>) -> Result<(), ConvertError> {
@@ -266,8 +282,11 @@ fn source_row(turn: Turn, i: usize) -> usize {
 
 /// Turns, converts and writes one tensor.
 fn write_tensor(source: &Checkpoint, plan: &Planned, importance: Option<&[f32]>, out: &mut dyn Write) -> io::Result<()> {
-    let bytes = source.bytes(plan.entry);
-    let shape = &plan.entry.shape;
+    let (entry, bytes) = match &plan.origin {
+        Origin::Stored(entry) => (entry, source.bytes(entry)),
+        Origin::Computed(values) => return values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes())),
+    };
+    let shape = &entry.shape;
     let turned;
     let bytes = match plan.turn {
         Turn::Nothing => bytes,
@@ -304,7 +323,7 @@ fn write_tensor(source: &Checkpoint, plan: &Planned, importance: Option<&[f32]>,
             out.write_all(&encoded)?;
         }
     }
-    source.release(plan.entry);
+    source.release(entry);
     Ok(())
 }
 
@@ -317,18 +336,24 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
     if let Some(name) = source.path().file_name().and_then(|name| name.to_str()) {
         metadata.set("general.name", name);
     }
-    for key in (family.keys)(&config) {
+    for key in keys(source, family, &config)? {
         if !key.gguf.is_empty() {
             metadata.set(format!("{}.{}", family.gguf, key.gguf), key.value);
         }
     }
-    for (key, value) in Keys::rope_to_gguf(&config).map_err(|what| {
-        let file = source.path().to_path_buf();
-        ConvertError::NoPlace { file, what, kind: "GGUF" }
-    })? {
-        metadata.set(format!("{}.{key}", family.gguf), value);
-    }
     Ok(metadata)
+}
+
+fn keys(source: &Checkpoint, family: &Family, config: &ModelConfig) -> Result<Vec<Key>, ConvertError> {
+    let mut keys = (family.keys)(config);
+    if let Some(rope) = &config.rope {
+        keys.extend(Key::rope(rope).map_err(|what| ConvertError::NoPlace {
+            file: source.path().to_path_buf(),
+            what: what.to_string(),
+            kind: "the other kind of file",
+        })?);
+    }
+    Ok(keys)
 }
 
 /// `config.json` of a source that has one, with the new type.
@@ -345,26 +370,28 @@ fn own_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, Co
 fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
     let family = Family::of(source)?;
     let config = Model::config_of(source)?;
-    let mut json = serde_json::Map::new();
-    json.insert("architectures".into(), serde_json::json!([family.architectures[0]]));
-    json.insert("model_type".into(), family.model_type.into());
-    json.insert("torch_dtype".into(), torch_name(dtype).into());
-    for key in (family.keys)(&config) {
+    let mut json = serde_json::json!({
+        "architectures": [family.architectures[0]],
+        "model_type": family.model_type,
+        "torch_dtype": torch_name(dtype),
+    });
+    for key in keys(source, family, &config)? {
         if !key.hugging_face.is_empty() {
-            json.insert(key.hugging_face.into(), to_json(&key.value.value));
+            // `rope_scaling.factor` is `factor` inside `rope_scaling`.
+            match key.hugging_face.split_once('.') {
+                Some((section, name)) => json[section][name] = to_json(&key.value.value),
+                None => json[key.hugging_face] = to_json(&key.value.value),
+            }
         }
     }
     let is_tied = !source.tensors().iter().any(|tensor| tensor.name == "output.weight");
-    json.insert("tie_word_embeddings".into(), is_tied.into());
-    for (key, value) in Keys::rope_to_hugging_face(&config) {
-        json.insert(key.into(), value);
-    }
+    json["tie_word_embeddings"] = is_tied.into();
     for (key, id) in [("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")] {
         if let Some(id) = source.metadata().get_u64(&format!("tokenizer.ggml.{id}_token_id"))? {
-            json.insert(key.into(), id.into());
+            json[key] = id.into();
         }
     }
-    Ok(json.into())
+    Ok(json)
 }
 
 fn torch_name(dtype: DType) -> &'static str {

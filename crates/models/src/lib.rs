@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod convert;
 pub mod families;
 mod kv_cache;
 pub mod layers;
@@ -15,7 +16,7 @@ mod load;
 mod model;
 mod names;
 
-pub use config::{Keys, ModelConfig, RopeConfig};
+pub use config::{Key, Keys, ModelConfig};
 pub use families::{FAMILIES, Family};
 pub use kv_cache::KvCache;
 pub use load::{LoadError, Weights};

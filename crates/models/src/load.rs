@@ -3,7 +3,7 @@
 use rhetor_formats::{Checkpoint, ElementType, Kind, TensorEntry};
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
-use rhetor_kernels::rope::{RopeOptions, RopeTable};
+use rhetor_kernels::rope::{RopeScaling, RopeTable};
 use rhetor_kernels::DType;
 use rhetor_tensor::{Tensor, Weight};
 use std::collections::HashSet;
@@ -339,7 +339,7 @@ impl<'a> Weights<'a> {
         let qkv = self.linear(qkv, i)?;
         let output = self.linear(&[output], i)?;
         let rope = match &self.config.rope {
-            Some(rope) => Some((self.rope_table()?, rope.order)),
+            Some(_) => Some(self.rope_table()?),
             None => None,
         };
         let config = self.config;
@@ -360,17 +360,12 @@ impl<'a> Weights<'a> {
         if let Some(table) = &self.rope_table {
             return Ok(table.clone());
         }
-        let rope = self.config.rope.as_ref().expect("asked for only with rope");
+        let mut options = self.config.rope.clone().expect("asked for only with rope");
         let has_factors = self.family.tensors.iter().any(|row| row.ours == "rope_freqs") && self.speaks_gguf();
-        let factors = if has_factors { self.vector("rope_freqs", 0, ".weight")? } else { None };
-        let options = RopeOptions {
-            theta: rope.theta,
-            rotary_dim: rope.rotary_dim,
-            scaling: rope.scaling.clone(),
-            factors,
-            context_len: self.config.context_len,
-        };
-        let table = Arc::new(RopeTable::new(&options));
+        if let Some(factors) = (if has_factors { self.vector("rope_freqs", 0, ".weight")? } else { None }) {
+            options.scaling = RopeScaling::Factors(factors);
+        }
+        let table = Arc::new(RopeTable::new(options));
         self.rope_table = Some(table.clone());
         Ok(table)
     }

@@ -124,9 +124,8 @@ impl Model {
     pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
         let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
         assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
-        let positions: Vec<u32> =
-            batch.spans.iter().flat_map(|span| (span.start..span.start + span.len).map(|p| p as u32)).collect();
-        let last = positions.iter().max().copied().unwrap_or(0) as usize;
+        let positions: Vec<usize> = batch.spans.iter().flat_map(|span| span.start..span.start + span.len).collect();
+        let last = positions.iter().max().copied().unwrap_or(0);
         assert!(last < self.config.context_len, "position {last} in a context of {}", self.config.context_len);
         let spans: Vec<Span> = (batch.spans.iter())
             .map(|span| Span { table: &span.pages, start: span.start, len: span.len })

@@ -7,7 +7,7 @@ use rhetor_catalog::{About, Source};
 use rhetor_tensor::Tensor;
 
 use super::Family;
-use crate::config::{Keys, ModelConfig};
+use crate::config::{Key, Keys, ModelConfig};
 use crate::kv_cache::KvCache;
 use crate::layers::{Attention, Embedding, FeedForward, LayerNorm, Linear, Positions};
 use crate::load::{LoadError, Weights};
@@ -30,6 +30,7 @@ pub const GPT2: Family = Family {
     architectures: &["GPT2LMHeadModel"],
     prefix: "transformer.",
     config,
+    keys,
     tensors: TENSORS,
     build,
 };
@@ -78,6 +79,22 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     })
 }
 
+fn keys(config: &ModelConfig) -> Vec<Key> {
+    let scales = config.attention_scale != 1.0;
+    vec![
+        Key::size("vocab_size", "vocab_size", config.vocab_size),
+        Key::size("embedding_length", "n_embd", config.hidden_size),
+        Key::size("block_count", "n_layer", config.n_layers),
+        Key::size("feed_forward_length", "n_inner", config.ffn_size),
+        Key::size("attention.head_count", "n_head", config.n_heads),
+        Key::size("context_length", "n_positions", config.context_len),
+        Key::new("attention.layer_norm_epsilon", "layer_norm_epsilon", config.norm_eps),
+        Key::new("", "activation_function", "gelu_new"),
+        Key::new("", "scale_attn_weights", scales),
+        Key::new("", "scale_attn_by_inverse_layer_idx", config.attention_scale_by_layer),
+    ]
+}
+
 struct Gpt2 {
     token_embd: Embedding,
     position_embd: Embedding,
@@ -117,7 +134,8 @@ fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
 
 impl Network for Gpt2 {
     fn blocks(&self, tokens: &[u32], at: &Positions, mut cache: Option<&mut KvCache>) -> Tensor {
-        let mut x = self.token_embd.forward(tokens) + self.position_embd.forward(at.of_row); // [T, D]
+        let positions: Vec<u32> = at.of_row.iter().map(|&position| position as u32).collect();
+        let mut x = self.token_embd.forward(tokens) + self.position_embd.forward(&positions); // [T, D]
         for (i, block) in self.blocks.iter().enumerate() {
             x = x + block.attn.forward(&block.attn_norm.forward(&x), at, cache.as_mut().map(|cache| cache.layer(i)));
             x = x + block.ffn.forward(&block.ffn_norm.forward(&x));

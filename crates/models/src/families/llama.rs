@@ -8,7 +8,7 @@ use rhetor_kernels::rope::RopeOrder;
 use rhetor_tensor::Tensor;
 
 use super::Family;
-use crate::config::{Keys, ModelConfig};
+use crate::config::{Key, Keys, ModelConfig};
 use crate::kv_cache::KvCache;
 use crate::layers::{Attention, Embedding, GatedFeedForward, Linear, Positions, RmsNorm};
 use crate::load::{LoadError, Weights};
@@ -31,6 +31,7 @@ pub const LLAMA: Family = Family {
     architectures: &["LlamaForCausalLM", "LLaMAForCausalLM"],
     prefix: "model.",
     config,
+    keys,
     tensors: TENSORS,
     build,
 };
@@ -80,6 +81,24 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         rope: Some(keys.rope(head_dim, RopeOrder::Interleaved, 10_000.0)?),
         tied: keys.switch_or("tie_word_embeddings", false)?,
     })
+}
+
+pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
+    let mut keys = vec![
+        Key::size("vocab_size", "vocab_size", config.vocab_size),
+        Key::size("embedding_length", "hidden_size", config.hidden_size),
+        Key::size("block_count", "num_hidden_layers", config.n_layers),
+        Key::size("feed_forward_length", "intermediate_size", config.ffn_size),
+        Key::size("attention.head_count", "num_attention_heads", config.n_heads),
+        Key::size("attention.head_count_kv", "num_key_value_heads", config.n_kv_heads),
+        Key::size("attention.key_length", "head_dim", config.head_dim),
+        Key::size("attention.value_length", "", config.head_dim),
+        Key::size("context_length", "max_position_embeddings", config.context_len),
+        Key::new("attention.layer_norm_rms_epsilon", "rms_norm_eps", config.norm_eps),
+        Key::new("", "hidden_act", "silu"),
+    ];
+    keys.extend(config.window.map(|window| Key::size("attention.sliding_window", "sliding_window", window)));
+    keys
 }
 
 struct Llama {

@@ -21,6 +21,7 @@ pub const MISTRAL: Family = Family {
     architectures: &["MistralForCausalLM"],
     prefix: "model.",
     config,
+    keys: llama::keys,
     tensors: llama::TENSORS,
     build: llama::build,
 };

@@ -3,7 +3,7 @@
 use rhetor_catalog::About;
 use rhetor_formats::{Checkpoint, Kind};
 
-use crate::config::{Keys, ModelConfig};
+use crate::config::{Key, Keys, ModelConfig};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::TensorName;
@@ -26,6 +26,8 @@ pub struct Family {
     pub prefix: &'static str,
     /// The file's keys → our names.
     pub config: fn(&Keys) -> Result<ModelConfig, LoadError>,
+    /// Our names → the file's keys: what `config` reads, to be written. Rotary positions are left to [`Key::rope`].
+    pub keys: fn(&ModelConfig) -> Vec<Key>,
     /// Every tensor, with its shape.
     pub tensors: &'static [TensorName],
     /// Loads the weights.

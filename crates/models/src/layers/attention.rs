@@ -2,7 +2,7 @@
 
 use rhetor_kernels::attention::Span;
 use rhetor_kernels::kv::KvPages;
-use rhetor_kernels::rope::{RopeOrder, RopeTable};
+use rhetor_kernels::rope::RopeTable;
 use rhetor_tensor::{Tensor, ops};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::Linear;
 /// Where the rows of a batch stand.
 pub struct Positions<'a> {
     /// Each row's position in its sequence, from 0. `[T]`
-    pub of_row: &'a [u32],
+    pub of_row: &'a [usize],
     /// The sequences, one after another.
     pub spans: &'a [Span<'a>],
 }
@@ -33,16 +33,16 @@ pub struct Attention {
     /// Keys that a query sees, itself included.
     pub window: Option<usize>,
     /// Rotary positions, shared by all layers.
-    pub rope: Option<(Arc<RopeTable>, RopeOrder)>,
+    pub rope: Option<Arc<RopeTable>>,
 }
 
 impl Attention {
     /// x: [T, D] → [T, D]. Keys and values of the rows go to `cache`; without a cache each span is a whole sequence.
     pub fn forward(&self, x: &Tensor, at: &Positions, cache: Option<&mut KvPages>) -> Tensor {
         let mut qkv = self.qkv.forward(x); // [T, (H + 2K)·d]
-        if let Some((table, order)) = &self.rope {
+        if let Some(table) = &self.rope {
             // Queries and keys are neighbours: one call turns H + K heads.
-            qkv = ops::rope::rope(qkv, self.n_heads + self.n_kv_heads, self.head_dim, at.of_row, table, *order);
+            qkv = ops::rope::rope(qkv, self.n_heads + self.n_kv_heads, self.head_dim, at.of_row, table);
         }
         let options = ops::attention::Heads {
             n_heads: self.n_heads,

@@ -1,6 +1,6 @@
 //! Attention over pages of cached keys and values, or over the batch alone.
 
-use rhetor_kernels::attention::{self, AttentionOptions, Mask, Span};
+use rhetor_kernels::attention::{self, AttentionOptions, DenseSequence, DenseShape, Mask, Span};
 use rhetor_kernels::kv::KvPages;
 
 use crate::Tensor;
@@ -23,7 +23,7 @@ pub struct Heads {
 impl Heads {
     fn options(&self) -> AttentionOptions<'static> {
         let Heads { n_heads, scale, window, .. } = *self;
-        AttentionOptions { n_heads, scale, window, alibi: None, soft_cap: None }
+        AttentionOptions { n_heads, scale, window, ..AttentionOptions::default() }
     }
 
     /// Checks a row of queries, keys and values; returns the offsets of keys and values.
@@ -58,18 +58,15 @@ pub fn paged(qkv: &Tensor, pages: &mut KvPages, spans: &[Span], heads: Heads) ->
 pub fn causal(qkv: &Tensor, spans: &[Span], heads: Heads) -> Tensor {
     let (k, v) = heads.split(qkv);
     let (data, stride) = (qkv.data(), qkv.row_stride());
-    let width = heads.n_heads * heads.head_dim;
-    Tensor::build([qkv.n_rows(), width], |out| {
-        let mut row = 0;
-        for span in spans {
-            assert_eq!(span.start, 0, "without a cache a span is a whole sequence");
-            if span.len > 0 {
-                let rows = &data[row * stride..];
-                let out = &mut out[row * width..(row + span.len) * width];
-                let kv = attention::Dense { n_kv_heads: heads.n_kv_heads, head_dim: heads.head_dim, mask: Mask::Causal };
-                attention::dense(rows, stride, span.len, &rows[k..], &rows[v..], stride, span.len, &kv, &heads.options(), out);
-            }
-            row += span.len;
-        }
+    let shape =
+        DenseShape { n_kv_heads: heads.n_kv_heads, head_dim: heads.head_dim, q_stride: stride, kv_stride: stride };
+    let sequence = |span: &Span| {
+        assert_eq!(span.start, 0, "without a cache a span is a whole sequence");
+        DenseSequence { n_queries: span.len, n_keys: span.len }
+    };
+    let sequences: Vec<DenseSequence> = spans.iter().map(sequence).collect();
+    Tensor::build([qkv.n_rows(), heads.n_heads * heads.head_dim], |out| {
+        let (k, v) = if data.is_empty() { (data, data) } else { (&data[k..], &data[v..]) };
+        attention::dense(data, k, v, shape, &sequences, Mask::Causal, &heads.options(), out);
     })
 }

@@ -18,5 +18,5 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tenso
     assert_eq!(weight.shape(), [x.row_len()], "weight of a norm over {:?}", x.shape());
     assert_eq!(bias.shape(), weight.shape(), "bias of a norm over {:?}", x.shape());
     let shape = [x.n_rows(), x.row_len()];
-    Tensor::build(shape, |out| layer_norm::layer_norm(x.data(), weight.data(), bias.data(), eps, out))
+    Tensor::build(shape, |out| layer_norm::layer_norm(x.data(), weight.data(), Some(bias.data()), eps, out))
 }

@@ -1,6 +1,6 @@
 //! Rotary positions.
 
-use rhetor_kernels::rope::{self, RopeOrder, RopeTable};
+use rhetor_kernels::rope::{self, RopeTable};
 
 use crate::Tensor;
 
@@ -11,14 +11,13 @@ pub fn rope(
     x: Tensor,
     n_heads: usize,
     head_dim: usize,
-    positions: &[u32],
+    positions: &[usize],
     table: &RopeTable,
-    order: RopeOrder,
 ) -> Tensor {
     assert_eq!(x.n_rows(), positions.len(), "rows against positions");
     assert!(n_heads * head_dim <= x.row_len(), "{n_heads} heads of {head_dim} in rows of {}", x.row_len());
     let mut out = x.into_unique();
     let row_len = out.row_len();
-    rope::rope(out.unique_data(), row_len, n_heads, head_dim, positions, table, order);
+    rope::rope(out.unique_data(), row_len, n_heads, head_dim, positions, table);
     out
 }
