@@ -9,6 +9,7 @@ pub mod attention;
 pub mod dtype;
 pub mod half;
 pub mod isa;
+<<<<<<< HEAD
 pub mod kv;
 pub mod layer_norm;
 pub mod map;
@@ -16,6 +17,9 @@ pub mod rms_norm;
 pub mod rope;
 pub mod select;
 pub mod softmax;
+=======
+pub mod map;
+>>>>>>> formats
 pub mod threads;
 
 mod arch;
