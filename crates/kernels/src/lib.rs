@@ -4,7 +4,9 @@
 //! in obvious scalar code, and a dispatch to `arch`. No tensor, no file format, no allocation of results.
 
 pub mod dtype;
+pub mod half;
 pub mod isa;
+pub mod quant;
 pub mod threads;
 
 pub use dtype::DType;
