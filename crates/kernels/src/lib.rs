@@ -9,17 +9,14 @@ pub mod attention;
 pub mod dtype;
 pub mod half;
 pub mod isa;
-<<<<<<< HEAD
 pub mod kv;
 pub mod layer_norm;
 pub mod map;
+pub mod quant;
 pub mod rms_norm;
 pub mod rope;
 pub mod select;
 pub mod softmax;
-=======
-pub mod map;
->>>>>>> formats
 pub mod threads;
 
 mod arch;
