@@ -8,7 +8,6 @@
 #![forbid(unsafe_code)]
 
 mod config;
-pub mod convert;
 pub mod families;
 mod kv_cache;
 pub mod layers;

@@ -362,7 +362,8 @@ impl<'a> Weights<'a> {
         }
         let mut options = self.config.rope.clone().expect("asked for only with rope");
         let has_factors = self.family.tensors.iter().any(|row| row.ours == "rope_freqs") && self.speaks_gguf();
-        if let Some(factors) = (if has_factors { self.vector("rope_freqs", 0, ".weight")? } else { None }) {
+        let factors = if has_factors { self.vector("rope_freqs", 0, ".weight")? } else { None };
+        if let Some(factors) = factors {
             options.scaling = RopeScaling::Factors(factors);
         }
         let table = Arc::new(RopeTable::new(options));
