@@ -3,9 +3,11 @@
 //! One operation is one file: formula and shapes, a safe public function that checks lengths, a `reference`
 //! in obvious scalar code, and a dispatch to `arch`. No tensor, no file format, no allocation of results.
 
+mod arch;
 pub mod dtype;
 pub mod half;
 pub mod isa;
+pub mod matmul;
 pub mod quant;
 pub mod threads;
 
