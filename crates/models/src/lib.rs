@@ -8,12 +8,14 @@
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod convert;
 pub mod families;
 mod kv_cache;
 pub mod layers;
 mod load;
 mod model;
 mod names;
+pub mod quant_mix;
 
 pub use config::{Key, Keys, ModelConfig};
 pub use families::{FAMILIES, Family};
