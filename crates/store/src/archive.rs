@@ -143,8 +143,16 @@ mod tests {
         check(&["p/x.py", "p/m.gguf"], None, "p/m.gguf=m.gguf");
         check(&["p/a.gguf", "p/b.gguf"], Some("b.gguf"), "p/b.gguf=b.gguf");
         check(&["p/a.gguf", "q/a.gguf"], Some("q/a.gguf"), "q/a.gguf=a.gguf");
-        check(&["p/a.gguf", "q/a.gguf"], Some("a.gguf"), "here: `a.gguf` may be any of `p/a.gguf`, `q/a.gguf`");
-        check(&["p/a.gguf", "p/b.gguf"], None, "here: several models: `p/a.gguf`, `p/b.gguf`; name one after `:`");
+        check(
+            &["p/a.gguf", "q/a.gguf"],
+            Some("a.gguf"),
+            "here: `a.gguf` may be any of `p/a.gguf`, `q/a.gguf`",
+        );
+        check(
+            &["p/a.gguf", "p/b.gguf"],
+            None,
+            "here: several models: `p/a.gguf`, `p/b.gguf`; name one after `:`",
+        );
         check(&["p/x.py"], None, "here: no .gguf or .safetensors file; there are `p/x.py`");
         check(&["p/x.py"], Some("y"), "here: no file `y`; there are `p/x.py`");
         check(

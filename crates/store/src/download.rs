@@ -311,8 +311,10 @@ impl Part {
         let key = sha256::of_bytes(format!("{} {:?}", what.url, what.sha256).as_bytes());
         let path = folder.join(format!("{}.part", &key[..24]));
         let unfinished_path = path.with_extension("json");
-        let unfinished: Unfinished =
-            std::fs::read(&unfinished_path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        let unfinished: Unfinished = std::fs::read(&unfinished_path)
+            .ok()
+            .and_then(|b| serde_json::from_slice(&b).ok())
+            .unwrap_or_default();
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -322,7 +324,8 @@ impl Part {
             .map_err(at(&path))?;
         let mut hash = Sha256::new();
         // Without a validator or a hash nobody would notice that the rest belongs to another file.
-        let can_continue = unfinished.url == what.url && (unfinished.validator.is_some() || what.sha256.is_some());
+        let can_continue =
+            unfinished.url == what.url && (unfinished.validator.is_some() || what.sha256.is_some());
         let mut len = 0;
         if can_continue {
             len = sha256::absorb(&mut file, &mut hash, |_| {}).map_err(at(&path))?;
@@ -390,7 +393,8 @@ pub fn from_url(url: &str) -> Result<Download, Error> {
 
 /// Whether `url` leads to this machine, where plain http harms nobody.
 fn is_loopback(url: &str) -> bool {
-    let Some(authority) = url.strip_prefix("http://").and_then(|rest| rest.split(['/', '?', '#']).next()) else {
+    let Some(authority) = url.strip_prefix("http://").and_then(|rest| rest.split(['/', '?', '#']).next())
+    else {
         return false;
     };
     let host = match authority.strip_prefix('[') {
@@ -409,9 +413,12 @@ fn classify(url: &str, error: ureq::Error) -> Attempt {
     match error {
         ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => again(&reason),
         ureq::Error::RequireHttpsOnly(_) => Error::Insecure { url: reason }.into(),
-        ureq::Error::HostNotFound => {
-            Error::Connection { url: url.to_string(), attempts: 1, reason: "there is no such host".to_string() }.into()
+        ureq::Error::HostNotFound => Error::Connection {
+            url: url.to_string(),
+            attempts: 1,
+            reason: "there is no such host".to_string(),
         }
+        .into(),
         _ => Error::Protocol { url: url.to_string(), reason }.into(),
     }
 }
@@ -453,7 +460,12 @@ mod tests {
         for good in ["http://127.0.0.1:80/x", "http://localhost/", "http://[::1]:8/x"] {
             assert!(is_loopback(good), "{good}");
         }
-        for bad in ["http://example.org", "http://127.0.0.1.example.org/", "http://localhost@example.org/", "https://x"] {
+        for bad in [
+            "http://example.org",
+            "http://127.0.0.1.example.org/",
+            "http://localhost@example.org/",
+            "https://x",
+        ] {
             assert!(!is_loopback(bad), "{bad}");
         }
     }

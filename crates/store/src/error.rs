@@ -146,3 +146,15 @@ pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
         _ => Error::Io { path: path.to_path_buf(), source },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_other_failures() {
+        let path = Path::new("m.gguf");
+        assert!(matches!(at(path)(io::ErrorKind::StorageFull.into()), Error::DiskFull { .. }));
+        assert!(matches!(at(path)(io::ErrorKind::PermissionDenied.into()), Error::Io { .. }));
+    }
+}

@@ -52,12 +52,37 @@ mod tests {
 
     #[test]
     fn names_that_leave_their_folder_or_hurt_some_system_are_refused() {
-        for good in ["model.gguf", "1_Pooling/config.json", "a b.txt", "common.json", "com10.txt", "lpt0", "模型.gguf"] {
+        for good in [
+            "model.gguf",
+            "1_Pooling/config.json",
+            "a b.txt",
+            "common.json",
+            "com10.txt",
+            "lpt0",
+            "模型.gguf",
+        ] {
             assert!(check(good).is_ok(), "{good}");
         }
         for bad in [
-            "", "/etc/passwd", "../x", "a/../b", "a//b", ".", "a/.", r"a\b", "c:x", "nul", "NUL.gguf", "com1",
-            "Lpt9.txt", "x.", "x ", " x", "a\nb", "a*b", "con/x",
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../b",
+            "a//b",
+            ".",
+            "a/.",
+            r"a\b",
+            "c:x",
+            "nul",
+            "NUL.gguf",
+            "com1",
+            "Lpt9.txt",
+            "x.",
+            "x ",
+            " x",
+            "a\nb",
+            "a*b",
+            "con/x",
         ] {
             assert!(matches!(check(bad), Err(Error::FileName { .. })), "{bad:?}");
         }

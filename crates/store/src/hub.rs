@@ -146,8 +146,16 @@ mod tests {
         check(&["a.gguf", "b.gguf"], None, "several models: `a.gguf`, `b.gguf`; name one after `:`");
         check(&["README.md"], None, "no model file; there are `README.md`");
         check(
-            &["config.json", "model-1.safetensors", "model-2.safetensors", "consolidated.safetensors", "x.py",
-              "original/x.json", "tokenizer.json", "pytorch_model.bin"],
+            &[
+                "config.json",
+                "model-1.safetensors",
+                "model-2.safetensors",
+                "consolidated.safetensors",
+                "x.py",
+                "original/x.json",
+                "tokenizer.json",
+                "pytorch_model.bin",
+            ],
             None,
             "model-1.safetensors model-2.safetensors config.json tokenizer.json",
         );

@@ -4,8 +4,8 @@
 
 use crate::archive::some_of;
 use crate::download::{Client, Download};
-use crate::reference::normalise_package;
 use crate::pull::Progress;
+use crate::reference::normalise_package;
 use crate::{Error, PullOptions};
 use serde::Deserialize;
 use std::cmp::Reverse;
@@ -52,14 +52,17 @@ pub fn find(
     };
     let not_found = |reason: String| Error::NotFound { place: place.clone(), reason };
     let answer = client.json(&url, ACCEPT, on_progress).map_err(|error| match error {
-        Error::Status { status: 404, .. } => not_found("the package index does not know this package".to_string()),
+        Error::Status { status: 404, .. } => {
+            not_found("the package index does not know this package".to_string())
+        }
         other => other,
     })?;
     let project: Project = serde_json::from_value(answer)
         .map_err(|e| Error::Protocol { url: url.clone(), reason: e.to_string() })?;
     let file = choose(&project.files, version).map_err(&not_found)?;
     if !is_zip(&file.filename) {
-        let reason = "it is a source archive of a kind that is not read; only wheels and .zip files are".to_string();
+        let reason =
+            "it is a source archive of a kind that is not read; only wheels and .zip files are".to_string();
         return Err(Error::Archive { archive: file.filename.clone(), reason });
     }
     let sha256 = file.hashes.get("sha256").map(|hash| hash.to_ascii_lowercase());
@@ -145,7 +148,8 @@ fn join(base: &str, link: &str) -> String {
     if link.contains("://") {
         return link.to_string();
     }
-    let host_end = base.find("://").and_then(|i| base[i + 3..].find('/').map(|j| i + 3 + j)).unwrap_or(base.len());
+    let host_end =
+        base.find("://").and_then(|i| base[i + 3..].find('/').map(|j| i + 3 + j)).unwrap_or(base.len());
     match link.strip_prefix('/') {
         Some(rest) => format!("{}/{rest}", &base[..host_end]),
         None => format!("{base}{link}"),
@@ -159,8 +163,19 @@ mod tests {
     #[test]
     fn versions_are_ordered_as_pep_440_says() {
         let sorted = [
-            "0.9", "1.0.dev1", "1.0a1", "1.0a2.dev1", "1.0a2", "1.0b1", "1.0rc1", "1.0", "1.0.post1", "1.0.1", "1.1",
-            "1.10", "2!0.1",
+            "0.9",
+            "1.0.dev1",
+            "1.0a1",
+            "1.0a2.dev1",
+            "1.0a2",
+            "1.0b1",
+            "1.0rc1",
+            "1.0",
+            "1.0.post1",
+            "1.0.1",
+            "1.1",
+            "1.10",
+            "2!0.1",
         ];
         for pair in sorted.windows(2) {
             assert!(order(pair[0]) < order(pair[1]), "{} {}", pair[0], pair[1]);

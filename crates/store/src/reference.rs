@@ -80,7 +80,9 @@ impl Reference {
                     && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
             };
             if !repository.split_once('/').is_some_and(|(org, name)| is_word(org) && is_word(name)) {
-                return refuse("after `hf:` come organisation and repository, as in `hf:ORG/REPO@REVISION:FILE`");
+                return refuse(
+                    "after `hf:` come organisation and repository, as in `hf:ORG/REPO@REVISION:FILE`",
+                );
             }
             if revision.is_some_and(|r| !r.split('/').all(is_word)) {
                 return refuse("after `@` comes a branch, tag or commit");
@@ -176,7 +178,10 @@ mod tests {
     #[test]
     fn what_is_no_reference_is_refused_with_the_reason() {
         check("", "error: `` is no model reference: it is empty or has control characters");
-        check("ftp:x", "error: `ftp:x` is no model reference: the part before `:` is none of `pypi`, `hf`, `https`");
+        check(
+            "ftp:x",
+            "error: `ftp:x` is no model reference: the part before `:` is none of `pypi`, `hf`, `https`",
+        );
         for bad in ["pypi:", "pypi:../x", "pypi:a==", "pypi:a:", "hf:a", "hf:a/b/c", "hf:a/../b", "hf:a/b@"] {
             assert!(matches!(Reference::parse(bad), Err(Error::Reference { .. })), "{bad}");
         }

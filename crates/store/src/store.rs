@@ -215,6 +215,14 @@ impl Store {
         let blob = self.blob(sha256);
         let folder = self.home.join("blobs");
         fs::create_dir_all(&folder).map_err(at(&folder))?;
+        // A model that already has this blob keeps sharing it, unless its bytes have been spoilt since.
+        let mut hash = Sha256::new();
+        if let Ok(mut there) = File::open(&blob)
+            && sha256::absorb(&mut there, &mut hash, |_| {}).is_ok()
+            && hex(&hash.finalize()) == sha256
+        {
+            return fs::remove_file(from).map_err(at(from));
+        }
         fs::rename(from, &blob).map_err(at(&blob))?;
         sync_folder(&folder);
         Ok(())
@@ -289,7 +297,8 @@ impl Store {
     fn lock(&self, on_progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<File, Error> {
         fs::create_dir_all(&self.home).map_err(at(&self.home))?;
         let path = self.home.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {}
