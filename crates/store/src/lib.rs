@@ -22,7 +22,7 @@ mod store;
 pub use catalogue::{Archive, CATALOGUE, CatalogueEntry, CatalogueFile, DEFAULT_MODEL, Piece};
 pub use error::Error;
 pub use manifest::{Manifest, StoredFile};
-pub use pull::{Network, Plan, Progress, PullOptions};
+pub use pull::{Network, Plan, Progress, PullOptions, reach};
 pub use reference::Reference;
 pub use store::{FileCheck, FileState, PulledModel, Removed, Store, free_space};
 pub use ureq::Proxy;

@@ -345,3 +345,15 @@ impl Write for Hashed {
         self.out.flush()
     }
 }
+
+/// Asks the package index for the page of the default model, as a pull would; returns how long that took.
+pub fn reach(options: &PullOptions) -> Result<Duration, Error> {
+    let short = Duration::from_secs(10);
+    let options = PullOptions { attempts: 1, timeout_connect: short, timeout_read: short, ..options.clone() };
+    let start = std::time::Instant::now();
+    let entry = &CATALOGUE[0].archives[0];
+    pypi::find(&Client::new(&options), &options, entry.package, Some(entry.version), &mut |_| {
+        ControlFlow::Continue(())
+    })?;
+    Ok(start.elapsed())
+}
