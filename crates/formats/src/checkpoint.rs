@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rhetor_kernels::map::Map;
 
 use crate::metadata::Metadata;
-use crate::{ElementType, Error, Place, gguf, hugging_face, safetensors};
+use crate::{ElementType, Error, Place, gguf, hugging_face, llama2c, pickle, safetensors};
 
 /// A model file or directory, opened and checked.
 #[derive(Debug)]
@@ -161,9 +161,25 @@ pub(crate) fn open_file(path: &Path) -> Result<Contents, Error> {
         return Ok(Contents { kind: Kind::Gguf, metadata, tensors, sources: vec![Source::Map(map)] });
     }
     refuse_known_strangers(path, &map)?;
+    if llama2c::recognize(&map) {
+        let (metadata, tensors) = llama2c::read(path, &map)?;
+        return Ok(Contents { kind: Kind::Llama2C, metadata, tensors, sources: vec![Source::Map(map)] });
+    }
     if map.get(8) == Some(&b'{') {
         let safetensors::Contents { metadata, tensors } = safetensors::read(path, &map)?;
         return Ok(Contents { kind: Kind::Safetensors, metadata, tensors, sources: vec![Source::Map(map)] });
+    }
+    // After safetensors, whose length may begin with any two bytes.
+    if map.starts_with(pickle::ZIP_MAGIC) || map.starts_with(pickle::LEGACY_MAGIC) {
+        let is_zip = map.starts_with(pickle::ZIP_MAGIC);
+        let read = if is_zip { pickle::read_zip } else { pickle::read_legacy };
+        let pickle::Contents { metadata, tensors, copied } = read(path, &map)?;
+        return Ok(Contents {
+            kind: Kind::PyTorch,
+            metadata,
+            tensors,
+            sources: vec![Source::Map(map), Source::Owned(copied)],
+        });
     }
     Err(unrecognized(path, &map))
 }
@@ -187,6 +203,11 @@ fn refuse_known_strangers(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if ["lmgg", "fmgg", "tjgg", "algg"].iter().any(|magic| start.starts_with(magic)) {
         let got = format!("`{}`, a format of llama.cpp before GGUF", &start[..4]);
         return Err(Error::Unsupported { place: Place::new(path, "magic", 0), expected: EXPECTED, got });
+    }
+    if bytes.starts_with(llama2c::MAGIC_V1) {
+        let place = Place::new(path, "magic", 0);
+        let (expected, got) = ("llama2.c's version 0", "version 1 or 2 (`ak42`)".to_owned());
+        return Err(Error::Unsupported { place, expected, got });
     }
     Ok(())
 }
