@@ -37,9 +37,9 @@ pub(crate) enum Symbols {
 /// One way to cut text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Split {
-    /// [`GPT2`]
+    /// [`scanners::gpt2`]
     Gpt2,
-    /// [`LLAMA3`], [`QWEN2`], [`QWEN35`]
+    /// [`scanners::llama3`]
     Llama3(Llama3),
     /// `\p{N}`
     SingleDigits,
@@ -50,8 +50,6 @@ pub(crate) enum Split {
     /// Every match is a piece.
     Regex(&'static str),
 }
-
-pub(crate) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 const LLAMA3: Split = Split::Llama3(Llama3 { n_digits: 3, marks_are_letters: false });
 const QWEN2: Split = Split::Llama3(Llama3 { n_digits: 1, marks_are_letters: false });
@@ -393,5 +391,102 @@ fn split_by_regex<'t>(regex: &Regex, text: &'t str, mut each: impl FnMut(&'t str
     }
     if at < text.len() {
         each(&text[at..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+    const LLAMA3_REGEX: &str = concat!(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*",
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
+    const QWEN2_REGEX: &str = concat!(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*",
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
+    const QWEN35_REGEX: &str = concat!(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
+
+    fn pieces(splits: &[Split], text: &str) -> Vec<String> {
+        let mut pieces = Vec::new();
+        PreTokenizer::new(splits).unwrap().split(text, &mut |piece| pieces.push(piece.to_string()));
+        assert_eq!(pieces.concat(), text);
+        assert!(pieces.iter().all(|piece| !piece.is_empty()));
+        pieces
+    }
+
+    fn check(name: &str, text: &str, expected: &[&str]) {
+        assert_eq!(pieces(row(name).unwrap().splits, text), expected, "{name}: {text:?}");
+    }
+
+    #[test]
+    fn every_expression_compiles_and_every_name_is_there_once() {
+        let mut names: Vec<&str> = ROWS.iter().flat_map(|row| row.names).copied().collect();
+        let n = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), n);
+        for row in ROWS {
+            pieces(row.splits, "Hello, y'all! 12345 \n\n  é 繁體中文 🏳️\u{200D}🌈\t x=1;");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_by_name() {
+        let error = row("gpt-9").unwrap_err();
+        assert!(matches!(&error, Error::UnknownPreTokenizer { name } if name == "gpt-9"), "{error}");
+    }
+
+    #[test]
+    fn text_is_cut_as_each_family_does() {
+        check("gpt-2", "I'll go  to  N1234 ", &["I", "'ll", " go", " ", " to", " ", " N", "1234", " "]);
+        check("smollm", "a 12\n\n b", &["a", " ", "1", "2", "\n\n", " b"]);
+        check("llama-bpe", "1234567 DON'T\r\n\r\n x", &["123", "456", "7", " DON", "'T", "\r\n\r\n", " x"]);
+        check("qwen2", "12 x;\n\ny", &["1", "2", " x", ";\n\n", "y"]);
+        check("qwen35", "e\u{301}t", &["e\u{301}t"]);
+        check("falcon", "12345 a.b", &["123", "45", " a", ".", "b"]);
+        check("deepseek-v3", "漢字abc 12345", &["漢字", "abc", " ", "123", "45"]);
+        check("superbpe", "a 1234567", &["a ", "1", "234", "567"]);
+        check("gemma4", "a b\n\nc", &["a b", "\n\n", "c"]);
+        check("gpt-4o", "camelCase HTTPServer's", &["camel", "Case", " HTTPServer's"]);
+        check("tekken", "don't", &["don", "'t"]);
+    }
+
+    /// Text in which every class of character is next to every other.
+    fn nasty() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            prop::sample::select(vec![
+                " ", "  ", "\n", "\r\n", "\t", "\u{A0}", "\u{3000}", "\u{2028}", "\u{85}", "'s", "'S", "'ll", "'RE", "'ſ",
+                "'", "a", "Z", "é", "e\u{301}", "\u{301}", "\u{903}", "中", "１", "٣", "²", "Ⅷ", "7", "123", ".", "$", "🦙",
+                "🏳️\u{200D}🌈", "\u{200D}", "\u{0}", "\u{E000}", "\u{378}", "ǅ", "ʰ", "_",
+            ])
+            .prop_map(str::to_string),
+            any::<char>().prop_map(String::from),
+        ];
+        prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn scanners_give_the_pieces_of_the_expressions_they_stand_for(text in nasty()) {
+            for (scanner, expression) in [
+                (Split::Gpt2, GPT2),
+                (LLAMA3, LLAMA3_REGEX),
+                (QWEN2, QWEN2_REGEX),
+                (QWEN35, QWEN35_REGEX),
+                (Split::SingleDigits, r"\p{N}"),
+                (Split::Newlines, r"[^\n]+|[\n]+"),
+                (Split::Thousands, r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"),
+            ] {
+                prop_assert_eq!(pieces(&[scanner], &text), pieces(&[Split::Regex(expression)], &text), "{}", expression);
+            }
+        }
     }
 }
