@@ -66,13 +66,26 @@ const GPT4O: &str = concat!(
 );
 /// The alphabets with upper and lower case, as DeepSeek's first tokenizers list them.
 const DEEPSEEK_LETTERS: &str = concat!(
-    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώ",
-    r"ᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⲲⲳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲",
-    r"𐳀-𐳲𑢠-𑣟𞤀-𞥃]+"
+    r"\s?[A-Za-z\x{B5}\x{C0}-\x{D6}\x{D8}-\x{F6}\x{F8}-\x{1BA}\x{1BC}-\x{1BF}\x{1C4}-\x{293}\x{295}-",
+    r"\x{2AF}\x{370}-\x{373}\x{376}\x{377}\x{37B}-\x{37D}\x{37F}\x{386}\x{388}-\x{38A}\x{38C}\x{38E}-",
+    r"\x{3A1}\x{3A3}-\x{3F5}\x{3F7}-\x{481}\x{48A}-\x{52F}\x{531}-\x{556}\x{10A0}-\x{10C5}\x{13A0}-",
+    r"\x{13F5}\x{13F8}-\x{13FD}\x{1C90}-\x{1CBA}\x{1CBD}-\x{1CBF}\x{1D00}-\x{1D2B}\x{1D6B}-\x{1D77}",
+    r"\x{1D79}-\x{1D9A}\x{1E00}-\x{1F15}\x{1F18}-\x{1F1D}\x{1F20}-\x{1F45}\x{1F48}-\x{1F4D}\x{1F50}-",
+    r"\x{1F57}\x{1F59}\x{1F5B}\x{1F5D}\x{1F5F}-\x{1F7D}\x{1F80}-\x{1FB4}\x{1FB6}-\x{1FBC}\x{1FBE}\x{1FC2}-",
+    r"\x{1FC4}\x{1FC6}-\x{1FCC}\x{1FD0}-\x{1FD3}\x{1FD6}-\x{1FDB}\x{1FE0}-\x{1FEC}\x{1FF2}-\x{1FF4}",
+    r"\x{1FF6}-\x{1FFC}\x{2102}\x{2107}\x{210A}-\x{2113}\x{2115}\x{2119}-\x{211D}\x{2124}\x{2126}\x{2128}",
+    r"\x{212A}-\x{212D}\x{212F}-\x{2134}\x{2139}\x{213C}-\x{213F}\x{2145}-\x{2149}\x{214E}\x{2183}\x{2184}",
+    r"\x{2C00}-\x{2C7B}\x{2C7E}-\x{2CE4}\x{2CEB}-\x{2CEE}\x{2CF2}\x{2CF3}\x{A640}-\x{A66D}\x{A680}-",
+    r"\x{A69B}\x{A722}-\x{A76F}\x{A771}-\x{A787}\x{A78B}-\x{A78E}\x{AB70}-\x{ABBF}\x{FB00}-\x{FB06}",
+    r"\x{FB13}-\x{FB17}\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}\x{10400}-\x{1044F}\x{104B0}-\x{104D3}\x{104D8}-",
+    r"\x{104FB}\x{10C80}-\x{10CB2}\x{10CC0}-\x{10CF2}\x{118A0}-\x{118DF}\x{1E900}-\x{1E943}]+"
 );
-const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
-const CJK: &str = r"[一-龥ࠀ-一가-퟿]+";
-const HAN_KANA: &str = r"[一-龥぀-ゟ゠-ヿ]+";
+/// Everything but space and the punctuation of several scripts.
+const BLOOM: &str = r" ?[^(\s|.,!?\x{2026}\x{3002}\x{FF0C}\x{3001}\x{964}\x{6D4}\x{60C})]+";
+/// Ideographs with nearly all scripts from U+0800 on, and Hangul, as DeepSeek's first tokenizers have it.
+const CJK: &str = r"[\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+";
+/// Ideographs, Hiragana, Katakana.
+const HAN_KANA: &str = r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+";
 
 const PLAIN: Row =
     Row { names: &[], splits: &[], ignores_merges: false, adds_bos: false, symbols: Symbols::Bytes };
@@ -92,21 +105,54 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         names: &[
-            "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum",
-            "modern-bert", "exaone4", "jina-v1-en", "jina-v2-code", "roberta-bpe", "mpt", "olmo", "jais", "trillion",
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "gigachat",
+            "jina-v2-es",
+            "jina-v2-de",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "exaone4",
+            "jina-v1-en",
+            "jina-v2-code",
+            "roberta-bpe",
+            "mpt",
+            "olmo",
+            "jais",
+            "trillion",
             "granite-docling",
         ],
         splits: &[Split::Gpt2],
         ..PLAIN
     },
     Row {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
+        names: &[
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
+            "mellum2",
+        ],
         splits: &[Split::SingleDigits, Split::Gpt2],
         ..PLAIN
     },
     Row {
         names: &[
-            "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano",
+            "llama3",
+            "llama-v3",
+            "llama-bpe",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "jina-v5-nano",
         ],
         splits: &[LLAMA3],
         ignores_merges: true,
@@ -117,7 +163,15 @@ pub(crate) const ROWS: &[Row] = &[
     Row { names: &["dbrx", "smaug-bpe", "chatglm-bpe"], splits: &[LLAMA3], ..PLAIN },
     Row {
         names: &[
-            "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2",
+            "qwen2",
+            "deepseek-r1-qwen",
+            "kormo",
+            "f2llmv2",
+            "megrez",
+            "stablelm2",
+            "hunyuan",
+            "solar-open",
+            "grok-2",
         ],
         splits: &[QWEN2],
         ..PLAIN
@@ -146,7 +200,7 @@ pub(crate) const ROWS: &[Row] = &[
         splits: &[
             Split::Regex(r"[\r\n]"),
             Split::Regex(DEEPSEEK_LETTERS),
-            Split::Regex(r"\s?[!-/:-~！-／：-～‘-‟　-。]+"),
+            Split::Regex(r"\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+"),
             Split::Regex(r"\s+$"),
             Split::Regex(CJK),
             Split::Regex(r"\p{N}+"),
@@ -185,7 +239,11 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         names: &["youtu"],
         splits: &[
-            Split::Regex("[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+"),
+            Split::Regex(concat!(
+                r"[\x{AC00}-\x{D7A3}\x{3131}-\x{318E}]+|[\x{FF01}\x{2026}\x{201C}\x{201D}\x{2018}\x{2019}\x{2014}",
+                r"\x{FF1A}\x{FF1B}\x{FF0C}\x{3001}-\x{303F}\x{FE30}-\x{FE4F}]+|[\x{3105}-\x{312F}]+|[\x{4E00}-\x{9FA5}",
+                r"\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"
+            )),
             Split::Regex(concat!(
                 r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
                 r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
@@ -286,9 +344,11 @@ pub(crate) const ROWS: &[Row] = &[
         names: &["afmoe"],
         splits: &[
             Split::Thousands,
-            Split::Regex(
-                "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+",
-            ),
+            Split::Regex(concat!(
+                r"[\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{8C48}-\x{FAFF}\x{3040}-\x{309F}\x{30A0}-\x{30FF}",
+                r"\x{FF65}-\x{FF9F}\x{2F00}-\x{2FDF}\x{E40}-\x{E7F}\x{E80}-\x{EFF}\x{1780}-\x{17FF}\x{1000}-",
+                r"\x{109F}\x{AA60}-\x{AA7F}\x{A9E0}-\x{A9FF}\x{AC00}-\x{D7AF}\x{1100}-\x{11FF}]+"
+            )),
             Split::Regex(DEEPSEEK3),
         ],
         ..PLAIN
@@ -343,9 +403,11 @@ impl PreTokenizer {
                 Split::SingleDigits => Stage::SingleDigits,
                 Split::Newlines => Stage::Newlines,
                 Split::Thousands => Stage::Thousands,
-                Split::Regex(expression) => Stage::Regex(Box::new(Regex::new(expression).map_err(|error| {
-                    Error::field("pre-tokenizer", "expression", "a regular expression", error.to_string())
-                })?)),
+                Split::Regex(expression) => {
+                    Stage::Regex(Box::new(Regex::new(expression).map_err(|error| {
+                        Error::field("pre-tokenizer", "expression", "a regular expression", error.to_string())
+                    })?))
+                }
             })
         });
         Ok(PreTokenizer { stages: stages.collect::<Result<_, Error>>()? })
@@ -462,9 +524,45 @@ mod tests {
     fn nasty() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             prop::sample::select(vec![
-                " ", "  ", "\n", "\r\n", "\t", "\u{A0}", "\u{3000}", "\u{2028}", "\u{85}", "'s", "'S", "'ll", "'RE", "'ſ",
-                "'", "a", "Z", "é", "e\u{301}", "\u{301}", "\u{903}", "中", "１", "٣", "²", "Ⅷ", "7", "123", ".", "$", "🦙",
-                "🏳️\u{200D}🌈", "\u{200D}", "\u{0}", "\u{E000}", "\u{378}", "ǅ", "ʰ", "_",
+                " ",
+                "  ",
+                "\n",
+                "\r\n",
+                "\t",
+                "\u{A0}",
+                "\u{3000}",
+                "\u{2028}",
+                "\u{85}",
+                "'s",
+                "'S",
+                "'ll",
+                "'RE",
+                "'ſ",
+                "'",
+                "a",
+                "Z",
+                "é",
+                "e\u{301}",
+                "\u{301}",
+                "\u{903}",
+                "中",
+                "１",
+                "٣",
+                "²",
+                "Ⅷ",
+                "7",
+                "123",
+                ".",
+                "$",
+                "🦙",
+                "🏳️\u{200D}🌈",
+                "\u{200D}",
+                "\u{0}",
+                "\u{E000}",
+                "\u{378}",
+                "ǅ",
+                "ʰ",
+                "_",
             ])
             .prop_map(str::to_string),
             any::<char>().prop_map(String::from),

@@ -67,9 +67,13 @@ pub fn train<S: AsRef<str> + Send>(
         return characters(options, texts);
     }
     let mut tokenizer = engine(options.kind, untrained(options.kind))?;
-    tokenizer.train(&mut trainer(options)?, texts).map_err(|error| failed(options.kind, error.to_string()))?;
+    tokenizer
+        .train(&mut trainer(options)?, texts)
+        .map_err(|error| failed(options.kind, error.to_string()))?;
     if options.kind == Kind::WordPiece {
-        if let (Some(class), Some(separator)) = (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")) {
+        if let (Some(class), Some(separator)) =
+            (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]"))
+        {
             let ends = BertProcessing::new(("[SEP]".to_string(), separator), ("[CLS]".to_string(), class));
             tokenizer.with_post_processor(Some(PostProcessorWrapper::Bert(ends)));
         }
@@ -100,7 +104,9 @@ fn with_unknown(options: &TrainOptions) -> Result<TrainOptions, Error> {
         Kind::Unigram | Kind::Characters => Some("<unk>"),
         Kind::WordPiece => Some("[UNK]"),
     };
-    if let Some(unknown) = unknown.filter(|unknown| !options.specials.iter().any(|special| special == unknown)) {
+    if let Some(unknown) =
+        unknown.filter(|unknown| !options.specials.iter().any(|special| special == unknown))
+    {
         options.specials.push(unknown.to_string());
     }
     let least = options.specials.len() + if options.kind == Kind::Bpe { 256 } else { 1 };
@@ -110,13 +116,17 @@ fn with_unknown(options: &TrainOptions) -> Result<TrainOptions, Error> {
     }
     let counts_pairs = matches!(options.kind, Kind::Bpe | Kind::WordPiece);
     if !counts_pairs && options.min_frequency != 1 {
-        return Err(failed(options.kind, format!("min_frequency must be 1 here, got {}", options.min_frequency)));
+        return Err(failed(
+            options.kind,
+            format!("min_frequency must be 1 here, got {}", options.min_frequency),
+        ));
     }
     Ok(options)
 }
 
 fn trainer(options: &TrainOptions) -> Result<TrainerWrapper, Error> {
-    let specials: Vec<AddedToken> = options.specials.iter().map(|text| AddedToken::from(text, true)).collect();
+    let specials: Vec<AddedToken> =
+        options.specials.iter().map(|text| AddedToken::from(text, true)).collect();
     Ok(match options.kind {
         Kind::Bpe => BpeTrainer::builder()
             .vocab_size(options.vocab_size)
@@ -147,8 +157,10 @@ fn trainer(options: &TrainOptions) -> Result<TrainerWrapper, Error> {
 
 /// A `tokenizer.json` whose model knows nothing yet.
 fn untrained(kind: Kind) -> Value {
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    let metaspace = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
+    let byte_level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let metaspace =
+        json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
     match kind {
         Kind::Bpe => file(
             Value::Null,
@@ -218,7 +230,8 @@ fn characters<S: AsRef<str>>(
         let next = vocab.len();
         vocab.entry(c).or_insert(next.into());
     }
-    let split = json!({"type": "Split", "pattern": {"Regex": "(?s:.)"}, "behavior": "Isolated", "invert": false});
+    let split =
+        json!({"type": "Split", "pattern": {"Regex": "(?s:.)"}, "behavior": "Isolated", "invert": false});
     let model = json!({"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"});
     let mut json = file(Value::Null, split, json!({"type": "Fuse"}), model);
     json["added_tokens"] = Value::Array(added);
@@ -230,7 +243,8 @@ mod tests {
     use super::*;
     use crate::{ControlTokens, Special};
 
-    const CORPUS: &str = "the cat sat on the mat. the dog sat on the log.\n那隻貓坐在墊子上。那隻狗坐在木頭上。\n";
+    const CORPUS: &str =
+        "the cat sat on the mat. the dog sat on the log.\n那隻貓坐在墊子上。那隻狗坐在木頭上。\n";
 
     fn options(kind: Kind, vocab_size: usize, specials: &[&str]) -> TrainOptions {
         let specials = specials.iter().map(|special| special.to_string()).collect();
@@ -255,7 +269,8 @@ mod tests {
             let text = "the cat sat on the log. 那隻貓";
             let ids = read.encode_with_specials(text, Special::Literal);
             assert_eq!(ids, trained.encode_with_specials(text, Special::Literal), "{kind:?}");
-            let expected = if kind == Kind::WordPiece { "the cat sat on the log . 那 隻 貓" } else { text };
+            let expected =
+                if kind == Kind::WordPiece { "the cat sat on the log . 那 隻 貓" } else { text };
             assert_eq!(read.decode(&ids, ControlTokens::Skip), expected, "{kind:?}");
         }
     }
@@ -264,7 +279,8 @@ mod tests {
     fn bpe_is_learnt_alike_each_time_and_merges_the_most_frequent_pair_first() {
         let learn = || train(&options(Kind::Bpe, 270, &[]), ["ab ab ab cd cd"].iter()).unwrap();
         let (first, second) = (learn(), learn());
-        let pieces = |t: &Tokenizer| (0..t.n_tokens()).map(|id| t.piece(id as u32).unwrap().to_string()).collect();
+        let pieces =
+            |t: &Tokenizer| (0..t.n_tokens()).map(|id| t.piece(id as u32).unwrap().to_string()).collect();
         let (a, b): (Vec<String>, Vec<String>) = (pieces(&first), pieces(&second));
         assert_eq!(a, b);
         assert_eq!(a[256], "ab");

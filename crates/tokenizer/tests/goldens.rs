@@ -20,8 +20,14 @@ fn expected(name: &str) -> Vec<(String, Vec<u32>, String)> {
     let json = std::fs::read_to_string(fixtures().join(format!("{name}.expected.json"))).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_string();
-    let ids = |value: &Value| value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
-    json["texts"].as_array().unwrap().iter().map(|row| (text(&row["text"]), ids(&row["ids"]), text(&row["decoded"]))).collect()
+    let ids =
+        |value: &Value| value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    json["texts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (text(&row["text"]), ids(&row["ids"]), text(&row["decoded"])))
+        .collect()
 }
 
 const CASES: &[(&str, &str)] = &[
@@ -52,7 +58,8 @@ fn every_vocabulary_gives_the_ids_of_the_program_that_defines_it() {
             }
             let got = tokenizer.decode(&ids, ControlTokens::Show);
             if got != decoded {
-                failures.push(format!("{file}: {ids:?} of {text:?}\n  expected {decoded:?}\n  got      {got:?}"));
+                failures
+                    .push(format!("{file}: {ids:?} of {text:?}\n  expected {decoded:?}\n  got      {got:?}"));
             }
         }
     }
@@ -63,8 +70,9 @@ fn every_vocabulary_gives_the_ids_of_the_program_that_defines_it() {
 fn what_a_user_types_never_becomes_a_control_token() {
     for (file, name) in CASES {
         let tokenizer = read(file);
-        let control: Vec<u32> =
-            (0..tokenizer.n_tokens() as u32).filter(|&id| tokenizer.is_special(id) && Some(id) != tokenizer.unknown()).collect();
+        let control: Vec<u32> = (0..tokenizer.n_tokens() as u32)
+            .filter(|&id| tokenizer.is_special(id) && Some(id) != tokenizer.unknown())
+            .collect();
         let every_one: String = control.iter().map(|&id| tokenizer.piece(id).unwrap()).collect();
         let texts = expected(name).into_iter().map(|row| row.0).chain([every_one]);
         for text in texts {

@@ -14,9 +14,8 @@ use super::beside::Beside;
 
 /// Reads the bytes of both files. `<|endoftext|>` and what the files beside name are control tokens.
 pub(crate) fn read(vocab: &[u8], merges: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
-    let ids: BTreeMap<String, u32> = serde_json::from_slice(vocab).map_err(|error| {
-        Error::field("vocab.json", "the file", "an object of ids", error.to_string())
-    })?;
+    let ids: BTreeMap<String, u32> = serde_json::from_slice(vocab)
+        .map_err(|error| Error::field("vocab.json", "the file", "an object of ids", error.to_string()))?;
     let mut pieces: Vec<(u32, &str)> = ids.iter().map(|(piece, &id)| (id, piece.as_str())).collect();
     pieces.sort_unstable();
     let control = beside.special_tokens();
@@ -29,12 +28,15 @@ pub(crate) fn read(vocab: &[u8], merges: &[u8], beside: &Beside) -> Result<Token
         let is_control = piece == "<|endoftext|>" || control.contains(&piece);
         vocabulary.push(piece, if is_control { Kind::Control } else { Kind::Normal }, 0.0);
     }
-    let merges = std::str::from_utf8(merges)
-        .map_err(|error| Error::field("merges.txt", format!("byte {}", error.valid_up_to()), "UTF-8", "other bytes"))?;
+    let merges = std::str::from_utf8(merges).map_err(|error| {
+        Error::field("merges.txt", format!("byte {}", error.valid_up_to()), "UTF-8", "other bytes")
+    })?;
     // The first line names the version.
-    let merges: Vec<&str> = merges.lines().filter(|line| !line.is_empty() && !line.starts_with("#version")).collect();
+    let merges: Vec<&str> =
+        merges.lines().filter(|line| !line.is_empty() && !line.starts_with("#version")).collect();
     let row = pre_tokenize::row("gpt-2")?;
-    let algorithm = Algorithm::Bpe(Bpe::new(&vocabulary, merges.into_iter(), BpeOptions { row, unknown: None })?);
+    let algorithm =
+        Algorithm::Bpe(Bpe::new(&vocabulary, merges.into_iter(), BpeOptions { row, unknown: None })?);
     let mut ids = beside.special_ids(&vocabulary);
     let end = vocabulary.id("<|endoftext|>");
     (ids.bos, ids.eos) = (ids.bos.or(end), ids.eos.or(end));

@@ -13,13 +13,21 @@ use crate::{Error, Tokenizer};
 
 /// Reads the file's bytes; there are as many tokens as the file holds.
 pub(crate) fn read(bytes: &[u8]) -> Result<Tokenizer, Error> {
-    let wrong = |at: usize, expected: &str, got: String| Error::field("tokenizer.bin", format!("byte {at}"), expected, got);
+    let wrong = |at: usize, expected: &str, got: String| {
+        Error::field("tokenizer.bin", format!("byte {at}"), expected, got)
+    };
     let mut vocabulary = Vocabulary::with_capacity(bytes.len() / 12);
     let mut at = 4;
     while at < bytes.len() || vocabulary.len() == 0 {
         let word = |at: usize| bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-        let (Some(score), Some(len)) = (word(at).map(f32::from_le_bytes), word(at + 4).map(u32::from_le_bytes)) else {
-            return Err(wrong(at, "a score and a length", format!("the end of the file at byte {}", bytes.len())));
+        let (Some(score), Some(len)) =
+            (word(at).map(f32::from_le_bytes), word(at + 4).map(u32::from_le_bytes))
+        else {
+            return Err(wrong(
+                at,
+                "a score and a length",
+                format!("the end of the file at byte {}", bytes.len()),
+            ));
         };
         let piece = bytes.get(at + 8..).and_then(|rest| rest.get(..len as usize));
         let Some(piece) = piece else {

@@ -47,7 +47,8 @@ pub(crate) fn from_file(path: &Path) -> Result<Tokenizer, Error> {
         // vocab.json and merges.txt stand for each other.
         _ => {
             let file = |name: &str| Some(path.with_file_name(name)).filter(|path| path.is_file());
-            let both = |wanted: &str| matches!(wanted, "vocab.json" | "merges.txt").then(|| file(wanted)).flatten();
+            let both =
+                |wanted: &str| matches!(wanted, "vocab.json" | "merges.txt").then(|| file(wanted)).flatten();
             from_files(path, &both, &beside)
         }
     }

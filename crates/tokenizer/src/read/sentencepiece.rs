@@ -33,7 +33,8 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
         1 => Algorithm::Unigram(Unigram::new(&vocabulary, normalizer, ids.unknown)),
         2 => Algorithm::SentencePieceBpe(SentencePieceBpe::new(&vocabulary, normalizer, ids.unknown)),
         other => {
-            let name = ["", "unigram", "bpe", "word", "char"].get(other as usize).copied().unwrap_or("unknown");
+            let name =
+                ["", "unigram", "bpe", "word", "char"].get(other as usize).copied().unwrap_or("unknown");
             return Err(Error::UnsupportedModel {
                 name: format!("{name} ({other}) in tokenizer.model"),
                 supported: "unigram, bpe",
@@ -80,7 +81,9 @@ fn parse(bytes: &[u8]) -> Result<SentencePieceModel, Error> {
     let mut is_suffix = false;
     for field in Message::new(bytes) {
         match field? {
-            Field { number: 1, value: Wire::Bytes(piece), at } => parse_piece(piece, at, &mut model.vocabulary)?,
+            Field { number: 1, value: Wire::Bytes(piece), at } => {
+                parse_piece(piece, at, &mut model.vocabulary)?
+            }
             Field { number: 2, value: Wire::Bytes(trainer), .. } => {
                 for field in Message::new(trainer) {
                     match field? {
@@ -101,7 +104,9 @@ fn parse(bytes: &[u8]) -> Result<SentencePieceModel, Error> {
                             model.normalizer.charsmap = Charsmap::read(blob, "tokenizer.model")?;
                         }
                         Field { number: 3, value: Wire::Number(n), .. } => model.add_dummy_space = n != 0,
-                        Field { number: 4, value: Wire::Number(n), .. } => model.normalizer.merges_spaces = n != 0,
+                        Field { number: 4, value: Wire::Number(n), .. } => {
+                            model.normalizer.merges_spaces = n != 0
+                        }
                         Field { number: 5, value: Wire::Number(0), .. } => {
                             return Err(wrong("normalizer_spec.escape_whitespaces", "true", "false"));
                         }
@@ -140,7 +145,13 @@ fn parse_piece(bytes: &[u8], at: usize, vocabulary: &mut Vocabulary) -> Result<(
                     4 => Kind::UserDefined,
                     5 => Kind::Unused,
                     6 => Kind::Byte,
-                    _ => return Err(wrong(&format!("pieces at byte {at}"), "a type from 1 to 6", &number.to_string())),
+                    _ => {
+                        return Err(wrong(
+                            &format!("pieces at byte {at}"),
+                            "a type from 1 to 6",
+                            &number.to_string(),
+                        ));
+                    }
                 }
             }
             _ => {}

@@ -11,8 +11,9 @@ use super::beside::Beside;
 
 /// Reads the file's bytes. Whether capitals are kept is in `tokenizer_config.json`; without it they are not.
 pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| Error::field("vocab.txt", format!("byte {}", error.valid_up_to()), "UTF-8", "other bytes"))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        Error::field("vocab.txt", format!("byte {}", error.valid_up_to()), "UTF-8", "other bytes")
+    })?;
     let mut vocabulary = Vocabulary::with_capacity(bytes.len() / 8);
     for piece in text.lines() {
         let kind = match piece {
@@ -22,7 +23,8 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
         };
         vocabulary.push(piece, kind, 0.0);
     }
-    let (unknown, class, separator) = (vocabulary.id("[UNK]"), vocabulary.id("[CLS]"), vocabulary.id("[SEP]"));
+    let (unknown, class, separator) =
+        (vocabulary.id("[UNK]"), vocabulary.id("[CLS]"), vocabulary.id("[SEP]"));
     let (Some(unknown), Some(class), Some(separator)) = (unknown, class, separator) else {
         let got = format!("{} lines without one of them", vocabulary.len());
         return Err(Error::field("vocab.txt", "the file", "lines [UNK], [CLS] and [SEP]", got));
