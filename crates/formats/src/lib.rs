@@ -14,7 +14,9 @@ mod element;
 mod error;
 pub mod gguf;
 mod hugging_face;
+mod llama2c;
 mod metadata;
+mod pickle;
 mod reader;
 pub mod safetensors;
 
