@@ -5,6 +5,7 @@
 
 pub mod dtype;
 pub mod isa;
+pub mod map;
 pub mod threads;
 
 pub use dtype::DType;
