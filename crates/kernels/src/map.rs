@@ -1,56 +1,52 @@
-//! Read-only memory maps of files: the bytes of weights, without a copy.
+//! Read-only memory maps behind a safe type.
 //!
-//! It does not watch the file: another program that truncates a mapped file makes the kernel end this process, as
-//! with every map; writers that replace files by rename (all of rhetor's) are safe.
+//! Whoever changes a mapped file under a running program can change what the program reads; truncating it can end
+//! the program. That is the system's contract for maps and the price of not copying weights.
 
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, Range};
 use std::path::Path;
 
-/// A file's bytes, mapped read-only.
+/// The bytes of a file, mapped where the system can map, otherwise read.
 #[derive(Debug)]
 pub struct Map {
-    /// Null for an empty file, which cannot be mapped.
-    start: *const u8,
-    len: usize,
+    bytes: Bytes,
 }
 
-// SAFETY: the pages are read-only and live as long as the value.
+#[derive(Debug)]
+enum Bytes {
+    #[cfg(unix)]
+    Mapped {
+        address: *const u8,
+        len: usize,
+    },
+    Read(Vec<u8>),
+}
+
+// SAFETY: the mapping is private to this value and only ever read.
 unsafe impl Send for Map {}
-// SAFETY: as above; nothing is ever written through the map.
+// SAFETY: as above.
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// Maps the file at `path`.
+    /// Maps the file at `path`; an empty file is an empty map.
     pub fn open(path: &Path) -> io::Result<Map> {
         let file = File::open(path)?;
-        let len = file.metadata()?.len();
-        let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        if len == 0 {
-            return Ok(Map { start: std::ptr::null(), len: 0 });
-        }
-        use std::os::fd::AsRawFd;
-        // SAFETY: a new private read-only mapping of an open file touches no memory of ours; the result is checked.
-        let start = unsafe {
-            sys::mmap(std::ptr::null_mut(), len, sys::PROT_READ, sys::MAP_PRIVATE, file.as_raw_fd(), 0)
+        let bytes = match Bytes::map(&file)? {
+            Some(bytes) => bytes,
+            None => Bytes::Read(std::fs::read(path)?),
         };
-        if start == sys::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Map { start: start.cast_const().cast(), len })
+        Ok(Map { bytes })
     }
 
-    /// Drops the resident pages that lie wholly inside `range` (in bytes); they are read again when touched.
+    /// Lets the system drop the pages that lie wholly within `range` from memory; reading them again reads the file.
+    ///
+    /// Does nothing where the file was read and not mapped. Panics if the range is outside the map.
+    #[track_caller]
     pub fn release(&self, range: Range<usize>) {
-        const PAGE: usize = 4096;
-        let start = range.start.min(self.len).next_multiple_of(PAGE);
-        let end = range.end.min(self.len) / PAGE * PAGE;
-        if start < end {
-            // SAFETY: the pages belong to this map, and MADV_DONTNEED on a private read-only file mapping only
-            // forgets what can be read again from the file.
-            unsafe { sys::madvise(self.start.add(start).cast_mut().cast(), end - start, sys::MADV_DONTNEED) };
-        }
+        assert!(range.start <= range.end && range.end <= self.len(), "{range:?} of {} bytes", self.len());
+        self.bytes.release(range);
     }
 }
 
@@ -58,43 +54,91 @@ impl Deref for Map {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        if self.len == 0 {
-            return &[];
-        }
-        // SAFETY: `open` mapped `len` readable bytes at `start`, which stay until `drop`.
-        unsafe { std::slice::from_raw_parts(self.start, self.len) }
-    }
-}
-
-impl Drop for Map {
-    fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: this is the mapping that `open` made, and no borrow of it outlives the value.
-            unsafe { sys::munmap(self.start.cast_mut().cast(), self.len) };
+        match &self.bytes {
+            // SAFETY: the mapping has this length and lives as long as `self`.
+            #[cfg(unix)]
+            &Bytes::Mapped { address, len } => unsafe { std::slice::from_raw_parts(address, len) },
+            Bytes::Read(bytes) => bytes,
         }
     }
 }
 
-/// The three calls of the C library that std links but does not name.
-mod sys {
+#[cfg(unix)]
+mod system {
     use std::ffi::{c_int, c_void};
-
-    pub const PROT_READ: c_int = 1;
-    pub const MAP_PRIVATE: c_int = 2;
-    pub const MADV_DONTNEED: c_int = 4;
-    pub const MAP_FAILED: *mut c_void = !0usize as *mut c_void;
 
     unsafe extern "C" {
         pub fn mmap(
-            addr: *mut c_void,
+            address: *mut c_void,
             len: usize,
-            prot: c_int,
+            protection: c_int,
             flags: c_int,
-            fd: c_int,
+            file: c_int,
             offset: i64,
         ) -> *mut c_void;
-        pub fn munmap(addr: *mut c_void, len: usize) -> c_int;
-        pub fn madvise(addr: *mut c_void, len: usize, advice: c_int) -> c_int;
+        pub fn munmap(address: *mut c_void, len: usize) -> c_int;
+        pub fn madvise(address: *mut c_void, len: usize, advice: c_int) -> c_int;
+    }
+
+    pub const READ: c_int = 1;
+    pub const PRIVATE: c_int = 2;
+    pub const DONT_NEED: c_int = 4;
+}
+
+impl Bytes {
+    /// The mapped file; `None` where there is nothing to map: no unix, or an empty or special file.
+    #[cfg(unix)]
+    fn map(file: &File) -> io::Result<Option<Bytes>> {
+        use std::os::fd::AsRawFd;
+        let metadata = file.metadata()?;
+        let len = usize::try_from(metadata.len()).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        if len == 0 || !metadata.is_file() {
+            return Ok(None);
+        }
+        let (file, null) = (file.as_raw_fd(), std::ptr::null_mut());
+        // SAFETY: a fresh private mapping of a file that is open; no memory of ours is touched.
+        let address = unsafe { system::mmap(null, len, system::READ, system::PRIVATE, file, 0) };
+        if address.addr() == usize::MAX {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Some(Bytes::Mapped { address: address.cast(), len }))
+    }
+
+    #[cfg(not(unix))]
+    fn map(_file: &File) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    fn release(&self, range: Range<usize>) {
+        match self {
+            #[cfg(unix)]
+            Bytes::Mapped { address, .. } => {
+                // The greatest page size in use; smaller pages at the ends stay, which is harmless.
+                const PAGE: usize = 64 * 1024;
+                let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
+                if start < end {
+                    // SAFETY: within the mapping, whose pages are clean copies of the file: none is lost.
+                    unsafe {
+                        let address = address.add(start).cast_mut().cast();
+                        system::madvise(address, end - start, system::DONT_NEED);
+                    }
+                }
+            }
+            Bytes::Read(_) => {}
+        }
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        match self {
+            #[cfg(unix)]
+            Bytes::Mapped { address, len } => {
+                // SAFETY: the mapping is ours, and no reference to it outlives the value.
+                unsafe { system::munmap(address.cast_mut().cast(), *len) };
+            }
+            Bytes::Read(_) => {}
+        }
     }
 }
 
@@ -102,12 +146,35 @@ mod sys {
 mod tests {
     use super::*;
 
+    fn with_file(name: &str, content: &[u8], check: impl FnOnce(&Path)) {
+        let path = std::env::temp_dir().join(format!("rhetor-map-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        check(&path);
+        std::fs::remove_file(&path).unwrap();
+    }
+
     #[test]
-    fn a_map_holds_the_bytes_of_the_file_also_after_release() {
-        let map = Map::open(Path::new(env!("CARGO_MANIFEST_PATH"))).unwrap();
-        let bytes = std::fs::read(env!("CARGO_MANIFEST_PATH")).unwrap();
-        assert_eq!(&map[..], &bytes[..]);
-        map.release(0..map.len());
-        assert_eq!(&map[..], &bytes[..]);
+    fn a_map_reads_as_the_file_also_after_its_pages_were_released() {
+        let content: Vec<u8> = (0..1_000_003u32).map(|i| (i % 251) as u8).collect();
+        with_file("read", &content, |path| {
+            let map = Map::open(path).unwrap();
+            assert!(map[..] == content[..]);
+            map.release(0..content.len());
+            map.release(70_000..70_001);
+            assert!(map[..] == content[..]);
+        });
+    }
+
+    #[test]
+    fn an_empty_file_is_an_empty_map_and_a_missing_one_an_error() {
+        with_file("empty", &[], |path| assert!(Map::open(path).unwrap().is_empty()));
+        let missing = Map::open(Path::new("/no/such/file"));
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    #[should_panic(expected = "of 3 bytes")]
+    fn releasing_what_is_not_there_panics() {
+        with_file("outside", &[1, 2, 3], |path| Map::open(path).unwrap().release(2..4));
     }
 }
