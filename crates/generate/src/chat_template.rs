@@ -122,7 +122,7 @@ fn from_json(json: &serde_json::Value) -> Value {
         serde_json::Value::String(text) => Value::from(text.as_str()),
         serde_json::Value::Array(items) => items.iter().map(from_json).collect(),
         serde_json::Value::Object(map) => {
-            map.iter().map(|(key, item)| (key.clone(), from_json(item))).collect()
+            Value::from_pairs(map.iter().map(|(key, item)| (key.as_str(), from_json(item))))
         }
     }
 }
@@ -211,7 +211,11 @@ impl Dump {
                 out.push_str("null");
                 Ok(())
             }
-            ValueKind::Bool | ValueKind::Number => {
+            ValueKind::Bool => {
+                out.push_str(if value.is_true() { "true" } else { "false" });
+                Ok(())
+            }
+            ValueKind::Number => {
                 out.push_str(&value.to_string());
                 Ok(())
             }
@@ -455,7 +459,7 @@ mod tests {
         let at = |now| template.render(&[], GenerationPrompt::Add, None, now).unwrap();
         assert_eq!(at(0), "01 Jan 1970");
         assert_eq!(at(1_709_164_800), "29 Feb 2024");
-        let noon = 1_735_646_400 + 43_200 + 61;
+        let noon = 1_735_646_400 + 61;
         assert_eq!(
             strftime("%Y-%m-%dT%H:%M:%S %A %a %B %j %y %-d %I %p %% %F %T %q", noon),
             "2024-12-31T12:01:01 Tuesday Tue December 366 24 31 12 PM % 2024-12-31 12:01:01 %q"

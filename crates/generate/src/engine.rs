@@ -350,7 +350,6 @@ impl LanguageModel for Engine {
         let mut conversation = Listening {
             engine: self,
             voices: (0..request.n).map(|_| voice()).collect(),
-            began,
             n_prompt,
             n_cached: 0,
             on_event,
@@ -458,7 +457,6 @@ impl Voice {
 struct Listening<'a> {
     engine: &'a Engine,
     voices: Vec<Voice>,
-    began: Instant,
     n_prompt: usize,
     n_cached: usize,
     on_event: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,

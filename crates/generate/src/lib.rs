@@ -10,7 +10,11 @@
 
 mod chat_template;
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod error;
+#[cfg(test)]
+mod fake;
 mod kv_blocks;
 mod logprob;
 mod prompt;
