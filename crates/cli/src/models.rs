@@ -66,6 +66,19 @@ impl Bar {
         self.bar.set_position(done);
     }
 
+    /// Shows that `done` of `total` steps are done, under a message that changes.
+    pub fn count(&mut self, message: &str, done: u64, total: u64) {
+        if self.label != "count" {
+            self.clear();
+            self.bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+            self.bar.set_style(style.expect("the template is a constant").progress_chars("=> "));
+            self.label = "count".to_string();
+        }
+        self.bar.set_message(message.to_string());
+        self.bar.set_position(done);
+    }
+
     /// Removes the bar from the screen.
     pub fn clear(&mut self) {
         self.bar.finish_and_clear();
