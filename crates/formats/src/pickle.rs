@@ -30,7 +30,7 @@ const PICKLE_BYTES_MAX: usize = 64 << 20;
 const DEPTH_MAX: usize = 8;
 
 /// The most values, and the most bytes of names: a dict that holds another many times over must not grow without end.
-const VALUES_MAX: usize = 1 << 20;
+const VALUES_MAX: usize = 1 << 18;
 const NAME_BYTES_MAX: usize = 1 << 26;
 
 /// The first two bytes of every pickle that `torch.save` wrote before zip archives: protocol 2.

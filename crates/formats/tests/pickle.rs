@@ -1,7 +1,7 @@
 //! PyTorch checkpoints: read as `torch.save` writes them, and nothing else.
 
-use std::fs;
 use std::io::{Cursor, Write};
+use std::path::Path;
 
 use rhetor_formats::{Checkpoint, ElementType, Error, Kind};
 use rhetor_kernels::DType;
@@ -86,10 +86,7 @@ fn stored(pickle: &[u8], storages: &[Part]) -> Vec<u8> {
 }
 
 fn open(bytes: &[u8]) -> Result<Checkpoint, Error> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("pytorch_model.bin");
-    fs::write(&path, bytes).unwrap();
-    Checkpoint::open(&path)
+    Checkpoint::from_bytes(Path::new("pytorch_model.bin"), bytes.to_vec())
 }
 
 fn refusal(bytes: &[u8]) -> String {
