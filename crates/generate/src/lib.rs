@@ -10,5 +10,12 @@ mod scheduler;
 mod search;
 mod sequence;
 mod steps;
+mod stop;
+mod templates;
+mod chat_template;
+mod error;
+pub use error::Error;
+pub use chat_template::{ChatTemplate, GenerationPrompt};
+pub use templates::{NamedTemplate, TEMPLATES};
 /// Tokens in a page of the key-value cache.
 pub const PAGE_LEN: usize = 32;
