@@ -14,7 +14,7 @@ const LARGE: u64 = 50_000_000;
 /// Finds the model that `reference` names, pulling it if it is not here; progress goes to stderr.
 pub fn find(session: &Session, reference: &str) -> Result<PulledModel, Failure> {
     let mut bar = Bar::new();
-    let n_threads = session.n_threads;
+    let n_threads = session.n_threads();
     let pulled = session.store.pull(reference, &session.pull_options, &mut |progress| {
         match progress {
             Progress::Planned(plan) => announce(plan, n_threads),

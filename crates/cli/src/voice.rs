@@ -51,6 +51,7 @@ impl From<KvArg> for KvType {
 
 /// Loads the model that `reference` names, pulling it if it is not here.
 pub fn load(session: &Session, reference: &str, args: &VoiceArgs) -> Result<Box<dyn LanguageModel>, Failure> {
+    session.start_threads()?;
     let (model, tokenizer) = load_parts(session, reference, args.context)?;
     let options = EngineOptions {
         context: args.context,
@@ -68,9 +69,8 @@ pub fn load_parts(
     context: Option<usize>,
 ) -> Result<(Model, Tokenizer), Failure> {
     let found = models::find(session, reference)?;
-    session.start_threads();
     let checkpoint = Checkpoint::open(&found.path)?;
     let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
-    let model = Model::load(&checkpoint, LoadOptions { context, ..LoadOptions::default() })?;
+    let model = Model::load(&checkpoint, LoadOptions { context })?;
     Ok((model, tokenizer))
 }

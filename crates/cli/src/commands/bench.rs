@@ -47,10 +47,6 @@ pub struct Bench {
     #[arg(long, value_name = "N", default_value = "5", value_parser = range(1usize, 1000))]
     repetitions: usize,
 
-    /// Numbers of threads to compare [default: --threads]
-    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = range(1usize, 1024))]
-    thread_counts: Vec<usize>,
-
     /// How keys and values are kept
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv: KvArg,
@@ -87,12 +83,10 @@ impl Run for Bench {
             let message = format!("{needed} tokens are to be measured; the model's context holds {context}");
             return Err(Failure::input(message).hint("lower --depth, --prompt or --generate"));
         }
-        let thread_counts =
-            if self.thread_counts.is_empty() { vec![session.n_threads] } else { self.thread_counts.clone() };
         let mut rows = vec![["TEST", "THREADS", "TOKENS/S", "MIN", "MAX"].map(String::from).to_vec()];
         let mut report = Vec::new();
         for case in &cases {
-            for n_threads in &thread_counts {
+            for n_threads in &session.thread_counts {
                 threads::set_threads(*n_threads);
                 let speeds = self.measure(&model, case);
                 let median = median(&speeds);

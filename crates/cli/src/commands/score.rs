@@ -59,6 +59,7 @@ impl Run for ScoreText {
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         let text = input::file(&self.file)?;
+        session.start_threads()?;
         let (model, tokenizer) = voice::load_parts(session, &self.model, self.context)?;
         let context = self.context.unwrap_or(512.min(model.config().context_len));
         let cut = match (self.half, self.stride) {
