@@ -125,7 +125,8 @@ impl KvBlocks {
         assert_eq!(tokens.len(), PAGE_LEN, "only full pages are registered");
         let key = (after, Box::from(tokens));
         if let Some(&other) = self.index.get(&key) {
-            let (_, chain) = self.blocks[other as usize].registered.as_ref().expect("indexed pages are registered");
+            let (_, chain) =
+                self.blocks[other as usize].registered.as_ref().expect("indexed pages are registered");
             return *chain;
         }
         // A number that was never used before: pages that follow a forgotten page can never be found by mistake.

@@ -352,7 +352,8 @@ impl Scheduler {
         // The last row speaks about the token after the span, or, at the end of the text, about its last token.
         let end = (span.n_computed + 1).min(sequence.tokens.len());
         let targets = &sequence.tokens[end - rows.len()..end];
-        let picks = rows.iter().zip(targets).map(|(row, &id)| logprob::pick(row, id, self.n_tokens, job.n_top));
+        let picks =
+            rows.iter().zip(targets).map(|(row, &id)| logprob::pick(row, id, self.n_tokens, job.n_top));
         job.outbox.push(Output::Scores(picks.collect()));
         sequence.is_done = sequence.n_pending() == 0;
     }
@@ -435,4 +436,3 @@ impl Scheduler {
 fn sequences_done(sequences: &mut [Sequence]) {
     sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
 }
-

@@ -235,7 +235,9 @@ impl Job {
             Goal::Beam { .. } | Goal::Score { .. } => None,
         };
         let beam = match &spec.goal {
-            Goal::Beam { sampling, width, n, ending } => Some(Beam::new(*width, *n, sampling.clone(), ending.clone())),
+            Goal::Beam { sampling, width, n, ending } => {
+                Some(Beam::new(*width, *n, sampling.clone(), ending.clone()))
+            }
             Goal::Sample { .. } | Goal::Score { .. } => None,
         };
         Job {

@@ -26,7 +26,8 @@ impl Charsmap {
         if blob.is_empty() {
             return Ok(Charsmap::default());
         }
-        let wrong = |expected: String, got: String| Error::field(source_name, "precompiled_charsmap", expected, got);
+        let wrong =
+            |expected: String, got: String| Error::field(source_name, "precompiled_charsmap", expected, got);
         let Some((head, rest)) = blob.split_first_chunk::<4>() else {
             return Err(wrong("at least 4 bytes".into(), format!("{} bytes", blob.len())));
         };
@@ -36,7 +37,8 @@ impl Charsmap {
             return Err(wrong(expected, format!("{len} bytes")));
         }
         let (units, replacements) = rest.split_at(len);
-        let units = units.chunks_exact(4).map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]]));
+        let units =
+            units.chunks_exact(4).map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]]));
         Ok(Charsmap { units: units.collect(), replacements: replacements.to_vec() })
     }
 
@@ -129,7 +131,8 @@ impl SentencePieceNormalizer {
             return String::new();
         }
         let mut out = String::with_capacity(trimmed.len() + trimmed.len() / 4 + 3);
-        if self.dummy_space == DummySpace::Before && (after == After::Start || self.again_after_user_defined) {
+        if self.dummy_space == DummySpace::Before && (after == After::Start || self.again_after_user_defined)
+        {
             out.push_str(SPACE);
         }
         let mut was_space = false;

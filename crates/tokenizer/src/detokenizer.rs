@@ -93,7 +93,13 @@ pub struct Detokenizer {
 
 impl Detokenizer {
     pub(crate) fn new(tables: Arc<Tables>) -> Detokenizer {
-        Detokenizer { tables, control: ControlTokens::Skip, pending: Vec::new(), is_at_start: true, ids: Vec::new() }
+        Detokenizer {
+            tables,
+            control: ControlTokens::Skip,
+            pending: Vec::new(),
+            is_at_start: true,
+            ids: Vec::new(),
+        }
     }
 
     /// Shows control tokens or skips them.

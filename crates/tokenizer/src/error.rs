@@ -33,7 +33,9 @@ pub enum Error {
         supported: &'static str,
     },
     /// The name of the pre-tokenizer is not in the table.
-    #[error("pre-tokenizer `{name}` (tokenizer.ggml.pre) is unknown; splitting text by another's rules would give wrong ids")]
+    #[error(
+        "pre-tokenizer `{name}` (tokenizer.ggml.pre) is unknown; splitting text by another's rules would give wrong ids"
+    )]
     UnknownPreTokenizer {
         /// What the file says.
         name: String,

@@ -84,5 +84,4 @@ impl HuggingFace {
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
-
 }

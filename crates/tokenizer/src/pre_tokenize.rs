@@ -94,21 +94,54 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         names: &[
-            "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum",
-            "modern-bert", "exaone4", "jina-v1-en", "jina-v2-code", "roberta-bpe", "mpt", "olmo", "jais", "trillion",
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "gigachat",
+            "jina-v2-es",
+            "jina-v2-de",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "exaone4",
+            "jina-v1-en",
+            "jina-v2-code",
+            "roberta-bpe",
+            "mpt",
+            "olmo",
+            "jais",
+            "trillion",
             "granite-docling",
         ],
         splits: &[Split::Gpt2],
         ..PLAIN
     },
     Row {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
+        names: &[
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
+            "mellum2",
+        ],
         splits: &[Split::SingleDigits, Split::Gpt2],
         ..PLAIN
     },
     Row {
         names: &[
-            "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano",
+            "llama3",
+            "llama-v3",
+            "llama-bpe",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "jina-v5-nano",
         ],
         splits: &[LLAMA3],
         ignores_merges: true,
@@ -119,7 +152,15 @@ pub(crate) const ROWS: &[Row] = &[
     Row { names: &["dbrx", "smaug-bpe", "chatglm-bpe"], splits: &[LLAMA3], ..PLAIN },
     Row {
         names: &[
-            "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2",
+            "qwen2",
+            "deepseek-r1-qwen",
+            "kormo",
+            "f2llmv2",
+            "megrez",
+            "stablelm2",
+            "hunyuan",
+            "solar-open",
+            "grok-2",
         ],
         splits: &[QWEN2],
         ..PLAIN
@@ -288,9 +329,7 @@ pub(crate) const ROWS: &[Row] = &[
         names: &["afmoe"],
         splits: &[
             Split::Thousands,
-            Split::Regex(
-                "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+",
-            ),
+            Split::Regex("[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+"),
             Split::Regex(DEEPSEEK3),
         ],
         ..PLAIN
@@ -345,9 +384,11 @@ impl PreTokenizer {
                 Split::SingleDigits => Stage::SingleDigits,
                 Split::Newlines => Stage::Newlines,
                 Split::Thousands => Stage::Thousands,
-                Split::Regex(expression) => Stage::Regex(Box::new(Regex::new(expression).map_err(|error| {
-                    Error::field("pre-tokenizer", "expression", "a regular expression", error.to_string())
-                })?)),
+                Split::Regex(expression) => {
+                    Stage::Regex(Box::new(Regex::new(expression).map_err(|error| {
+                        Error::field("pre-tokenizer", "expression", "a regular expression", error.to_string())
+                    })?))
+                }
             })
         });
         Ok(PreTokenizer { stages: stages.collect::<Result<_, Error>>()? })

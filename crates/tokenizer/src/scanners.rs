@@ -76,7 +76,11 @@ fn llama3_end(rules: Llama3, text: &str, at: usize) -> usize {
     }
     if first == Seen::Number {
         let digits = text[at..].char_indices().take(rules.n_digits);
-        return digits.take_while(|&(_, c)| seen(c) == Seen::Number).map(|(i, c)| at + i + c.len_utf8()).last().unwrap_or(next);
+        return digits
+            .take_while(|&(_, c)| seen(c) == Seen::Number)
+            .map(|(i, c)| at + i + c.len_utf8())
+            .last()
+            .unwrap_or(next);
     }
     let second = (next < text.len()).then(|| seen(char_at(text, next).0));
     if c != '\r' && c != '\n' && second.is_some_and(is_word) {

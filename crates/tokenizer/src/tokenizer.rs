@@ -294,9 +294,11 @@ pub(crate) fn stops(vocabulary: &Vocabulary, given: impl IntoIterator<Item = Tok
         matches!(vocabulary.kind(id), Kind::Control | Kind::UserDefined | Kind::Unknown).then_some(id)
     };
     // Where tool calls have ends of their own, `<|end|>` ends a channel and not the answer.
-    let has_calls = known("<|return|>").and(known("<|call|>")).or(known("<|flush|>").and(known("<|calls|>"))).is_some();
+    let has_calls =
+        known("<|return|>").and(known("<|call|>")).or(known("<|flush|>").and(known("<|calls|>"))).is_some();
     let named = ENDS.iter().filter(|&&text| !(has_calls && text == "<|end|>")).filter_map(|text| known(text));
-    let mut stops: Vec<TokenId> = given.into_iter().filter(|&id| (id as usize) < vocabulary.len()).chain(named).collect();
+    let mut stops: Vec<TokenId> =
+        given.into_iter().filter(|&id| (id as usize) < vocabulary.len()).chain(named).collect();
     stops.sort_unstable();
     stops.dedup();
     stops

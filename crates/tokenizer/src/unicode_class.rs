@@ -56,8 +56,8 @@ fn search(c: u32) -> Class {
 }
 
 use Class::{
-    Letter as L, MarkNonspacing as M, MarkOther as E, Number as N, Other as C, Punctuation as P, Separator as Z,
-    Symbol as S, Unassigned as U,
+    Letter as L, MarkNonspacing as M, MarkOther as E, Number as N, Other as C, Punctuation as P,
+    Separator as Z, Symbol as S, Unassigned as U,
 };
 
 /// Where each run of code points of one class starts.
@@ -84,7 +84,8 @@ mod tests {
         let every_char: String = (0..=0x10_FFFF).filter_map(char::from_u32).collect();
         let mut starts: Vec<(u32, char)> = Vec::new();
         for (property, letter) in PROPERTIES {
-            let class = if property.starts_with('[') { property.to_string() } else { format!("\\p{{{property}}}") };
+            let class =
+                if property.starts_with('[') { property.to_string() } else { format!("\\p{{{property}}}") };
             let regex = fancy_regex::Regex::new(&format!("{class}+")).unwrap();
             starts.extend(regex.find_iter(&every_char).map(|found| {
                 let first = found.unwrap().as_str().chars().next().unwrap();
@@ -95,7 +96,8 @@ mod tests {
         starts.dedup_by_key(|start| start.1);
         let mut table = String::from("&[\n");
         for row in starts.chunks(8) {
-            let row: Vec<String> = row.iter().map(|(start, letter)| format!("(0x{start:X}, {letter})")).collect();
+            let row: Vec<String> =
+                row.iter().map(|(start, letter)| format!("(0x{start:X}, {letter})")).collect();
             table.push_str(&format!("    {},\n", row.join(", ")));
         }
         table.push_str("]\n");

@@ -38,7 +38,10 @@ fn every_id_of_llama_cpps_tests_is_equal() {
             let got = tokenizer.encode(&text, Special::Literal);
             if got != expected {
                 let pieces: Vec<_> = got.iter().map(|&id| tokenizer.piece(id).unwrap()).collect();
-                failures.push(format!("{}: {text:?}\n  expected {expected:?}\n  got      {got:?} {pieces:?}", path.display()));
+                failures.push(format!(
+                    "{}: {text:?}\n  expected {expected:?}\n  got      {got:?} {pieces:?}",
+                    path.display()
+                ));
             }
             tokenizer.decode(&got, ControlTokens::Show);
         }

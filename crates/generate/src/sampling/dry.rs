@@ -19,7 +19,12 @@ const ABOUT: About = About {
     source: Source::Project("text-generation-webui, pull request 5677; llama.cpp, common/sampling"),
     options: &[
         Opt { name: "dry-multiplier", summary: "strength; 0 = off", default: 0.0, range: (0.0, 100.0) },
-        Opt { name: "dry-base", summary: "growth with each token of the repeat", default: 1.75, range: (1.0, 8.0) },
+        Opt {
+            name: "dry-base",
+            summary: "growth with each token of the repeat",
+            default: 1.75,
+            range: (1.0, 8.0),
+        },
         Opt {
             name: "dry-allowed-length",
             summary: "repeats shorter than this many tokens are free",
@@ -81,7 +86,9 @@ fn repeats(past: &Past<'_>) -> BTreeMap<u32, usize> {
             continue;
         }
         let length = (0..=i.min(REPEAT_MAX - 1))
-            .take_while(|back| tokens[i - back] == tokens[tokens.len() - 1 - back] && !breaks(tokens[i - back]))
+            .take_while(|back| {
+                tokens[i - back] == tokens[tokens.len() - 1 - back] && !breaks(tokens[i - back])
+            })
             .count();
         let entry = longest.entry(next).or_insert(0);
         *entry = length.max(*entry);

@@ -16,7 +16,12 @@ const ABOUT: About = About {
         id: "arXiv:2407.01082",
         section: "§3",
     },
-    options: &[Opt { name: "min-p", summary: "the share; 0 = none dropped", default: 0.0, range: (0.0, 1.0) }],
+    options: &[Opt {
+        name: "min-p",
+        summary: "the share; 0 = none dropped",
+        default: 0.0,
+        range: (0.0, 1.0),
+    }],
 };
 
 impl Step for MinP {

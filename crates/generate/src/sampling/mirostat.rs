@@ -18,7 +18,12 @@ const ABOUT: About = About {
         section: "Algorithm 2",
     },
     options: &[
-        Opt { name: "mirostat-tau", summary: "target surprise in bits; 0 = off", default: 0.0, range: (0.0, 20.0) },
+        Opt {
+            name: "mirostat-tau",
+            summary: "target surprise in bits; 0 = off",
+            default: 0.0,
+            range: (0.0, 20.0),
+        },
         Opt { name: "mirostat-eta", summary: "learning rate", default: 0.1, range: (0.0, 1.0) },
     ],
 };
@@ -49,7 +54,8 @@ impl Step for Mirostat {
 
     fn observe(&self, probability: f64, sampling: &Sampling, chance: &mut Chance) {
         let surprise = -probability.log2();
-        chance.mirostat_mu -= f64::from(sampling.mirostat_eta) * (surprise - f64::from(sampling.mirostat_tau));
+        chance.mirostat_mu -=
+            f64::from(sampling.mirostat_eta) * (surprise - f64::from(sampling.mirostat_tau));
     }
 }
 

@@ -17,7 +17,12 @@ const ABOUT: About = About {
         section: "§4.1; negative logits multiplied as in Hugging Face transformers",
     },
     options: &[
-        Opt { name: "repetition-penalty", summary: "the factor; 1 = off", default: 1.0, range: (0.01, 100.0) },
+        Opt {
+            name: "repetition-penalty",
+            summary: "the factor; 1 = off",
+            default: 1.0,
+            range: (0.01, 100.0),
+        },
         Opt {
             name: "penalty-last-n",
             summary: "how many of the last tokens count; 0 = all",

@@ -54,7 +54,8 @@ pub fn validate(sampling: &Sampling, n_tokens: usize) -> Result<(), Error> {
         ];
         for (option, value) in left_out {
             if value != 0.0 {
-                let reason = format!("{value} needs a temperature above 0, which is greedy and draws nothing");
+                let reason =
+                    format!("{value} needs a temperature above 0, which is greedy and draws nothing");
                 return Err(Error::InvalidOption { option, reason });
             }
         }

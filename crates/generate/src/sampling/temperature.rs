@@ -16,7 +16,12 @@ const ABOUT: About = About {
         id: "doi:10.1207/s15516709cog0901_7",
         section: "eq. 5",
     },
-    options: &[Opt { name: "temperature", summary: "the divisor; 0 = greedy", default: 0.0, range: (0.0, 100.0) }],
+    options: &[Opt {
+        name: "temperature",
+        summary: "the divisor; 0 = greedy",
+        default: 0.0,
+        range: (0.0, 100.0),
+    }],
 };
 
 impl Step for Temperature {

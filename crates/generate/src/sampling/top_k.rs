@@ -11,7 +11,11 @@ pub struct TopK;
 const ABOUT: About = About {
     name: "top-k",
     summary: "Keeps the k most likely tokens",
-    source: Source::Paper { title: "Hierarchical Neural Story Generation", id: "arXiv:1805.04833", section: "§5.4" },
+    source: Source::Paper {
+        title: "Hierarchical Neural Story Generation",
+        id: "arXiv:1805.04833",
+        section: "§5.4",
+    },
     options: &[Opt {
         name: "top-k",
         summary: "how many tokens are kept; 0 = all",

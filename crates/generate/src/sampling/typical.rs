@@ -12,7 +12,9 @@ pub struct Typical;
 const ABOUT: About = About {
     name: "typical",
     summary: "Keeps the tokens whose surprise is closest to the entropy, up to a mass",
-    source: Source::Paper { title: "Locally Typical Sampling", id: "arXiv:2202.00666", section: "§3, eq. 9" },
+    source: Source::Paper {
+        title: "Locally Typical Sampling", id: "arXiv:2202.00666", section: "§3, eq. 9"
+    },
     options: &[Opt { name: "typical-p", summary: "the mass kept; 1 = all", default: 1.0, range: (0.0, 1.0) }],
 };
 
@@ -60,7 +62,8 @@ mod tests {
         // Entropy = 1.2799 nats; surprises 0.6931, 1.6094, 1.6094, 2.3026: the two of 0.2 are closest (0.33),
         // then 0.5 (0.59), then 0.1.
         let p = [0.5, 0.2, 0.2, 0.1];
-        let keep = |typical_p| survivors(&Sampling { temperature: 1.0, typical_p, ..Sampling::default() }, &p);
+        let keep =
+            |typical_p| survivors(&Sampling { temperature: 1.0, typical_p, ..Sampling::default() }, &p);
         assert_eq!(keep(0.15), [1]);
         assert_eq!(keep(0.3), [1, 2]);
         assert_eq!(keep(0.6), [0, 1, 2]);

@@ -14,7 +14,12 @@ const ABOUT: About = About {
     summary: "By chance removes all tokens above a threshold but the least likely of them",
     source: Source::Project("text-generation-webui, pull request 6335"),
     options: &[
-        Opt { name: "xtc-probability", summary: "the chance at each token; 0 = off", default: 0.0, range: (0.0, 1.0) },
+        Opt {
+            name: "xtc-probability",
+            summary: "the chance at each token; 0 = off",
+            default: 0.0,
+            range: (0.0, 1.0),
+        },
         Opt {
             name: "xtc-threshold",
             summary: "the probability from which a token is a top choice",
@@ -66,7 +71,10 @@ mod tests {
     fn of_the_top_choices_the_least_likely_stays() {
         let p = [0.1, 0.4, 0.2, 0.3];
         let keep = |xtc_probability, xtc_threshold| {
-            survivors(&Sampling { temperature: 1.0, xtc_probability, xtc_threshold, ..Sampling::default() }, &p)
+            survivors(
+                &Sampling { temperature: 1.0, xtc_probability, xtc_threshold, ..Sampling::default() },
+                &p,
+            )
         };
         assert_eq!(keep(1.0, 0.15), [0, 2]);
         assert_eq!(keep(1.0, 0.25), [0, 2, 3]);

@@ -147,7 +147,8 @@ mod tests {
         let mut texts: Vec<Vec<u32>> = vec![Vec::new()];
         let mut scratch = Scratch::default();
         loop {
-            let rows: Vec<Vec<f32>> = texts.iter().map(|t| model(t).iter().map(|p| p.ln()).collect()).collect();
+            let rows: Vec<Vec<f32>> =
+                texts.iter().map(|t| model(t).iter().map(|p| p.ln()).collect()).collect();
             let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
             let pasts: Vec<Past<'_>> =
                 texts.iter().map(|tokens| Past { tokens, n_prompt: 0, breakers: &[] }).collect();
@@ -168,9 +169,11 @@ mod tests {
 
     /// A model whose probabilities look random but are a function of the text.
     fn hashed(text: &[u32]) -> Vec<f32> {
-        let seed = text.iter().fold(17u32, |h, t| h.wrapping_mul(31).wrapping_add(t + 1).wrapping_mul(0x9E37_79B1));
-        let weights: Vec<f32> =
-            (0..4u32).map(|i| 1.0 + (seed.rotate_left(i * 7).wrapping_mul(0x85EB_CA6B) >> 24) as f32).collect();
+        let seed =
+            text.iter().fold(17u32, |h, t| h.wrapping_mul(31).wrapping_add(t + 1).wrapping_mul(0x9E37_79B1));
+        let weights: Vec<f32> = (0..4u32)
+            .map(|i| 1.0 + (seed.rotate_left(i * 7).wrapping_mul(0x85EB_CA6B) >> 24) as f32)
+            .collect();
         let sum: f32 = weights.iter().sum();
         weights.iter().map(|w| w / sum).collect()
     }

@@ -5,11 +5,11 @@
 //! Source: Language Models are Unsupervised Multitask Learners (2019), §2.2.
 
 use super::merge::{Merged, Merger, Symbol};
+use crate::Error;
 use crate::TokenId;
 use crate::byte_level;
 use crate::pre_tokenize::{PreTokenizer, Row, Symbols};
 use crate::vocabulary::{Kind, QuickMap, Vocabulary};
-use crate::Error;
 
 /// What goes into [`Bpe::new`] beside vocabulary and merges.
 #[derive(Debug, Clone, Copy)]
@@ -59,8 +59,14 @@ impl Bpe {
         for (rank, merge) in merges.enumerate() {
             // The space is looked for from the second byte, since a part may be a space itself.
             let space = merge.bytes().skip(1).position(|b| b == b' ').map(|i| i + 1);
-            let Some((left, right)) = space.and_then(|at| Some((merge.get(..at)?, merge.get(at + 1..)?))) else {
-                return Err(Error::field("merges", format!("merge {rank}"), "two parts and a space", format!("{merge:?}")));
+            let Some((left, right)) = space.and_then(|at| Some((merge.get(..at)?, merge.get(at + 1..)?)))
+            else {
+                return Err(Error::field(
+                    "merges",
+                    format!("merge {rank}"),
+                    "two parts and a space",
+                    format!("{merge:?}"),
+                ));
             };
             whole.clear();
             whole.push_str(left);
@@ -100,7 +106,10 @@ impl Bpe {
         let mut merger = Merger::default();
         let mut cache: QuickMap<&[u8], (u32, u32)> = QuickMap::default();
         self.pre_tokenizer.split(text, &mut |word| {
-            if word.len() == 1 && self.bytes[word.as_bytes()[0] as usize] != NONE && self.symbols == Symbols::Bytes {
+            if word.len() == 1
+                && self.bytes[word.as_bytes()[0] as usize] != NONE
+                && self.symbols == Symbols::Bytes
+            {
                 out.push(self.bytes[word.as_bytes()[0] as usize]);
                 return;
             }

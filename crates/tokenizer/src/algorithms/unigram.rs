@@ -26,7 +26,11 @@ pub(crate) struct Unigram {
 
 impl Unigram {
     /// Sorts the pieces of `vocabulary`. With all 256 byte tokens there, unknown characters become bytes.
-    pub fn new(vocabulary: &Vocabulary, normalizer: SentencePieceNormalizer, unknown: Option<TokenId>) -> Unigram {
+    pub fn new(
+        vocabulary: &Vocabulary,
+        normalizer: SentencePieceNormalizer,
+        unknown: Option<TokenId>,
+    ) -> Unigram {
         let findable = |id: &TokenId| {
             matches!(vocabulary.kind(*id), Kind::Normal | Kind::UserDefined | Kind::Unused)
                 && !vocabulary.piece(*id).is_empty()
@@ -35,7 +39,8 @@ impl Unigram {
         sorted.sort_by(|&a, &b| vocabulary.piece(a).cmp(vocabulary.piece(b)));
         sorted.dedup_by(|a, b| vocabulary.piece(*a) == vocabulary.piece(*b));
         let first = |id: TokenId| vocabulary.piece(id).as_bytes()[0] as usize;
-        let first_bytes = (0..=256).map(|byte| sorted.partition_point(|&id| first(id) < byte) as u32).collect();
+        let first_bytes =
+            (0..=256).map(|byte| sorted.partition_point(|&id| first(id) < byte) as u32).collect();
         let normal = sorted.iter().filter(|&&id| vocabulary.kind(id) == Kind::Normal);
         let worst = normal.map(|&id| vocabulary.score(id) as f64).fold(f64::INFINITY, f64::min);
         let worst = if worst.is_finite() { worst } else { 0.0 };

@@ -73,9 +73,11 @@ impl Beside {
             ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
         let mut tokens: Vec<&str> = ROLES.iter().filter_map(|role| self.token(role)).collect();
         let more = self.special_tokens.get("additional_special_tokens").and_then(Value::as_array);
-        tokens.extend(more.into_iter().flatten().filter_map(|token| {
-            token.as_str().or_else(|| token.get("content")?.as_str())
-        }));
+        tokens.extend(
+            more.into_iter()
+                .flatten()
+                .filter_map(|token| token.as_str().or_else(|| token.get("content")?.as_str())),
+        );
         tokens
     }
 
@@ -119,7 +121,8 @@ impl Beside {
 
 /// One id or a list of them; those beyond the vocabulary are left out.
 fn ids(value: Option<&Value>, vocabulary: &Vocabulary) -> Vec<TokenId> {
-    let id = |value: &Value| value.as_u64().filter(|&id| id < vocabulary.len() as u64).map(|id| id as TokenId);
+    let id =
+        |value: &Value| value.as_u64().filter(|&id| id < vocabulary.len() as u64).map(|id| id as TokenId);
     match value {
         Some(Value::Array(ids)) => ids.iter().filter_map(id).collect(),
         Some(value) => id(value).into_iter().collect(),

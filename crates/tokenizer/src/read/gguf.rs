@@ -6,9 +6,7 @@ use rhetor_formats::{Array, Metadata, Strings};
 
 use crate::TokenId;
 use crate::added_tokens::AddedTokens;
-use crate::algorithms::{
-    Algorithm, Bpe, BpeOptions, SentencePieceBpe, Unigram, WordPiece, WordPieceOptions,
-};
+use crate::algorithms::{Algorithm, Bpe, BpeOptions, SentencePieceBpe, Unigram, WordPiece, WordPieceOptions};
 use crate::charsmap::{Charsmap, DummySpace, SPACE, SentencePieceNormalizer};
 use crate::detokenizer::{Decoding, LeadingSpace};
 use crate::pre_tokenize::{self, Symbols};
@@ -33,7 +31,8 @@ pub(crate) fn read(metadata: &Metadata) -> Result<Tokenizer, Error> {
 }
 
 fn bpe(keys: Keys, model: &str, vocabulary: Vocabulary) -> Result<Tokenizer, Error> {
-    let name = if model == "gemma4" { "gemma4" } else { keys.0.get_str("tokenizer.ggml.pre")?.unwrap_or("default") };
+    let name =
+        if model == "gemma4" { "gemma4" } else { keys.0.get_str("tokenizer.ggml.pre")?.unwrap_or("default") };
     let row = pre_tokenize::row(name)?;
     let Some(merges) = keys.0.get_strings("tokenizer.ggml.merges")? else {
         return Err(keys.wrong("tokenizer.ggml.merges", "an array of strings", "nothing"));
@@ -46,8 +45,10 @@ fn bpe(keys: Keys, model: &str, vocabulary: Vocabulary) -> Result<Tokenizer, Err
         Symbols::Characters => Decoding::sentencepiece(&vocabulary, LeadingSpace::Keep),
     };
     // Gemma was trained with BOS, and files that say otherwise are wrong.
-    let adds_bos = (row.symbols == Symbols::Characters && row.adds_bos) || keys.flag("add_bos_token", row.adds_bos)?;
-    let ends = Ends { bos: adds_bos.then_some(ids.bos), eos: keys.flag("add_eos_token", false)?.then_some(ids.eos) };
+    let adds_bos =
+        (row.symbols == Symbols::Characters && row.adds_bos) || keys.flag("add_bos_token", row.adds_bos)?;
+    let ends =
+        Ends { bos: adds_bos.then_some(ids.bos), eos: keys.flag("add_eos_token", false)?.then_some(ids.eos) };
     keys.finish(vocabulary, algorithm, decoding, ids, ends)
 }
 
@@ -257,14 +258,17 @@ impl Keys<'_> {
         let architecture = self.0.get_str("general.architecture")?.unwrap_or_default();
         let name = self.0.get_str("general.name")?.unwrap_or_default().to_lowercase();
         let left: &[&str] = match () {
-            _ if pre.starts_with("jina-v2-") || matches!(architecture, "nomic-bert-moe" | "jina-bert-v3") => &["<mask>"],
+            _ if pre.starts_with("jina-v2-") || matches!(architecture, "nomic-bert-moe" | "jina-bert-v3") => {
+                &["<mask>"]
+            }
             _ if name.contains("modern-bert") => &["[MASK]"],
             _ => &[],
         };
         let strips_right = name.contains("phi-3") || name.contains("phi3");
         for token in added {
             token.strips_left = left.contains(&token.text.as_str());
-            token.strips_right = strips_right && !matches!(token.text.as_str(), "<unk>" | "<s>" | "<|endoftext|>");
+            token.strips_right =
+                strips_right && !matches!(token.text.as_str(), "<unk>" | "<s>" | "<|endoftext|>");
         }
         Ok(())
     }

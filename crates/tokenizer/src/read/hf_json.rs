@@ -121,8 +121,15 @@ enum Step {
     ByteFallback,
     ByteLevel,
     /// Put before every token but those that start with the prefix, which goes.
-    WordPiece { prefix: String, cleans_up: bool },
-    Strip { content: char, start: usize, stop: usize },
+    WordPiece {
+        prefix: String,
+        cleans_up: bool,
+    },
+    Strip {
+        content: char,
+        start: usize,
+        stop: usize,
+    },
 }
 
 /// Works out the bytes of each token, if the decoder looks at one at a time; else leaves it to the engine.
