@@ -37,7 +37,8 @@ impl ChatTemplate {
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate, Error> {
         let named = TEMPLATES.iter().find(|template| template.about.name == source);
         if named.is_none() && !source.contains("{{") && !source.contains("{%") {
-            let known = TEMPLATES.iter().map(|template| template.about.name).collect::<Vec<&str>>().join(", ");
+            let known =
+                TEMPLATES.iter().map(|template| template.about.name).collect::<Vec<&str>>().join(", ");
             return Err(Error::UnknownTemplate { name: source.to_string(), known });
         }
         let mut environment = Environment::new();
@@ -79,7 +80,7 @@ impl ChatTemplate {
     ) -> Result<String, rhetor_lm::Error> {
         let messages: Vec<Value> = messages
             .iter()
-            .map(|message| context! { role => message.role.name(), content => message.content })
+            .map(|message| context! { role => message.role.name(), content => message.content.as_str() })
             .collect();
         self.render_values(messages, prompt, tools, now)
     }
@@ -98,13 +99,31 @@ impl ChatTemplate {
             .render(context! {
                 messages,
                 add_generation_prompt => prompt == GenerationPrompt::Add,
-                tools => tools.map_or(Value::from(()), Value::from_serialize),
+                tools => tools.map_or(Value::from(()), from_json),
                 documents => Value::from(()),
                 bos_token => self.bos,
                 eos_token => self.eos,
                 strftime_now,
             })
             .map_err(|error| rhetor_lm::Error::Template { reason: describe(&error) })
+    }
+}
+
+/// A JSON value as templates see it; the order of keys stays.
+fn from_json(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(value) => Value::from(*value),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Value::from(value),
+            (None, Some(value)) => Value::from(value),
+            (None, None) => Value::from(number.as_f64()),
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(items) => items.iter().map(from_json).collect(),
+        serde_json::Value::Object(map) => {
+            map.iter().map(|(key, item)| (key.clone(), from_json(item))).collect()
+        }
     }
 }
 
@@ -263,7 +282,17 @@ impl Dump {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -336,7 +365,8 @@ fn civil(days: i64) -> (i64, i64, i64) {
 /// Days from 1970-01-01 to the first of January of `year`.
 fn days_before(year: i64) -> i64 {
     let past = year - 1;
-    365 * (year - 1970) + (past.div_euclid(4) - 492) - (past.div_euclid(100) - 19) + (past.div_euclid(400) - 4)
+    365 * (year - 1970) + (past.div_euclid(4) - 492) - (past.div_euclid(100) - 19)
+        + (past.div_euclid(400) - 4)
 }
 
 #[cfg(test)]
@@ -349,12 +379,7 @@ mod tests {
     }
 
     fn talk() -> Vec<Message> {
-        vec![
-            Message::system("S"),
-            Message::user(" U1 "),
-            Message::assistant("A1"),
-            Message::user("U2"),
-        ]
+        vec![Message::system("S"), Message::user(" U1 "), Message::assistant("A1"), Message::user("U2")]
     }
 
     #[test]
@@ -373,7 +398,10 @@ mod tests {
                  <|end_header_id|>\n\nU2<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
             ),
             ("vicuna", "S USER:  U1  ASSISTANT: A1</s>USER: U2 ASSISTANT:"),
-            ("zephyr", "<|system|>\nS</s>\n<|user|>\n U1 </s>\n<|assistant|>\nA1</s>\n<|user|>\nU2</s>\n<|assistant|>\n"),
+            (
+                "zephyr",
+                "<|system|>\nS</s>\n<|user|>\n U1 </s>\n<|assistant|>\nA1</s>\n<|user|>\nU2</s>\n<|assistant|>\n",
+            ),
             ("mistral", "<s>[INST] S\n\n U1  [/INST] A1</s>[INST] U2 [/INST]"),
             ("mistral-v0.1", "<s>[INST] S\n\n U1  [/INST] A1</s> [INST] U2 [/INST]"),
             (
@@ -428,14 +456,17 @@ mod tests {
         assert_eq!(at(0), "01 Jan 1970");
         assert_eq!(at(1_709_164_800), "29 Feb 2024");
         let noon = 1_735_646_400 + 43_200 + 61;
-        assert_eq!(strftime("%Y-%m-%dT%H:%M:%S %A %a %B %j %y %-d %I %p %% %F %T %q", noon),
-            "2024-12-31T12:01:01 Tuesday Tue December 366 24 31 12 PM % 2024-12-31 12:01:01 %q");
+        assert_eq!(
+            strftime("%Y-%m-%dT%H:%M:%S %A %a %B %j %y %-d %I %p %% %F %T %q", noon),
+            "2024-12-31T12:01:01 Tuesday Tue December 366 24 31 12 PM % 2024-12-31 12:01:01 %q"
+        );
         assert_eq!(strftime("%F", -1), "1969-12-31");
     }
 
     #[test]
     fn json_is_written_as_python_writes_it() {
-        let template = ChatTemplate::new("{{ tools | tojson }}|{{ tools | tojson(indent=2) }}", "", "").unwrap();
+        let template =
+            ChatTemplate::new("{{ tools | tojson }}|{{ tools | tojson(indent=2) }}", "", "").unwrap();
         let tools = serde_json::json!({"b": [1, 2.5, true, null, "<é\n\">"], "a": {}});
         let out = template.render(&[], GenerationPrompt::Omit, Some(&tools), 0).unwrap();
         let (flat, indented) = out.split_once('|').unwrap();

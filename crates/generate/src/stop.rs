@@ -28,7 +28,8 @@ impl StopFinder {
             self.held.truncate(start);
             return (std::mem::take(&mut self.held), true);
         }
-        let n_safe = self.held.len() - self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let n_safe =
+            self.held.len() - self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let rest = self.held.split_off(n_safe);
         (std::mem::replace(&mut self.held, rest), false)
     }

@@ -170,5 +170,9 @@ const fn template(
     source: &'static str,
     stops: &'static [&'static str],
 ) -> NamedTemplate {
-    NamedTemplate { about: About { name, summary, source: Source::Project(project), options: &[] }, source, stops }
+    NamedTemplate {
+        about: About { name, summary, source: Source::Project(project), options: &[] },
+        source,
+        stops,
+    }
 }
