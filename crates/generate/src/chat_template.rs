@@ -101,8 +101,8 @@ impl ChatTemplate {
                 add_generation_prompt => prompt == GenerationPrompt::Add,
                 tools => tools.map_or(Value::from(()), from_json),
                 documents => Value::from(()),
-                bos_token => self.bos,
-                eos_token => self.eos,
+                bos_token => self.bos.as_str(),
+                eos_token => self.eos.as_str(),
                 strftime_now,
             })
             .map_err(|error| rhetor_lm::Error::Template { reason: describe(&error) })

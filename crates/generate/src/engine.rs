@@ -1,5 +1,6 @@
 //! The engine at the waist: requests in, completions out.
 
+use crate::Error;
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
@@ -8,27 +9,36 @@ use crate::scheduler::Stats;
 use crate::sequence::{Ending, Goal, JobSpec, Output, Pick};
 use crate::steps::{Steps, Ticket};
 use crate::stop::StopFinder;
-use crate::{Error, PAGE_LEN};
+use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
     Completion, Event, FinishReason, LanguageModel, Message, Prompt, Request, Score, Timings, TokenLogprob,
     TokenScore, Usage,
 };
+use rhetor_models::{KvCache, Model, ModelConfig};
 use rhetor_tokenizer::{Detokenizer, Special, Tokenizer};
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How an engine is set up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Tokens of prompt and answer together; `None` = what the model was made for.
     pub context: Option<usize>,
+    /// How keys and values are stored.
+    pub kv: KvType,
     /// Tokens that the key-value cache holds for all requests together; `None` = two contexts.
     pub cache_tokens: Option<usize>,
     /// Prompt tokens computed in one step; `None` = 512.
     pub prefill_chunk: Option<usize>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
     pub now: Option<i64>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions { context: None, kv: KvType::F16, cache_tokens: None, prefill_chunk: None, now: None }
+    }
 }
 
 /// A model that speaks: many requests at once on one paged cache.
@@ -40,6 +50,8 @@ pub struct Engine {
     steps: Steps,
     tokenizer: Tokenizer,
     template: Result<ChatTemplate, String>,
+    /// Absent where the numbers come from something else than a model: in tests.
+    config: Option<ModelConfig>,
     controls: Controls,
     breakers: OnceLock<Arc<[bool]>>,
     context: usize,
@@ -54,11 +66,38 @@ pub(crate) struct Parts {
     pub tokenizer: Tokenizer,
     pub context: usize,
     pub options: EngineOptions,
+    pub config: Option<ModelConfig>,
 }
 
 impl Engine {
+    /// A voice of `model`, called `name`; `tokenizer` is the model's own.
+    ///
+    /// The cache costs memory as it fills. Fails if the options ask for more than the model or the cache allow, or if
+    /// the tokenizer knows more tokens than the model.
+    pub fn new(
+        name: impl Into<String>,
+        model: Model,
+        tokenizer: Tokenizer,
+        options: EngineOptions,
+    ) -> Result<Engine, Error> {
+        let config = model.config().clone();
+        let context_max = config.context_len;
+        let context = options.context.unwrap_or(context_max);
+        if context == 0 || context > context_max {
+            return Err(Error::ContextOutOfRange { context, context_max });
+        }
+        let cache_tokens = options.cache_tokens.unwrap_or(2 * context);
+        if cache_tokens < context {
+            return Err(Error::CacheTooSmall { cache_tokens, context });
+        }
+        let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
+        let runner = Box::new((model, cache));
+        let parts = Parts { name: name.into(), runner, tokenizer, context, options, config: Some(config) };
+        Engine::from_parts(parts)
+    }
+
     pub(crate) fn from_parts(parts: Parts) -> Result<Engine, Error> {
-        let Parts { name, runner, tokenizer, context, options } = parts;
+        let Parts { name, runner, tokenizer, context, options, config } = parts;
         let (n_tokens, vocab_size) = (tokenizer.n_tokens(), runner.vocab_size());
         if n_tokens > vocab_size {
             return Err(Error::TokenizerTooLarge { n_tokens, vocab_size });
@@ -77,6 +116,7 @@ impl Engine {
             steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens),
             tokenizer,
             template,
+            config,
             controls,
             breakers: OnceLock::new(),
             context,
@@ -88,6 +128,11 @@ impl Engine {
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// The model's sizes and constants.
+    pub fn model_config(&self) -> &ModelConfig {
+        self.config.as_ref().expect("every engine that leaves this crate runs a model")
     }
 
     /// Tokens that prompt and answer may have together.
