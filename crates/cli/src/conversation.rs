@@ -3,7 +3,9 @@
 use crate::errors::Failure;
 use crate::sampling::SamplingArgs;
 use clap::{Args, FromArgMatches};
-use rhetor_lm::{Completion, Event, FinishReason, LanguageModel, Message, Overflow, Prompt, Request, Role, Sampling};
+use rhetor_lm::{
+    Completion, Event, FinishReason, LanguageModel, Message, Overflow, Prompt, Request, Role, Sampling,
+};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -12,7 +14,11 @@ use std::path::Path;
 /// The commands of the prompt: name, arguments, what it does.
 pub const SLASH_COMMANDS: &[(&str, &str, &str)] = &[
     ("/help", "", "show this"),
-    ("/system", "[TEXT]", "set the instructions that stand before the conversation; without TEXT remove them"),
+    (
+        "/system",
+        "[TEXT]",
+        "set the instructions that stand before the conversation; without TEXT remove them",
+    ),
     ("/set", "[NAME VALUE]", "set a sampling flag, max-tokens, seed or stop; without NAME show all"),
     ("/regen", "", "answer the last message again, with another seed"),
     ("/clear", "", "forget the conversation, keep the instructions"),
@@ -130,7 +136,9 @@ impl<'a> Conversation<'a> {
                 };
             }
             ("/clear", "") => self.messages.retain(|message| message.role == Role::System),
-            ("/save" | "/load", "") => return Err(Failure::input(format!("{command} wants the name of a file"))),
+            ("/save" | "/load", "") => {
+                return Err(Failure::input(format!("{command} wants the name of a file")));
+            }
             ("/save", file) => self.save(Path::new(file))?,
             ("/load", file) => {
                 self.load(Path::new(file))?;
@@ -207,8 +215,10 @@ impl<'a> Conversation<'a> {
         let usage = || Failure::input("/set wants a name and a value, such as /set temperature 0.7");
         let (name, value) = assignment.split_once([' ', '=']).ok_or_else(usage)?;
         let flag = format!("--{}={}", name.trim().trim_start_matches("--").replace('_', "-"), value.trim());
-        let parser = SetArgs::augment_args(clap::Command::new("set").no_binary_name(true).disable_help_flag(true));
-        let parsed = parser.try_get_matches_from([flag]).and_then(|matches| SetArgs::from_arg_matches(&matches));
+        let parser =
+            SetArgs::augment_args(clap::Command::new("set").no_binary_name(true).disable_help_flag(true));
+        let parsed =
+            parser.try_get_matches_from([flag]).and_then(|matches| SetArgs::from_arg_matches(&matches));
         let args = parsed.map_err(|error| {
             let text = error.to_string();
             Failure::input(text.lines().next().unwrap_or_default().trim_start_matches("error: "))
@@ -312,7 +322,10 @@ mod tests {
         assert!(talk(&mut conversation, "/set").contains("temperature: 0.5"));
         talk(&mut conversation, "go");
         let asked = &lm.asked()[0];
-        assert_eq!((asked.sampling.temperature, asked.sampling.top_p, asked.max_tokens), (0.5, 0.25, Some(9)));
+        assert_eq!(
+            (asked.sampling.temperature, asked.sampling.top_p, asked.max_tokens),
+            (0.5, 0.25, Some(9))
+        );
     }
 
     #[test]

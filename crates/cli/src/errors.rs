@@ -145,3 +145,12 @@ impl From<rhetor_generate::Error> for Failure {
         Failure::input(error)
     }
 }
+
+impl From<rhetor_models::convert::ConvertError> for Failure {
+    fn from(error: rhetor_models::convert::ConvertError) -> Failure {
+        match error {
+            rhetor_models::convert::ConvertError::Io { .. } => Failure::refused(error),
+            _ => Failure::input(error),
+        }
+    }
+}

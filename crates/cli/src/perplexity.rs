@@ -1,12 +1,8 @@
 //! How likely a long text is, window by window.
 
-use rhetor_kernels::kv::{KvType, PAGE_LEN};
-use rhetor_kernels::softmax::log_softmax;
-use rhetor_models::{Batch, KvCache, Model, SequenceSpan};
+use rhetor_generate::Engine;
+use rhetor_lm::TokenScore;
 use std::ops::Range;
-
-/// Logits that one forward pass may give, in numbers: 64 MB.
-const LOGITS_MAX: usize = 16 << 20;
 
 /// How a text longer than the context is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,54 +57,24 @@ pub fn windows(n_tokens: usize, context: usize, cut: Cut) -> Vec<Window> {
 }
 
 /// Scores the tokens of `window`; `tokens` is the whole text. The window's first token may be replaced by `first`.
-///
-/// `cache` holds at least as many tokens as are seen; what was in it is overwritten.
 pub fn score_window(
-    model: &Model,
-    cache: &mut KvCache,
+    engine: &Engine,
     tokens: &[u32],
     window: &Window,
     first: Option<u32>,
-) -> Vec<ScoredToken> {
-    let vocab_size = model.config().vocab_size;
-    let chunk = (LOGITS_MAX / vocab_size).clamp(1, 512);
+) -> Result<Vec<ScoredToken>, rhetor_lm::Error> {
     let mut seen = tokens[window.seen.clone()].to_vec();
     if let Some(first) = first {
         seen[0] = first;
     }
-    let pages: Vec<u32> = (0..seen.len().div_ceil(PAGE_LEN) as u32).collect();
-    let mut scored = Vec::with_capacity(window.scored.len());
-    // The last token's own logits would judge a token beyond the window.
-    let n_inputs = seen.len() - 1;
-    for start in (0..n_inputs).step_by(chunk) {
-        let end = (start + chunk).min(n_inputs);
-        // The row of token i judges token i + 1.
-        let judged = |row: usize| window.seen.start + start + row + 1;
-        let outputs: Vec<usize> = (0..end - start).filter(|row| window.scored.contains(&judged(*row))).collect();
-        let batch = Batch {
-            tokens: seen[start..end].to_vec(),
-            spans: vec![SequenceSpan { pages: pages.clone(), start, len: end - start }],
-            outputs: outputs.clone(),
-        };
-        let logits = model.forward(&batch, Some(cache));
-        if outputs.is_empty() {
-            continue;
-        }
-        let mut logprobs = logits.data().to_vec();
-        log_softmax(&mut logprobs, vocab_size);
-        for (row, logprobs) in outputs.into_iter().zip(logprobs.chunks(vocab_size)) {
-            let index = judged(row);
-            let logprob = logprobs[tokens[index] as usize];
-            let is_greedy = logprobs.iter().all(|other| *other <= logprob);
-            scored.push(ScoredToken { index, logprob, is_greedy });
-        }
-    }
-    scored
-}
-
-/// A cache for windows of `context` tokens.
-pub fn cache(model: &Model, kind: KvType, context: usize) -> KvCache {
-    KvCache::new(model.config(), kind, context.div_ceil(PAGE_LEN))
+    let scores = engine.score_ids(&seen, window.scored.start - window.seen.start)?;
+    let indices = window.scored.clone();
+    let token = |(index, score): (usize, TokenScore)| ScoredToken {
+        index,
+        logprob: score.logprob,
+        is_greedy: score.is_greedy,
+    };
+    Ok(indices.zip(scores).map(token).collect())
 }
 
 /// Perplexity, its standard error, and the sum of log-probabilities of what was scored.

@@ -41,7 +41,8 @@ impl SamplingArgs {
     /// Changes what was said in `sampling`.
     pub fn apply(&self, sampling: &mut Sampling) {
         for (name, value) in &self.values {
-            let (_, set) = SETTERS.iter().find(|(option, _)| option == name).expect("a test compares the tables");
+            let (_, set) =
+                SETTERS.iter().find(|(option, _)| option == name).expect("a test compares the tables");
             set(sampling, *value);
         }
         if !self.logit_bias.is_empty() {
@@ -52,7 +53,8 @@ impl SamplingArgs {
 
 impl Args for SamplingArgs {
     fn augment_args(mut command: Command) -> Command {
-        let options = SAMPLING.iter().flat_map(|step| step.about().options.iter().map(|o| (step.about().name, o)));
+        let options =
+            SAMPLING.iter().flat_map(|step| step.about().options.iter().map(|o| (step.about().name, o)));
         for (step, option) in options {
             let (min, max) = option.range;
             let is_whole = WHOLE.contains(&option.name);
@@ -110,7 +112,8 @@ impl FromArgMatches for SamplingArgs {
 }
 
 fn parse_bias(text: &str) -> Result<(u32, f32), String> {
-    let parsed = text.split_once('=').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse::<f32>().ok()?)));
+    let parsed =
+        text.split_once('=').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse::<f32>().ok()?)));
     match parsed {
         Some((id, bias)) if !bias.is_nan() && bias < f32::INFINITY => Ok((id, bias)),
         _ => Err("it must be ID=X, such as 42=-inf".to_string()),
@@ -132,10 +135,14 @@ mod tests {
     #[test]
     fn every_option_of_the_table_has_a_flag_that_sets_its_field() {
         let options = SAMPLING.iter().flat_map(|step| step.about().options);
-        let mut names: Vec<_> = options.map(|option| option.name).filter(|name| *name != "logit-bias").collect();
+        let mut names: Vec<_> =
+            options.map(|option| option.name).filter(|name| *name != "logit-bias").collect();
         for name in &names {
-            assert_ne!(parse(&[&format!("--{name}=2")]).or_else(|_| parse(&[&format!("--{name}=0.05")])),
-                       Ok(Sampling::default()), "{name}");
+            assert_ne!(
+                parse(&[&format!("--{name}=2")]).or_else(|_| parse(&[&format!("--{name}=0.05")])),
+                Ok(Sampling::default()),
+                "{name}"
+            );
         }
         let mut setters: Vec<_> = SETTERS.iter().map(|(name, _)| *name).collect();
         names.sort();
@@ -145,7 +152,14 @@ mod tests {
 
     #[test]
     fn a_value_outside_its_range_is_refused() {
-        for bad in ["--top-p=1.5", "--temperature=-1", "--temperature=nan", "--top-k=1.5", "--min-p=x", "--logit-bias=1"] {
+        for bad in [
+            "--top-p=1.5",
+            "--temperature=-1",
+            "--temperature=nan",
+            "--top-k=1.5",
+            "--min-p=x",
+            "--logit-bias=1",
+        ] {
             assert!(parse(&[bad]).is_err(), "{bad}");
         }
         let sampling = parse(&["--logit-bias", "5=-inf", "--logit-bias=7=1.5"]).unwrap();

@@ -17,7 +17,7 @@ pub struct GlobalArgs {
 
     /// Threads that compute; `bench` compares several, as in 1,2 [default: one for each CPU]
     #[arg(long, env = "RHETOR_THREADS", global = true, value_name = "N", hide_env_values = true,
-          value_delimiter = \',\', value_parser = range(1usize, 1024))]
+          value_delimiter = ',', value_parser = range(1usize, 1024))]
     pub threads: Vec<usize>,
 
     /// Instruction set of the kernels: scalar, avx2, avx2-vnni, avx512, avx512-vnni [default: the best there is]

@@ -7,7 +7,6 @@ use crate::session::Session;
 use rhetor_formats::Checkpoint;
 use rhetor_generate::{Engine, EngineOptions};
 use rhetor_kernels::kv::KvType;
-use rhetor_lm::LanguageModel;
 use rhetor_models::{LoadOptions, Model};
 use rhetor_tokenizer::Tokenizer;
 
@@ -22,10 +21,6 @@ pub struct VoiceArgs {
     /// How keys and values are kept
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     pub kv: KvArg,
-
-    /// Chat template to use in place of the model's own: a name such as chatml or llama3, or Jinja
-    #[arg(long, value_name = "NAME")]
-    pub template: Option<String>,
 }
 
 /// [`KvType`] as the person types it.
@@ -49,17 +44,21 @@ impl From<KvArg> for KvType {
     }
 }
 
-/// Loads the model that `reference` names, pulling it if it is not here.
-pub fn load(session: &Session, reference: &str, args: &VoiceArgs) -> Result<Box<dyn LanguageModel>, Failure> {
+/// Loads the model that `reference` names, pulling it if it is not here. `template` replaces its chat template.
+pub fn load(
+    session: &Session,
+    reference: &str,
+    args: &VoiceArgs,
+    template: Option<&str>,
+) -> Result<Engine, Failure> {
     session.start_threads()?;
     let (model, tokenizer) = load_parts(session, reference, args.context)?;
-    let options = EngineOptions {
-        context: args.context,
-        kv: args.kv.into(),
-        template: args.template.clone(),
-        ..EngineOptions::default()
-    };
-    Ok(Box::new(Engine::new(reference, model, tokenizer, options)?))
+    let options = EngineOptions { context: args.context, kv: args.kv.into(), ..EngineOptions::default() };
+    let mut engine = Engine::new(reference, model, tokenizer, options)?;
+    if let Some(template) = template {
+        engine.set_template(template)?;
+    }
+    Ok(engine)
 }
 
 /// Loads the numbers and the vocabulary of the model that `reference` names, pulling it if it is not here.

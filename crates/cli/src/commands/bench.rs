@@ -90,7 +90,8 @@ impl Run for Bench {
                 threads::set_threads(*n_threads);
                 let speeds = self.measure(&model, case);
                 let median = median(&speeds);
-                let (min, max) = speeds.iter().fold((f64::MAX, 0f64), |(min, max), x| (min.min(*x), max.max(*x)));
+                let (min, max) =
+                    speeds.iter().fold((f64::MAX, 0f64), |(min, max), x| (min.min(*x), max.max(*x)));
                 let mut row = vec![case.name(), n_threads.to_string()];
                 row.extend([median, min, max].map(|x| format!("{x:.2}")));
                 rows.push(row);
@@ -100,7 +101,11 @@ impl Run for Bench {
                 }
             }
         }
-        if self.json { output::json(&Value::Array(report))? } else { output::table(&rows)? }
+        if self.json {
+            output::json(&Value::Array(report))?
+        } else {
+            output::table(&rows)?
+        }
         Ok(Exit::Done)
     }
 }

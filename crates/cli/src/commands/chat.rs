@@ -72,8 +72,8 @@ impl Run for Chat {
             overflow,
         };
         let model = self.model.as_deref().unwrap_or(DEFAULT_MODEL);
-        let lm = voice::load(session, model, &self.voice)?;
-        let mut conversation = Conversation::new(&*lm, self.system, settings);
+        let lm = voice::load(session, model, &self.voice, self.answer.template.as_deref())?;
+        let mut conversation = Conversation::new(&lm, self.system, settings);
         if is_talk {
             return talk(session, model, &mut conversation);
         }

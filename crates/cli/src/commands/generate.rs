@@ -9,7 +9,9 @@ use crate::sampling::SamplingArgs;
 use crate::session::Session;
 use crate::voice::{self, VoiceArgs};
 use crate::{input, output};
-use rhetor_lm::{Completion, Event, FinishReason, Message, Overflow, Prompt, Request, Sampling};
+use rhetor_lm::{
+    Completion, Event, FinishReason, LanguageModel, Message, Overflow, Prompt, Request, Sampling,
+};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -27,7 +29,7 @@ pub struct Generate {
     prompt: PromptArgs,
 
     /// Continue the text as it is, without a chat template
-    #[arg(long, conflicts_with = "system")]
+    #[arg(long, conflicts_with_all = ["system", "template"])]
     raw: bool,
 
     /// With --raw: read control tokens in the text, such as <|im_end|>, as what they are
@@ -81,7 +83,7 @@ struct PromptArgs {
     stdin: Option<String>,
 }
 
-/// How long answers may be and how their randomness begins.
+/// How prompts are put and how answers begin and end.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct AnswerArgs {
     /// The most tokens to generate [default: until the model stops or the context is full]
@@ -95,6 +97,10 @@ pub(super) struct AnswerArgs {
     /// Seed of the random choices: the same seed gives the same text
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
+
+    /// Chat template to use in place of the model's own: a name such as chatml or llama3, or Jinja
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
 
     /// What happens when prompt and answer do not fit into the context
     #[arg(long, value_name = "POLICY", default_value = "error")]
@@ -148,7 +154,7 @@ impl Run for Generate {
             beams: self.beams,
             ..Request::new(prompt)
         };
-        let lm = voice::load(session, &self.model, &self.voice)?;
+        let lm = voice::load(session, &self.model, &self.voice, self.answer.template.as_deref())?;
         // One completion is shown as it grows; several would run into each other.
         let is_streamed = !self.json && self.n == 1;
         let mut output_failed = None;
@@ -181,7 +187,8 @@ impl Run for Generate {
         for warning in completions.iter().flat_map(|completion| &completion.warnings) {
             eprintln!("warning: {warning}");
         }
-        let is_cancelled = completions.iter().any(|completion| completion.finish_reason == FinishReason::Cancelled);
+        let is_cancelled =
+            completions.iter().any(|completion| completion.finish_reason == FinishReason::Cancelled);
         Ok(if is_cancelled { Exit::Interrupted } else { Exit::Done })
     }
 }
@@ -213,7 +220,10 @@ pub(super) fn to_json(completion: &Completion) -> Value {
     });
     if let Some(logprobs) = &completion.logprobs {
         let tokens = logprobs.iter().map(|token| {
-            let top = token.top.iter().map(|(text, id, logprob)| json!({ "text": text, "id": id, "logprob": logprob }));
+            let top = token
+                .top
+                .iter()
+                .map(|(text, id, logprob)| json!({ "text": text, "id": id, "logprob": logprob }));
             json!({
                 "text": token.text, "bytes": token.bytes, "id": token.id, "logprob": token.logprob,
                 "top": top.collect::<Vec<_>>(),

@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod completions;
+mod convert;
 mod detokenize;
 mod doctor;
 mod generate;
@@ -65,6 +66,7 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<detokenize::Detokenize>(),
     Command::of::<score::ScoreText>(),
     Command::of::<inspect::Inspect>(),
+    Command::of::<convert::Convert>(),
     Command::of::<pull::Pull>(),
     Command::of::<list::List>(),
     Command::of::<show::Show>(),

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::perplexity::{self, Cut};
 use crate::range::range;
 use crate::session::Session;
-use crate::voice::{self, KvArg};
+use crate::voice::{self, KvArg, VoiceArgs};
 use crate::{input, output};
 use serde_json::json;
 use std::path::PathBuf;
@@ -29,10 +29,6 @@ pub struct ScoreText {
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
 
-    /// Tokens of a window [default: 512, or the model's context if that is less]
-    #[arg(long, value_name = "N", value_parser = range(2usize, 1 << 30))]
-    context: Option<usize>,
-
     /// Tokens between the beginnings of two windows [default: half of the context]
     #[arg(long, value_name = "N", value_parser = range(1usize, 1 << 30), conflicts_with = "half")]
     stride: Option<usize>,
@@ -44,6 +40,10 @@ pub struct ScoreText {
     /// Score at most that many windows
     #[arg(long, value_name = "N", value_parser = range(1usize, usize::MAX))]
     windows: Option<usize>,
+
+    /// Tokens of a window [default: 512, or the model's context if that is less]
+    #[arg(long, value_name = "N", value_parser = range(2usize, 1 << 30))]
+    context: Option<usize>,
 
     /// How keys and values are kept
     #[arg(long, value_name = "TYPE", default_value = "f16")]
@@ -59,13 +59,16 @@ impl Run for ScoreText {
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         let text = input::file(&self.file)?;
-        session.start_threads()?;
-        let (model, tokenizer) = voice::load_parts(session, &self.model, self.context)?;
-        let context = self.context.unwrap_or(512.min(model.config().context_len));
+        let voice_args = VoiceArgs { context: self.context, kv: self.kv };
+        let engine = voice::load(session, &self.model, &voice_args, None)?;
+        let tokenizer = engine.tokenizer();
+        let context = self.context.unwrap_or(512.min(engine.context_len()));
         let cut = match (self.half, self.stride) {
             (true, _) => Cut::SecondHalf,
             (false, Some(stride)) if stride >= context => {
-                return Err(Failure::input(format!("--stride {stride} must be less than the context of {context}")));
+                return Err(Failure::input(format!(
+                    "--stride {stride} must be less than the context of {context}"
+                )));
             }
             (false, stride) => Cut::Sliding(stride.unwrap_or(context / 2)),
         };
@@ -79,18 +82,18 @@ impl Run for ScoreText {
         windows.truncate(self.windows.unwrap_or(usize::MAX));
         let first = if self.half && tokenizer.adds_bos() { tokenizer.bos() } else { None };
 
-        let mut cache = perplexity::cache(&model, self.kv.into(), context);
         let mut bar = crate::models::Bar::new();
         let mut scored = Vec::new();
         for (i, window) in windows.iter().enumerate() {
-            scored.extend(perplexity::score_window(&model, &mut cache, &tokens, window, first));
+            scored.extend(perplexity::score_window(&engine, &tokens, window, first)?);
             let so_far = perplexity::summary(&scored).perplexity;
             bar.count(&format!("perplexity {so_far:.4}"), i as u64 + 1, windows.len() as u64);
         }
         bar.clear();
 
         let summary = perplexity::summary(&scored);
-        let n_bytes: usize = scored.iter().map(|token| tokenizer.token_bytes(tokens[token.index]).len()).sum();
+        let n_bytes: usize =
+            scored.iter().map(|token| tokenizer.token_bytes(tokens[token.index]).len()).sum();
         let bits_per_byte = -summary.logprob_sum / std::f64::consts::LN_2 / n_bytes.max(1) as f64;
         let n_greedy = scored.iter().filter(|token| token.is_greedy).count();
         if self.json {
@@ -122,7 +125,10 @@ impl Run for ScoreText {
                 row("perplexity", format!("{:.4} +/- {:.4}", summary.perplexity, summary.standard_error)),
                 row("bits per byte", format!("{bits_per_byte:.4}")),
                 row("log-probability", format!("{:.3} nats", summary.logprob_sum)),
-                row("scored", format!("{} of {} tokens in {} windows", scored.len(), tokens.len(), windows.len())),
+                row(
+                    "scored",
+                    format!("{} of {} tokens in {} windows", scored.len(), tokens.len(), windows.len()),
+                ),
                 row("most likely", format!("{:.2} % of them", 100.0 * n_greedy as f64 / scored.len() as f64)),
             ])?;
         }
