@@ -6,6 +6,7 @@ pub mod config;
 mod conversation;
 pub mod errors;
 pub mod exit;
+mod importance;
 mod input;
 mod interrupt;
 mod machine;

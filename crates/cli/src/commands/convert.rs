@@ -4,8 +4,8 @@ use super::Run;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::models::Bar;
-use crate::output;
 use crate::session::Session;
+use crate::{importance, output};
 use rhetor_formats::{Checkpoint, Kind};
 use rhetor_models::convert::{self, ConvertOptions, Converted};
 use rhetor_models::quant_mix::Mix;
@@ -49,6 +49,10 @@ pub struct Convert {
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_mix)]
     mix: Mix,
 
+    /// Importance matrix of llama.cpp's llama-imatrix, to spend the bits where they matter
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+
     /// Replace DST if it exists
     #[arg(long)]
     force: bool,
@@ -76,6 +80,11 @@ impl Run for Convert {
                 failure.hint("a DST that ends in .gguf holds every type; a directory f32, f16 and bf16")
             );
         }
+        if self.imatrix.is_some() && !self.mix.base().is_quantized() {
+            let message = format!("--imatrix changes nothing about {}: nothing is quantized", self.mix.name());
+            return Err(Failure::input(message));
+        }
+        let importance = self.imatrix.as_deref().map(importance::read).transpose()?;
         let mut bar = Bar::new();
         let mut types: BTreeMap<&str, usize> = BTreeMap::new();
         let mut on_tensor = |converted: Converted<'_>| {
@@ -83,7 +92,7 @@ impl Run for Convert {
             bar.count(converted.name, converted.done as u64, converted.total as u64);
         };
         let folder = if to_gguf {
-            let options = ConvertOptions { mix: self.mix, importance: None, vocabulary: Vec::new() };
+            let options = ConvertOptions { mix: self.mix, importance: importance.as_ref(), vocabulary: Vec::new() };
             convert::to_gguf(&source, destination, &options, &mut on_tensor)?;
             destination.parent().unwrap_or(Path::new(""))
         } else {
