@@ -264,6 +264,28 @@ fn a_killed_pull_is_resumed_and_leaves_no_half_model() {
     assert_eq!(server.asked().last().unwrap(), "/files/p.whl bytes=2000000-");
 }
 
+/// The server accepts the connection and never answers, so that the program is in the middle of it for sure.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_program_with_130() {
+    use std::io::{BufRead, BufReader};
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let page = serde_json::json!({ "files": [{
+        "filename": "p-1.0-py3-none-any.whl", "url": format!("http://{}/p.whl", silent.local_addr().unwrap()),
+        "hashes": { "sha256": "0".repeat(64) }, "size": 10, "yanked": false,
+    }]});
+    let server = Server::start([("/simple/p/", vec![Answer::file(page.to_string())])]);
+    let shell = Shell::new().with("RHETOR_INDEX_URL", &format!("{}/simple", server.url));
+    let mut child = shell.command(&["pull", "pypi:p"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("pulling pypi:p from pypi:p==1.0"), "{line}");
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 /// Needs a user namespace of its own, to have a small disk; where the system gives none, the test says so.
 #[cfg(target_os = "linux")]
 #[test]

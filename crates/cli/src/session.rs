@@ -41,8 +41,8 @@ pub struct GlobalArgs {
     )]
     pub log: String,
 
-    /// Log more: -v info, -vv debug, -vvv trace
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "log",
+    /// Log more, whatever --log says: -v info, -vv debug, -vvv trace
+    #[arg(short, long, global = true, action = clap::ArgAction::Count,
           env = "RHETOR_VERBOSE", hide_env_values = true)]
     pub verbose: u8,
 

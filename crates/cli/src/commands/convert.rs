@@ -81,7 +81,8 @@ impl Run for Convert {
             );
         }
         if self.imatrix.is_some() && !self.mix.base().is_quantized() {
-            let message = format!("--imatrix changes nothing about {}: nothing is quantized", self.mix.name());
+            let message =
+                format!("--imatrix changes nothing about {}: nothing is quantized", self.mix.name());
             return Err(Failure::input(message));
         }
         let importance = self.imatrix.as_deref().map(importance::read).transpose()?;
@@ -92,7 +93,8 @@ impl Run for Convert {
             bar.count(converted.name, converted.done as u64, converted.total as u64);
         };
         let folder = if to_gguf {
-            let options = ConvertOptions { mix: self.mix, importance: importance.as_ref(), vocabulary: Vec::new() };
+            let options =
+                ConvertOptions { mix: self.mix, importance: importance.as_ref(), vocabulary: Vec::new() };
             convert::to_gguf(&source, destination, &options, &mut on_tensor)?;
             destination.parent().unwrap_or(Path::new(""))
         } else {
