@@ -68,7 +68,7 @@ fn prompts_side_by_side_have_the_logits_they_have_alone() {
         let mut cache = KvCache::new(case.model.config(), KvType::F32, n_pages * case.prompts.len());
         // Pages from the last to the first: nothing may rely on their order.
         let all: Vec<u32> = (0..(n_pages * case.prompts.len()) as u32).rev().collect();
-        let rows: Vec<Rows> = case.prompts.iter().zip(all.chunks(n_pages));
+        let rows = case.prompts.iter().zip(all.chunks(n_pages));
         let rows = rows.map(|(prompt, pages)| Rows { pages, start: 0, ids: &prompt.ids }).collect();
         let together = forward(&case.model, &mut cache, rows);
         let mut at = 0;
