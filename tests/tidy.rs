@@ -22,7 +22,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Names that say nothing about what is inside.
-const EMPTY_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "common", "misc", "manager", "types", "stuff"];
+const EMPTY_NAMES: &[&str] =
+    &["util", "utils", "helper", "helpers", "common", "misc", "manager", "types", "stuff"];
 
 /// Endings of type names that say nothing about what the type is.
 const EMPTY_ENDINGS: &[&str] = &["Manager", "Helper", "Util", "Utils", "Handler", "Processor", "Impl"];
@@ -53,8 +54,14 @@ fn arrows_between_crates_are_those_of_the_architecture() {
 #[test]
 fn unsafe_code_lives_in_kernels_only() {
     for path in crates().iter().filter(|path| name_of(path) != "kernels") {
-        for file in ["src/lib.rs", "src/main.rs"].map(|file| path.join(file)).iter().filter(|file| file.exists()) {
-            assert!(read(file).contains("\n#![forbid(unsafe_code)]\n"), "{} does not forbid unsafe", show(file));
+        for file in
+            ["src/lib.rs", "src/main.rs"].map(|file| path.join(file)).iter().filter(|file| file.exists())
+        {
+            assert!(
+                read(file).contains("\n#![forbid(unsafe_code)]\n"),
+                "{} does not forbid unsafe",
+                show(file)
+            );
         }
     }
 }
@@ -116,7 +123,8 @@ fn names_say_what_is_inside() {
 #[test]
 fn lines_of_code_are_short_and_promise_nothing() {
     // Written in two parts, so that this file does not find itself.
-    let promises = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("todo", "!("), concat!("unimplemented", "!(")];
+    let promises =
+        [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("todo", "!("), concat!("unimplemented", "!(")];
     for file in all_rust_files() {
         let text = read(&file);
         for (number, line) in code_lines(&text).filter(|(_, line)| !line.contains('"')) {
@@ -160,7 +168,10 @@ fn the_architecture_is_short_and_has_a_sentence_per_line() {
     for (i, line) in prose_lines(&text) {
         let sentences = line.matches(". ").filter(|_| !line.starts_with('|')).count();
         let enumeration = line.split_once(". ").is_some_and(|(n, _)| n.trim().parse::<u32>().is_ok());
-        assert!(sentences <= usize::from(enumeration), "ARCHITECTURE.md:{i} has more than one sentence: {line}");
+        assert!(
+            sentences <= usize::from(enumeration),
+            "ARCHITECTURE.md:{i} has more than one sentence: {line}"
+        );
     }
 }
 
@@ -193,8 +204,11 @@ fn no_file_names_a_place_of_one_machine() {
 /// Prints the pairs and never fails: two files that share half of their lines ask for a look.
 #[test]
 fn the_most_similar_files_are_printed() {
-    let shingled: Vec<(PathBuf, BTreeSet<String>)> =
-        sources().into_iter().map(|(file, text)| (file, shingles(&text))).filter(|(_, s)| s.len() >= 20).collect();
+    let shingled: Vec<(PathBuf, BTreeSet<String>)> = sources()
+        .into_iter()
+        .map(|(file, text)| (file, shingles(&text)))
+        .filter(|(_, s)| s.len() >= 20)
+        .collect();
     let mut pairs = Vec::new();
     for (i, (a, of_a)) in shingled.iter().enumerate() {
         for (b, of_b) in &shingled[i + 1..] {
@@ -219,7 +233,8 @@ fn public_table(line: &str) -> Option<&str> {
 /// Every run of three lines of code.
 fn shingles(text: &str) -> BTreeSet<String> {
     let trivial = |line: &str| line.len() < 4 || line.starts_with("use ");
-    let lines: Vec<&str> = code_lines(text).map(|(_, line)| line.trim()).filter(|line| !trivial(line)).collect();
+    let lines: Vec<&str> =
+        code_lines(text).map(|(_, line)| line.trim()).filter(|line| !trivial(line)).collect();
     lines.windows(3).map(|run| run.join("\n")).collect()
 }
 
@@ -273,8 +288,10 @@ fn walk_modules(file: &Path, folder: &Path, reached: &mut BTreeSet<PathBuf>) {
         _ => folder.join(&stem),
     };
     for line in read(file).lines().map(str::trim) {
-        let visible = ["pub(crate) ", "pub(super) ", "pub "].iter().find_map(|prefix| line.strip_prefix(prefix));
-        let Some(name) = visible.unwrap_or(line).strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) else {
+        let visible =
+            ["pub(crate) ", "pub(super) ", "pub "].iter().find_map(|prefix| line.strip_prefix(prefix));
+        let Some(name) = visible.unwrap_or(line).strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';'))
+        else {
             continue;
         };
         walk_modules(&children.join(format!("{name}.rs")), &children, reached);

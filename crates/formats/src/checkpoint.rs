@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rhetor_kernels::map::Map;
 
 use crate::metadata::Metadata;
-use crate::{ElementType, Error, Place, gguf, hugging_face, safetensors};
+use crate::{ElementType, Error, Place, gguf, hugging_face, llama2c, pickle, safetensors};
 
 /// A model file or directory, opened and checked.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub struct TensorEntry {
 pub(crate) enum Source {
     /// A mapped file.
     Map(Map),
-    /// Tensors of a pickle that lie scattered in its file, brought in order.
+    /// A file in memory, or the tensors of a pickle that had to be brought in order.
     Owned(Vec<u8>),
 }
 
@@ -81,9 +81,18 @@ impl Checkpoint {
         let is_dir = fs::metadata(path).map_err(Error::io("open", path))?.is_dir();
         let contents =
             if is_dir { hugging_face::open_directory(path)? } else { hugging_face::open_weights(path)? };
+        Ok(Checkpoint::new(path, contents))
+    }
+
+    /// Reads a whole file of any of these formats that is already in memory; `path` names it in errors.
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Checkpoint, Error> {
+        read(path, Source::Owned(bytes)).map(|contents| Checkpoint::new(path, contents))
+    }
+
+    fn new(path: &Path, contents: Contents) -> Checkpoint {
         let Contents { kind, metadata, tensors, sources } = contents;
         let index = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
-        Ok(Checkpoint { path: path.to_path_buf(), kind, metadata, tensors, index, sources })
+        Checkpoint { path: path.to_path_buf(), kind, metadata, tensors, index, sources }
     }
 
     /// The path that was opened.
@@ -111,7 +120,9 @@ impl Checkpoint {
         Some(&self.tensors[*self.index.get(name)?])
     }
 
-    /// The tensor's bytes as they are in the file. Panics if `tensor` is not from this checkpoint.
+    /// The tensor's bytes as they are in the file: little-endian, and at any alignment.
+    ///
+    /// Panics if `tensor` is not from this checkpoint.
     pub fn bytes(&self, tensor: &TensorEntry) -> &[u8] {
         &self.sources[tensor.file].bytes()[tensor.offset..tensor.offset + tensor.n_bytes]
     }
@@ -153,19 +164,36 @@ impl Source {
 /// Opens one file by its content.
 pub(crate) fn open_file(path: &Path) -> Result<Contents, Error> {
     let map = Map::open(path).map_err(Error::io("open", path))?;
-    if map.is_empty() {
+    read(path, Source::Map(map))
+}
+
+/// Tells from the first bytes which format it is, and reads it.
+fn read(path: &Path, source: Source) -> Result<Contents, Error> {
+    let bytes = source.bytes();
+    if bytes.is_empty() {
         return Err(Error::Empty { file: path.to_path_buf() });
     }
-    if map.starts_with(gguf::MAGIC) {
-        let gguf::Contents { metadata, tensors } = gguf::read(path, &map)?;
-        return Ok(Contents { kind: Kind::Gguf, metadata, tensors, sources: vec![Source::Map(map)] });
+    if bytes.starts_with(gguf::MAGIC) {
+        let gguf::Contents { metadata, tensors } = gguf::read(path, bytes)?;
+        return Ok(Contents { kind: Kind::Gguf, metadata, tensors, sources: vec![source] });
     }
-    refuse_known_strangers(path, &map)?;
-    if map.get(8) == Some(&b'{') {
-        let safetensors::Contents { metadata, tensors } = safetensors::read(path, &map)?;
-        return Ok(Contents { kind: Kind::Safetensors, metadata, tensors, sources: vec![Source::Map(map)] });
+    refuse_known_strangers(path, bytes)?;
+    if llama2c::recognize(bytes) {
+        let (metadata, tensors) = llama2c::read(path, bytes)?;
+        return Ok(Contents { kind: Kind::Llama2C, metadata, tensors, sources: vec![source] });
     }
-    Err(unrecognized(path, &map))
+    if bytes.get(8) == Some(&b'{') {
+        let safetensors::Contents { metadata, tensors } = safetensors::read(path, bytes)?;
+        return Ok(Contents { kind: Kind::Safetensors, metadata, tensors, sources: vec![source] });
+    }
+    // After safetensors, whose length may begin with any two bytes.
+    let read_pickle = match bytes {
+        _ if bytes.starts_with(pickle::ZIP_MAGIC) => pickle::read_zip,
+        _ if bytes.starts_with(pickle::LEGACY_MAGIC) => pickle::read_legacy,
+        _ => return Err(unrecognized(path, bytes)),
+    };
+    let pickle::Contents { metadata, tensors, copied } = read_pickle(path, bytes)?;
+    Ok(Contents { kind: Kind::PyTorch, metadata, tensors, sources: vec![source, Source::Owned(copied)] })
 }
 
 /// Files that are often found where a model should be, each with its own message.
@@ -187,6 +215,11 @@ fn refuse_known_strangers(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if ["lmgg", "fmgg", "tjgg", "algg"].iter().any(|magic| start.starts_with(magic)) {
         let got = format!("`{}`, a format of llama.cpp before GGUF", &start[..4]);
         return Err(Error::Unsupported { place: Place::new(path, "magic", 0), expected: EXPECTED, got });
+    }
+    if bytes.starts_with(llama2c::MAGIC_V1) {
+        let place = Place::new(path, "magic", 0);
+        let (expected, got) = ("llama2.c's version 0", "version 1 or 2 (`ak42`)".to_owned());
+        return Err(Error::Unsupported { place, expected, got });
     }
     Ok(())
 }

@@ -14,10 +14,13 @@ mod element;
 mod error;
 pub mod gguf;
 mod hugging_face;
+mod llama2c;
 mod metadata;
+mod pickle;
 mod reader;
 pub mod safetensors;
 
+pub use atomic::write_bytes;
 pub use checkpoint::{Checkpoint, Kind, TensorEntry, TensorToWrite};
 pub use element::ElementType;
 pub use error::{Error, Place};

@@ -405,6 +405,8 @@ impl fmt::Display for Value {
             Value::Bool(value) => write!(f, "{value}"),
             Value::U64(n) => write!(f, "{n}"),
             Value::I64(n) => write!(f, "{n}"),
+            // 1e-5 that was stored in 32 bits is to read as 1e-5.
+            Value::F64(x) if f64::from(*x as f32) == *x => write!(f, "{:?}", *x as f32),
             Value::F64(x) => write!(f, "{x:?}"),
             Value::String(text) => {
                 let short: String = text.chars().take(60).collect();

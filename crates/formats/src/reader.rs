@@ -17,6 +17,12 @@ impl<'a> Reader<'a> {
         Reader { file, bytes, at: 0 }
     }
 
+    /// A cursor over `start..end` of the file, offsets counted from the file's start. Panics if that is not inside of it.
+    pub fn between(file: &'a Path, bytes: &'a [u8], start: usize, end: usize) -> Reader<'a> {
+        assert!(start <= end && end <= bytes.len(), "{start}..{end} of {} bytes", bytes.len());
+        Reader { file, bytes: &bytes[..end], at: start }
+    }
+
     pub fn file(&self) -> &'a Path {
         self.file
     }
@@ -29,6 +35,11 @@ impl<'a> Reader<'a> {
     /// The length of the whole file in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The byte `n` places ahead.
+    pub fn peek(&self, n: usize) -> Option<u8> {
+        self.bytes.get(self.at.checked_add(n)?).copied()
     }
 
     pub fn left(&self) -> usize {
@@ -92,6 +103,11 @@ impl<'a> Reader<'a> {
         let n = self.count(field, 1)?;
         let at = self.at;
         let bytes = self.take(n, field)?;
+        self.utf8(at, bytes, field)
+    }
+
+    /// The text of `bytes`, which begin at `at`.
+    pub fn utf8(&self, at: usize, bytes: &'a [u8], field: &dyn Display) -> Result<&'a str, Error> {
         std::str::from_utf8(bytes).map_err(|_| {
             let got = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
             Error::Utf8 { place: self.place(at, field), got }

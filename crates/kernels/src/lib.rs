@@ -12,6 +12,7 @@ pub mod isa;
 pub mod kv;
 pub mod layer_norm;
 pub mod map;
+pub mod matmul;
 pub mod quant;
 pub mod rms_norm;
 pub mod rope;

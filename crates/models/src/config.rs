@@ -62,7 +62,11 @@ impl ModelConfig {
 
     /// The factor of the attention scores in layer `i`.
     pub fn attention_scale_of(&self, i: usize) -> f32 {
-        if self.attention_scale_by_layer { self.attention_scale / (i + 1) as f32 } else { self.attention_scale }
+        if self.attention_scale_by_layer {
+            self.attention_scale / (i + 1) as f32
+        } else {
+            self.attention_scale
+        }
     }
 }
 
@@ -196,7 +200,14 @@ impl<'a> Keys<'a> {
             "quick_gelu" => Activation::QuickGelu,
             "relu" => Activation::Relu,
             "tanh" => Activation::Tanh,
-            _ => return Err(self.refuse("", hugging_face, word, "silu, gelu, gelu_new, quick_gelu, relu or tanh")),
+            _ => {
+                return Err(self.refuse(
+                    "",
+                    hugging_face,
+                    word,
+                    "silu, gelu, gelu_new, quick_gelu, relu or tanh",
+                ));
+            }
         })
     }
 
@@ -246,7 +257,11 @@ impl<'a> Keys<'a> {
                 Some(other) => Err(self.refuse("rope.scaling.type", "", other, "none, linear or yarn")),
             };
         }
-        let section = if self.word_opt("", "rope_parameters.rope_type")?.is_some() { "rope_parameters" } else { "rope_scaling" };
+        let section = if self.word_opt("", "rope_parameters.rope_type")?.is_some() {
+            "rope_parameters"
+        } else {
+            "rope_scaling"
+        };
         let key = |name: &str| format!("{section}.{name}");
         let kind = match self.word_opt("", &key("rope_type"))? {
             Some(kind) => kind,
@@ -257,7 +272,8 @@ impl<'a> Keys<'a> {
             let file = self.checkpoint.path().to_path_buf();
             number(name)?.ok_or_else(|| LoadError::MissingKey { file, key: key(name) })
         };
-        let original = number("original_max_position_embeddings")?.map_or(context_len, |value| value as usize);
+        let original =
+            number("original_max_position_embeddings")?.map_or(context_len, |value| value as usize);
         Ok(match kind.as_str() {
             "default" => RopeScaling::None,
             "linear" => RopeScaling::Linear { factor: required("factor")? },
@@ -280,9 +296,19 @@ impl<'a> Keys<'a> {
             }),
             other => {
                 if self.numbers_opt(&key("short_factor"))?.is_some() {
-                    return Err(self.refuse("", &key("rope_type"), other, "a scaling without per-length factors"));
+                    return Err(self.refuse(
+                        "",
+                        &key("rope_type"),
+                        other,
+                        "a scaling without per-length factors",
+                    ));
                 }
-                return Err(self.refuse("", &key("rope_type"), other, "default, linear, dynamic, llama3 or yarn"));
+                return Err(self.refuse(
+                    "",
+                    &key("rope_type"),
+                    other,
+                    "default, linear, dynamic, llama3 or yarn",
+                ));
             }
         })
     }
@@ -340,15 +366,18 @@ impl Key {
                     ),
                 ]);
                 let factor = yarn.attention_factor;
-                keys.extend(factor.map(|f| Key::new("rope.scaling.attn_factor", "rope_scaling.attention_factor", f)));
+                keys.extend(
+                    factor.map(|f| Key::new("rope.scaling.attn_factor", "rope_scaling.attention_factor", f)),
+                );
             }
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => keys.extend([
-                Key::new("", "rope_scaling.rope_type", "llama3"),
-                Key::new("", "rope_scaling.factor", *factor),
-                Key::new("", "rope_scaling.low_freq_factor", *low_freq_factor),
-                Key::new("", "rope_scaling.high_freq_factor", *high_freq_factor),
-                Key::size("", "rope_scaling.original_max_position_embeddings", *original_context),
-            ]),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => keys
+                .extend([
+                    Key::new("", "rope_scaling.rope_type", "llama3"),
+                    Key::new("", "rope_scaling.factor", *factor),
+                    Key::new("", "rope_scaling.low_freq_factor", *low_freq_factor),
+                    Key::new("", "rope_scaling.high_freq_factor", *high_freq_factor),
+                    Key::size("", "rope_scaling.original_max_position_embeddings", *original_context),
+                ]),
             RopeScaling::DynamicNtk { .. } => return Err("rotary positions with dynamic scaling"),
             RopeScaling::Factors(_) => return Err("rotary positions with a factor for each pair"),
         }

@@ -7,7 +7,9 @@
 //!
 //! The vocabulary is not this crate's affair: its keys come and go as [`ConvertOptions::vocabulary`] and files beside the weights.
 
-use rhetor_formats::{Checkpoint, ElementType, Kind, Metadata, TensorEntry, TensorToWrite, TypedValue, Value, gguf, safetensors};
+use rhetor_formats::{
+    Checkpoint, ElementType, Kind, Metadata, TensorEntry, TensorToWrite, TypedValue, Value, gguf, safetensors,
+};
 use rhetor_kernels::{DType, quant};
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -18,7 +20,7 @@ use crate::families::Family;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
 use crate::names::{Stored, TensorName};
-use crate::quant_mix::Mix;
+use crate::quant_mix::{Mix, ModelFacts};
 
 /// How important each input column of a weight is: the mean square of its activations.
 pub type Importance = HashMap<String, Vec<f32>>;
@@ -108,9 +110,13 @@ enum Turn {
     /// `[r, c] → [c, r]`
     Transpose,
     /// Rows of heads of `head_dim`, from halves to neighbours.
-    ToNeighbours { head_dim: usize },
+    ToNeighbours {
+        head_dim: usize,
+    },
     /// Rows of heads of `head_dim`, from neighbours to halves.
-    ToHalves { head_dim: usize },
+    ToHalves {
+        head_dim: usize,
+    },
 }
 
 /// Writes `source` to the GGUF file `path`; an existing file is replaced when the new one is complete.
@@ -128,16 +134,20 @@ pub fn to_gguf(
         metadata.set(key.clone(), value.clone());
     }
     metadata.set("general.quantization_version", 2u32);
-    if let Some(file_type) = options.mix.gguf_file_type() {
-        metadata.set("general.file_type", file_type);
-    }
-    let tensors: Vec<(String, Vec<usize>)> =
-        planned.iter().map(|plan| (plan.to.name.clone(), plan.to.shape.clone())).collect();
-    let config = Model::config_of(source).ok();
-    let dtypes = options.mix.dtypes(&tensors, config.as_ref());
-    for (plan, dtype) in planned.iter_mut().zip(dtypes) {
-        plan.to_dtype = dtype;
-        plan.to.dtype = ElementType::Known(dtype);
+    metadata.set("general.file_type", options.mix.file_type());
+    let config = Model::config_of(source)?;
+    let facts = ModelFacts {
+        architecture: Family::of(source)?.gguf,
+        n_layers: config.n_layers,
+        n_heads: config.n_heads,
+        n_kv_heads: config.n_kv_heads,
+        n_experts: 0,
+        has_output: planned.iter().any(|plan| plan.to.name == "output.weight"),
+        has_importance: options.importance.is_some(),
+    };
+    for plan in &mut planned {
+        plan.to_dtype = options.mix.dtype_for(&plan.to.name, &plan.to.shape, &facts);
+        plan.to.dtype = ElementType::Known(plan.to_dtype);
     }
     let to_write: Vec<TensorToWrite> = planned.iter().map(|plan| plan.to.clone()).collect();
     check_importance(&planned, options.importance)?;
@@ -171,14 +181,14 @@ pub fn to_hugging_face(
     let config = if from_gguf { hugging_face_config(source, dtype)? } else { own_config(source, dtype)? };
     std::fs::create_dir_all(dir).map_err(|source| ConvertError::Io { path: dir.to_path_buf(), source })?;
     let to_write: Vec<TensorToWrite> = planned.iter().map(|plan| plan.to.clone()).collect();
-    let notes = [("format".to_string(), "pt".to_string())];
+    let notes = [("format", "pt")];
     safetensors::write(&dir.join("model.safetensors"), &notes, &to_write, |i, out| {
         write_tensor(source, &planned[i], None, out)?;
         on_tensor(report(&planned, i));
         Ok(())
     })?;
     let text = serde_json::to_string_pretty(&config).expect("a JSON value can be written") + "\n";
-    rhetor_formats::write_atomic(&dir.join("config.json"), text.as_bytes())?;
+    rhetor_formats::write_bytes(&dir.join("config.json"), text.as_bytes())?;
     Ok(())
 }
 
@@ -240,7 +250,12 @@ fn turn(row: &TensorName, config: &ModelConfig, suffix: &str, to_gguf: bool) -> 
     }
 }
 
-fn plan<'a>(source: &Checkpoint, entry: &'a TensorEntry, name: String, turn: Turn) -> Result<Planned<'a>, ConvertError> {
+fn plan<'a>(
+    source: &Checkpoint,
+    entry: &'a TensorEntry,
+    name: String,
+    turn: Turn,
+) -> Result<Planned<'a>, ConvertError> {
     let from = entry.dtype.known().ok_or_else(|| LoadError::ElementType {
         file: source.path().to_path_buf(),
         name: entry.name.clone(),
@@ -251,7 +266,13 @@ fn plan<'a>(source: &Checkpoint, entry: &'a TensorEntry, name: String, turn: Tur
     if turn == Turn::Transpose {
         shape.reverse();
     }
-    Ok(Planned { origin: Origin::Stored(entry), from, to: TensorToWrite { name, dtype: entry.dtype, shape }, to_dtype: from, turn })
+    Ok(Planned {
+        origin: Origin::Stored(entry),
+        from,
+        to: TensorToWrite { name, dtype: entry.dtype, shape },
+        to_dtype: from,
+        turn,
+    })
 }
 
 fn check_importance(planned: &[Planned], importance: Option<&Importance>) -> Result<(), ConvertError> {
@@ -259,7 +280,11 @@ fn check_importance(planned: &[Planned], importance: Option<&Importance>) -> Res
         let Some(columns) = importance.and_then(|importance| importance.get(&plan.to.name)) else { continue };
         let expected = plan.to.shape.last().copied().unwrap_or(1);
         if columns.len() != expected {
-            return Err(ConvertError::Importance { name: plan.to.name.clone(), got: columns.len(), expected });
+            return Err(ConvertError::Importance {
+                name: plan.to.name.clone(),
+                got: columns.len(),
+                expected,
+            });
         }
     }
     Ok(())
@@ -281,10 +306,17 @@ fn source_row(turn: Turn, i: usize) -> usize {
 }
 
 /// Turns, converts and writes one tensor.
-fn write_tensor(source: &Checkpoint, plan: &Planned, importance: Option<&[f32]>, out: &mut dyn Write) -> io::Result<()> {
+fn write_tensor(
+    source: &Checkpoint,
+    plan: &Planned,
+    importance: Option<&[f32]>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let (entry, bytes) = match &plan.origin {
         Origin::Stored(entry) => (entry, source.bytes(entry)),
-        Origin::Computed(values) => return values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes())),
+        Origin::Computed(values) => {
+            return values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()));
+        }
     };
     let shape = &entry.shape;
     let turned;
@@ -317,7 +349,11 @@ fn write_tensor(source: &Checkpoint, plan: &Planned, importance: Option<&[f32]>,
         for start in (0..n_rows).step_by(slab_rows) {
             let n_slab = slab_rows.min(n_rows - start);
             values.resize(n_slab * n_columns, 0.0);
-            quant::dequantize(plan.from, &bytes[start * row_bytes..(start + n_slab) * row_bytes], &mut values);
+            quant::dequantize(
+                plan.from,
+                &bytes[start * row_bytes..(start + n_slab) * row_bytes],
+                &mut values,
+            );
             encoded.resize(plan.to_dtype.bytes_of(values.len()).unwrap_or(0), 0);
             quant::quantize(plan.to_dtype, &values, importance, &mut encoded);
             out.write_all(&encoded)?;
@@ -408,7 +444,9 @@ fn to_json(value: &Value) -> serde_json::Value {
         Value::U64(value) => (*value).into(),
         Value::I64(value) => (*value).into(),
         // An f32 widened to f64 would be written with digits that nobody meant.
-        Value::F64(value) => serde_json::from_str(&(*value as f32).to_string()).unwrap_or(serde_json::Value::Null),
+        Value::F64(value) => {
+            serde_json::from_str(&(*value as f32).to_string()).unwrap_or(serde_json::Value::Null)
+        }
         Value::String(value) => value.as_str().into(),
         Value::Array(values) => values.iter().map(|value| to_json(&value)).collect(),
     }

@@ -15,6 +15,7 @@ pub mod layers;
 mod load;
 mod model;
 mod names;
+pub mod quant_mix;
 
 pub use config::{Key, Keys, ModelConfig};
 pub use families::{FAMILIES, Family};

@@ -1,10 +1,10 @@
 //! From a checkpoint's tensors to packed weights: every name and shape is checked here, so that mathematics needs no `?`.
 
 use rhetor_formats::{Checkpoint, ElementType, Kind, TensorEntry};
+use rhetor_kernels::DType;
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
 use rhetor_kernels::rope::{RopeScaling, RopeTable};
-use rhetor_kernels::DType;
 use rhetor_tensor::{Tensor, Weight};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -132,7 +132,8 @@ pub enum LoadError {
 }
 
 /// Buffers that old files carry and that no model needs.
-const LEGACY_BUFFERS: &[&str] = &[".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
+const LEGACY_BUFFERS: &[&str] =
+    &[".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
 
 /// Hands out a checkpoint's tensors by our names, checked, and keeps account of which were taken.
 pub struct Weights<'a> {
@@ -150,7 +151,11 @@ pub struct Weights<'a> {
 
 impl<'a> Weights<'a> {
     /// The tensors of `checkpoint`, read by the names of `family`.
-    pub fn new(checkpoint: &'a Checkpoint, family: &'static Family, config: &'a ModelConfig) -> Result<Weights<'a>, LoadError> {
+    pub fn new(
+        checkpoint: &'a Checkpoint,
+        family: &'static Family,
+        config: &'a ModelConfig,
+    ) -> Result<Weights<'a>, LoadError> {
         let has_prefix = checkpoint.tensors().iter().any(|tensor| tensor.name.starts_with(family.prefix));
         let prefix = if has_prefix { family.prefix } else { "" };
         Ok(Weights {
@@ -176,11 +181,21 @@ impl<'a> Weights<'a> {
 
     /// The name in this file of our tensor `ours` in layer `i`.
     fn file_name(&self, row: &TensorName, i: usize, suffix: &str) -> String {
-        if self.speaks_gguf() { row.gguf_name(i, suffix) } else { row.hugging_face_name(self.prefix, i, suffix) }
+        if self.speaks_gguf() {
+            row.gguf_name(i, suffix)
+        } else {
+            row.hugging_face_name(self.prefix, i, suffix)
+        }
     }
 
     /// Finds a tensor, checks its shape, and counts it as taken.
-    fn take(&mut self, row: &'static TensorName, i: usize, suffix: &str, expected: &[usize]) -> Result<Option<&'a TensorEntry>, LoadError> {
+    fn take(
+        &mut self,
+        row: &'static TensorName,
+        i: usize,
+        suffix: &str,
+        expected: &[usize],
+    ) -> Result<Option<&'a TensorEntry>, LoadError> {
         let name = self.file_name(row, i, suffix);
         let Some(entry) = self.checkpoint.find(&name) else { return Ok(None) };
         if entry.shape != expected {
@@ -199,7 +214,10 @@ impl<'a> Weights<'a> {
     }
 
     fn missing(&self, row: &TensorName, i: usize, suffix: &str) -> LoadError {
-        LoadError::MissingTensor { file: self.checkpoint.path().to_path_buf(), name: self.file_name(row, i, suffix) }
+        LoadError::MissingTensor {
+            file: self.checkpoint.path().to_path_buf(),
+            name: self.file_name(row, i, suffix),
+        }
     }
 
     fn dtype_of(&self, entry: &TensorEntry) -> Result<DType, LoadError> {
@@ -277,7 +295,12 @@ impl<'a> Weights<'a> {
                     expected: "f32, f16 or bf16 where they are stored [in, out]",
                 });
             }
-            Packed::pack(dtype, extents[0], extents[1], &transpose(bytes, dtype.block_bytes(), in_file[0], in_file[1]))
+            Packed::pack(
+                dtype,
+                extents[0],
+                extents[1],
+                &transpose(bytes, dtype.block_bytes(), in_file[0], in_file[1]),
+            )
         } else {
             Packed::pack(dtype, extents[0], extents[1], bytes)
         };
@@ -287,7 +310,8 @@ impl<'a> Weights<'a> {
     }
 
     fn check_finite(&self, entry: &TensorEntry, bytes: &[u8]) -> Result<(), LoadError> {
-        let is_broken = |b: &[u8]| (u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000) == 0x7f80_0000;
+        let is_broken =
+            |b: &[u8]| (u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000) == 0x7f80_0000;
         match bytes.chunks_exact(4).position(is_broken) {
             Some(element) => {
                 let file = self.checkpoint.path().to_path_buf();
@@ -361,8 +385,10 @@ impl<'a> Weights<'a> {
             return Ok(table.clone());
         }
         let mut options = self.config.rope.clone().expect("asked for only with rope");
-        let has_factors = self.family.tensors.iter().any(|row| row.ours == "rope_freqs") && self.speaks_gguf();
-        if let Some(factors) = (if has_factors { self.vector("rope_freqs", 0, ".weight")? } else { None }) {
+        let has_factors =
+            self.family.tensors.iter().any(|row| row.ours == "rope_freqs") && self.speaks_gguf();
+        let factors = if has_factors { self.vector("rope_freqs", 0, ".weight")? } else { None };
+        if let Some(factors) = factors {
             options.scaling = RopeScaling::Factors(factors);
         }
         let table = Arc::new(RopeTable::new(options));

@@ -124,15 +124,24 @@ impl Model {
     pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
         let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
         assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
-        let positions: Vec<usize> = batch.spans.iter().flat_map(|span| span.start..span.start + span.len).collect();
+        let positions: Vec<usize> =
+            batch.spans.iter().flat_map(|span| span.start..span.start + span.len).collect();
         let last = positions.iter().max().copied().unwrap_or(0);
-        assert!(last < self.config.context_len, "position {last} in a context of {}", self.config.context_len);
+        assert!(
+            last < self.config.context_len,
+            "position {last} in a context of {}",
+            self.config.context_len
+        );
         let spans: Vec<Span> = (batch.spans.iter())
             .map(|span| Span { table: &span.pages, start: span.start, len: span.len })
             .collect();
         let at = Positions { of_row: &positions, spans: &spans };
         let x = self.network.blocks(&batch.tokens, &at, cache); // [T, D]
-        let x = if batch.outputs.len() == n_rows { x } else { rhetor_tensor::ops::rows::rows(&x, &batch.outputs) };
+        let x = if batch.outputs.len() == n_rows {
+            x
+        } else {
+            rhetor_tensor::ops::rows::rows(&x, &batch.outputs)
+        };
         self.network.head(&x)
     }
 }

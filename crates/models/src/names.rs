@@ -41,7 +41,10 @@ impl TensorName {
 
     /// The shape in numbers, outermost first.
     pub fn extents(&self, config: &ModelConfig) -> Vec<usize> {
-        self.shape.split(' ').map(|extent| extent.split('*').map(|factor| letter(factor, config)).product()).collect()
+        self.shape
+            .split(' ')
+            .map(|extent| extent.split('*').map(|factor| letter(factor, config)).product())
+            .collect()
     }
 
     /// GGUF's name in layer `i`, with `.weight` or `.bias`.

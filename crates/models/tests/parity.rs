@@ -102,7 +102,8 @@ fn one_token_decodes_the_same_beside_a_prompt_that_is_being_read() {
         let ids = &case.prompts[0].ids;
         let n_pages = pages_of(case.model.config().context_len) as u32;
         let mut cache = KvCache::new(case.model.config(), KvType::F32, 2 * n_pages as usize);
-        let (first, second): (Vec<u32>, Vec<u32>) = ((0..n_pages).collect(), (n_pages..2 * n_pages).collect());
+        let (first, second): (Vec<u32>, Vec<u32>) =
+            ((0..n_pages).collect(), (n_pages..2 * n_pages).collect());
         let (head, tail) = ids.split_at(ids.len() - 1);
         forward(&case.model, &mut cache, vec![Rows { pages: &first, start: 0, ids: head }]);
         let decoding = Rows { pages: &first, start: head.len(), ids: tail };
@@ -110,7 +111,12 @@ fn one_token_decodes_the_same_beside_a_prompt_that_is_being_read() {
         let together = forward(&case.model, &mut cache, vec![decoding, reading]);
         let whole = alone(&case.model, ids, ids.len());
         let vocab_size = case.model.config().vocab_size;
-        same_bits(case, "decoding beside a prompt", &together[..vocab_size], &whole[whole.len() - vocab_size..]);
+        same_bits(
+            case,
+            "decoding beside a prompt",
+            &together[..vocab_size],
+            &whole[whole.len() - vocab_size..],
+        );
         same_bits(case, "read beside a decode", &together[vocab_size..], &whole);
     }
 }
@@ -161,8 +167,10 @@ fn alone(model: &Model, ids: &[u32], chunk: usize) -> Vec<f32> {
 /// The logits of every row. → [T, V]
 fn forward(model: &Model, cache: &mut KvCache, rows: Vec<Rows>) -> Vec<f32> {
     let tokens: Vec<u32> = rows.iter().flat_map(|rows| rows.ids.iter().copied()).collect();
-    let span = |rows: &Rows| SequenceSpan { pages: rows.pages.to_vec(), start: rows.start, len: rows.ids.len() };
-    let batch = Batch { spans: rows.iter().map(span).collect(), outputs: (0..tokens.len()).collect(), tokens };
+    let span =
+        |rows: &Rows| SequenceSpan { pages: rows.pages.to_vec(), start: rows.start, len: rows.ids.len() };
+    let batch =
+        Batch { spans: rows.iter().map(span).collect(), outputs: (0..tokens.len()).collect(), tokens };
     model.forward(&batch, Some(cache)).data().to_vec()
 }
 
@@ -191,8 +199,10 @@ fn same_bits(case: &Case, how: &str, a: &[f32], b: &[f32]) {
 
 /// Every checkpoint under `fixtures/models`, in order of names.
 fn cases() -> Vec<Case> {
-    let entries = std::fs::read_dir(root().join("fixtures/models")).expect("the fixtures are part of the repository");
-    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.expect("the folder is readable").path()).collect();
+    let entries =
+        std::fs::read_dir(root().join("fixtures/models")).expect("the fixtures are part of the repository");
+    let mut folders: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("the folder is readable").path()).collect();
     folders.retain(|folder| folder.join("expected.json").exists());
     folders.sort();
     assert!(folders.len() >= 15, "found {} cases only", folders.len());
@@ -203,7 +213,8 @@ fn case(folder: &Path) -> Case {
     let name = folder.file_name().expect("a folder has a name").to_string_lossy().into_owned();
     let about = json(&folder.join("expected.json"));
     let checkpoint = Checkpoint::open(folder).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let model = Model::load(&checkpoint, LoadOptions::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let model =
+        Model::load(&checkpoint, LoadOptions::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
     let expected = Checkpoint::open(&folder.join("expected.safetensors")).expect("the goldens open");
     let bytes = |tensor: String| -> &[u8] {
         expected.bytes(expected.find(&tensor).unwrap_or_else(|| panic!("{name}: {tensor} is not there")))

@@ -63,7 +63,12 @@ impl Tensor {
     /// All elements, row after row. Panics if this is a view of columns.
     #[track_caller]
     pub fn data(&self) -> &[f32] {
-        assert!(self.is_contiguous(), "a view of columns {:?} of rows of {} has gaps", self.shape, self.row_stride);
+        assert!(
+            self.is_contiguous(),
+            "a view of columns {:?} of rows of {} has gaps",
+            self.shape,
+            self.row_stride
+        );
         &self.storage.as_slice()[self.offset..self.offset + self.shape.n_elements()]
     }
 
@@ -83,7 +88,12 @@ impl Tensor {
     pub fn columns(&self, start: usize, len: usize) -> Tensor {
         assert!(start + len <= self.row_len(), "columns {start}..{} of {:?}", start + len, self.shape);
         let shape = self.shape.with_row_len(len);
-        Tensor { storage: self.storage.clone(), offset: self.offset + start, shape, row_stride: self.row_stride }
+        Tensor {
+            storage: self.storage.clone(),
+            offset: self.offset + start,
+            shape,
+            row_stride: self.row_stride,
+        }
     }
 
     /// The same elements under other extents. Panics on a view of columns or another number of elements.
@@ -118,7 +128,11 @@ impl Tensor {
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tensor{:?}", self.shape)?;
-        if self.n_rows() > 0 { write!(f, " {:.4?}…", &self.row(0)[..self.row_len().min(5)]) } else { Ok(()) }
+        if self.n_rows() > 0 {
+            write!(f, " {:.4?}…", &self.row(0)[..self.row_len().min(5)])
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -137,8 +137,12 @@ impl Network for Gpt2 {
         let positions: Vec<u32> = at.of_row.iter().map(|&position| position as u32).collect();
         let mut x = self.token_embd.forward(tokens) + self.position_embd.forward(&positions); // [T, D]
         for (i, block) in self.blocks.iter().enumerate() {
-            x = x + block.attn.forward(&block.attn_norm.forward(&x), at, cache.as_mut().map(|cache| cache.layer(i)));
-            x = x + block.ffn.forward(&block.ffn_norm.forward(&x));
+            x = block.attn.forward(
+                &block.attn_norm.forward(&x),
+                at,
+                cache.as_mut().map(|cache| cache.layer(i)),
+            ) + x;
+            x = block.ffn.forward(&block.ffn_norm.forward(&x)) + x;
         }
         x
     }

@@ -144,8 +144,12 @@ impl Network for Llama {
     fn blocks(&self, tokens: &[u32], at: &Positions, mut cache: Option<&mut KvCache>) -> Tensor {
         let mut x = self.token_embd.forward(tokens); // [T, D]
         for (i, block) in self.blocks.iter().enumerate() {
-            x = x + block.attn.forward(&block.attn_norm.forward(&x), at, cache.as_mut().map(|cache| cache.layer(i)));
-            x = x + block.ffn.forward(&block.ffn_norm.forward(&x));
+            x = block.attn.forward(
+                &block.attn_norm.forward(&x),
+                at,
+                cache.as_mut().map(|cache| cache.layer(i)),
+            ) + x;
+            x = block.ffn.forward(&block.ffn_norm.forward(&x)) + x;
         }
         x
     }

@@ -44,15 +44,21 @@ impl Family {
         let file = || checkpoint.path().to_path_buf();
         let (found, architecture) = match checkpoint.kind() {
             Kind::Gguf | Kind::Llama2C => {
-                let architecture = keys.get_str("general.architecture")?.ok_or(LoadError::NoArchitecture { file: file() })?;
+                let architecture = keys
+                    .get_str("general.architecture")?
+                    .ok_or(LoadError::NoArchitecture { file: file() })?;
                 (FAMILIES.iter().find(|family| family.gguf == architecture), architecture.to_string())
             }
             Kind::HuggingFace | Kind::Safetensors | Kind::PyTorch => {
-                let architectures: Vec<&str> = keys.get_strings("architectures")?.map_or_else(Vec::new, |names| names.iter().collect());
+                let architectures: Vec<&str> =
+                    keys.get_strings("architectures")?.map_or_else(Vec::new, |names| names.iter().collect());
                 let model_type = keys.get_str("model_type")?.map(str::to_string);
-                let by_class = FAMILIES.iter().find(|f| architectures.iter().any(|a| f.architectures.contains(a)));
+                let by_class =
+                    FAMILIES.iter().find(|f| architectures.iter().any(|a| f.architectures.contains(a)));
                 // A named class that the table does not hold is another head or another model: never guess by type then.
-                let by_type = FAMILIES.iter().find(|f| architectures.is_empty() && Some(f.model_type) == model_type.as_deref());
+                let by_type = FAMILIES
+                    .iter()
+                    .find(|f| architectures.is_empty() && Some(f.model_type) == model_type.as_deref());
                 let architecture = architectures.first().map(|name| name.to_string()).or(model_type);
                 (by_class.or(by_type), architecture.ok_or(LoadError::NoArchitecture { file: file() })?)
             }

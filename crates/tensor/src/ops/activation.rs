@@ -16,5 +16,7 @@ pub fn activation(x: Tensor, activation: Activation) -> Tensor {
 pub fn gated(gate_up: &Tensor, activation: Activation) -> Tensor {
     assert_eq!(gate_up.row_len() % 2, 0, "gate and up are equally wide, but together {:?}", gate_up.shape());
     let ffn_size = gate_up.row_len() / 2;
-    Tensor::build([gate_up.n_rows(), ffn_size], |out| activation::gated(activation, gate_up.data(), ffn_size, out))
+    Tensor::build([gate_up.n_rows(), ffn_size], |out| {
+        activation::gated(activation, gate_up.data(), ffn_size, out)
+    })
 }

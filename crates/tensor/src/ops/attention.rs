@@ -58,8 +58,12 @@ pub fn paged(qkv: &Tensor, pages: &mut KvPages, spans: &[Span], heads: Heads) ->
 pub fn causal(qkv: &Tensor, spans: &[Span], heads: Heads) -> Tensor {
     let (k, v) = heads.split(qkv);
     let (data, stride) = (qkv.data(), qkv.row_stride());
-    let shape =
-        DenseShape { n_kv_heads: heads.n_kv_heads, head_dim: heads.head_dim, q_stride: stride, kv_stride: stride };
+    let shape = DenseShape {
+        n_kv_heads: heads.n_kv_heads,
+        head_dim: heads.head_dim,
+        q_stride: stride,
+        kv_stride: stride,
+    };
     let sequence = |span: &Span| {
         assert_eq!(span.start, 0, "without a cache a span is a whole sequence");
         DenseSequence { n_queries: span.len, n_keys: span.len }

@@ -40,7 +40,14 @@ const WEIGHTS_MAX: usize = 4;
 pub fn linear(x: &Tensor, weights: &[Weight], bias: Option<&Tensor>) -> Tensor {
     assert!((1..=WEIGHTS_MAX).contains(&weights.len()), "{} weights at once", weights.len());
     for weight in weights {
-        assert_eq!(x.row_len(), weight.n_in(), "x {:?} against a weight [{}, {}]", x.shape(), weight.n_out(), weight.n_in());
+        assert_eq!(
+            x.row_len(),
+            weight.n_in(),
+            "x {:?} against a weight [{}, {}]",
+            x.shape(),
+            weight.n_out(),
+            weight.n_in()
+        );
     }
     let n_out: usize = weights.iter().map(Weight::n_out).sum();
     if let Some(bias) = bias {
