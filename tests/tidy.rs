@@ -28,8 +28,8 @@ const EMPTY_NAMES: &[&str] =
 /// Endings of type names that say nothing about what the type is.
 const EMPTY_ENDINGS: &[&str] = &["Manager", "Helper", "Util", "Utils", "Handler", "Processor", "Impl"];
 
-/// The longest line of code, in characters; comments, texts and tests are not measured.
-const LINE_LENGTH: usize = 110;
+/// The longest line of code that rustfmt cannot break, such as in macros; comments, texts and tests are not measured.
+const LINE_LENGTH: usize = 140;
 
 #[test]
 fn arrows_between_crates_are_those_of_the_architecture() {
@@ -125,28 +125,35 @@ fn lines_of_code_are_short_and_promise_nothing() {
     // Written in two parts, so that this file does not find itself.
     let promises =
         [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("todo", "!("), concat!("unimplemented", "!(")];
+    let mut wrong = Vec::new();
     for file in all_rust_files() {
         let text = read(&file);
         for (number, line) in code_lines(&text).filter(|(_, line)| !line.contains('"')) {
-            let length = line.chars().count();
-            assert!(length <= LINE_LENGTH, "{}:{number} has {length} characters", show(&file));
-        }
-        for (i, line) in text.lines().enumerate() {
-            for promise in promises {
-                assert!(!line.contains(promise), "{}:{} has {promise}", show(&file), i + 1);
+            let code = line.split(" //").next().unwrap_or_default();
+            let length = code.chars().count();
+            if length > LINE_LENGTH {
+                wrong.push(format!("{}:{number} has {length} characters", show(&file)));
             }
         }
+        for (i, line) in text.lines().enumerate() {
+            let found = promises.iter().filter(|promise| line.contains(*promise));
+            wrong.extend(found.map(|promise| format!("{}:{} has {promise}", show(&file), i + 1)));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn documents_name_only_what_exists() {
     let folders: Vec<PathBuf> = crates();
+    let mut wrong = Vec::new();
     for file in documents() {
         let text = read(&file);
         let here = file.parent().expect("a file has a folder");
         for target in links(&text) {
-            assert!(here.join(&target).exists(), "{} links to {target}, which does not exist", show(&file));
+            if !here.join(&target).exists() {
+                wrong.push(format!("{} links to {target}, which does not exist", show(&file)));
+            }
         }
         for path in spans(&text).iter().filter(|span| looks_like_a_path(span)) {
             let mut candidates = vec![root().join(path), here.join(path)];
@@ -155,10 +162,12 @@ fn documents_name_only_what_exists() {
             if let Some((name, rest)) = path.split_once('/') {
                 candidates.push(root().join("crates").join(name).join("src").join(rest));
             }
-            let exists = candidates.iter().any(|candidate| candidate.exists());
-            assert!(exists, "{} names `{path}`, which does not exist", show(&file));
+            if !candidates.iter().any(|candidate| candidate.exists()) {
+                wrong.push(format!("{} names `{path}`, which does not exist", show(&file)));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
