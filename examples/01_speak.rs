@@ -23,7 +23,7 @@ pub fn speak(path: &Path, question: &str) -> Result<String, Box<dyn Error>> {
     let checkpoint = Checkpoint::open(path)?;
     let model = Model::load(&checkpoint, LoadOptions::default())?;
     let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
-    let engine = Engine::new("speaker", model, tokenizer, EngineOptions::default());
+    let engine = Engine::new("speaker", model, tokenizer, EngineOptions::default())?;
     let request = Request::chat([Message::user(question)]);
     let answers = engine.generate(&request, &mut |_| ControlFlow::Continue(()))?;
     Ok(answers[0].text.clone())

@@ -44,7 +44,7 @@ fn whole_prompts_have_the_logits_of_the_reference() {
 
 #[test]
 fn tokens_one_by_one_have_the_logits_of_the_whole_prompt() {
-    for case in cases().iter().filter(|case| !depends_on_length(case)) {
+    for case in &cases() {
         for prompt in &case.prompts {
             let logits = alone(&case.model, &prompt.ids, 1);
             compare(case, "one by one", prompt, &logits);
@@ -55,7 +55,7 @@ fn tokens_one_by_one_have_the_logits_of_the_whole_prompt() {
 
 #[test]
 fn chunks_have_the_logits_of_the_whole_prompt() {
-    for case in cases().iter().filter(|case| !depends_on_length(case)) {
+    for case in &cases() {
         for prompt in &case.prompts {
             let logits = alone(&case.model, &prompt.ids, 7);
             compare(case, "chunks of 7", prompt, &logits);
@@ -101,7 +101,7 @@ fn a_row_has_the_same_bits_with_one_two_and_three_threads() {
 
 #[test]
 fn one_token_decodes_the_same_beside_a_prompt_that_is_being_read() {
-    for case in cases().iter().filter(|case| !depends_on_length(case)) {
+    for case in &cases() {
         let ids = &case.prompts[0].ids;
         let n_pages = pages_of(case.model.config().context_len) as u32;
         let mut cache = KvCache::new(case.model.config(), KvType::F32, 2 * n_pages as usize);
@@ -189,12 +189,6 @@ const WITHOUT_GGUF: &[&str] = &["gpt2-inverse-layer-scale", "llama-rope-dynamic"
 
 /// Cases whose GGUF holds numbers that config.json cannot: the factors that LLaMA 3's scaling has become.
 const WITHOUT_RETURN: &[&str] = &["llama-rope-llama3"];
-
-/// Whether the frequencies of RoPE change with the length, so that a text read piece by piece is another text: the
-/// reference, too, gives other logits then.
-fn depends_on_length(case: &Case) -> bool {
-    case.name == "llama-rope-dynamic"
-}
 
 /// The logits of every token of `ids`, read in chunks through a cache of its own. → [T, V]
 fn alone(model: &Model, ids: &[u32], chunk: usize) -> Vec<f32> {
