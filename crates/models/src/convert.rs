@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Key, Keys, ModelConfig};
-use crate::families::Family;
+use crate::families::{Family, MISTRAL};
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
 use crate::names::{Stored, TensorName};
@@ -428,8 +428,12 @@ fn own_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, Co
 
 /// `config.json` for a GGUF source.
 fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
-    let family = Family::of(source)?;
     let config = Model::config_of(source)?;
+    let family = match Family::of(source)? {
+        // GGUF calls Mistral `llama`; Hugging Face's LLaMA has no window.
+        family if family.gguf == "llama" && config.window.is_some() => &MISTRAL,
+        family => family,
+    };
     let mut json = serde_json::json!({
         "architectures": [family.architectures[0]],
         "model_type": family.model_type,
@@ -446,6 +450,11 @@ fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::
     }
     let is_tied = !source.tensors().iter().any(|tensor| tensor.name == "output.weight");
     json["tie_word_embeddings"] = is_tied.into();
+    if family.model_type == "llama" {
+        let has = |suffix: &str| source.tensors().iter().any(|tensor| tensor.name.ends_with(suffix));
+        json["attention_bias"] = has(".attn_q.bias").into();
+        json["mlp_bias"] = has(".ffn_up.bias").into();
+    }
     for (key, id) in [("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")] {
         if let Some(id) = source.metadata().get_u64(&format!("tokenizer.ggml.{id}_token_id"))? {
             json[key] = id.into();
