@@ -127,3 +127,30 @@ impl From<rhetor_lm::Error> for Failure {
         Failure { exit, message: error.to_string(), hint: hint.map(str::to_string) }
     }
 }
+
+impl From<rhetor_tokenizer::Error> for Failure {
+    fn from(error: rhetor_tokenizer::Error) -> Failure {
+        Failure::input(error)
+    }
+}
+
+impl From<rhetor_models::LoadError> for Failure {
+    fn from(error: rhetor_models::LoadError) -> Failure {
+        Failure::input(error)
+    }
+}
+
+impl From<rhetor_generate::Error> for Failure {
+    fn from(error: rhetor_generate::Error) -> Failure {
+        Failure::input(error)
+    }
+}
+
+impl From<rhetor_models::convert::ConvertError> for Failure {
+    fn from(error: rhetor_models::convert::ConvertError) -> Failure {
+        match error {
+            rhetor_models::convert::ConvertError::Io { .. } => Failure::refused(error),
+            _ => Failure::input(error),
+        }
+    }
+}

@@ -3,14 +3,19 @@
 
 pub mod commands;
 pub mod config;
+mod conversation;
 pub mod errors;
 pub mod exit;
+mod input;
 mod interrupt;
 mod machine;
 mod models;
 mod output;
+mod perplexity;
 mod range;
+mod sampling;
 pub mod session;
+mod voice;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use commands::COMMANDS;

@@ -8,7 +8,7 @@
 //! Source: Efficient Memory Management for Large Language Model Serving with PagedAttention, arXiv:2309.06180, §4; the
 //! prefix cache is keyed by exact tokens, not by a hash that may collide.
 
-use crate::PAGE_LEN;
+use rhetor_kernels::kv::PAGE_LEN;
 use std::collections::{BTreeMap, HashMap};
 
 /// A place in the chain of registered pages: the last registered page of a prefix. `Chain::default()` is the beginning.
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(found, left);
         assert_eq!((blocks.n_available(), blocks.n_idle()), (2, 0));
         // The same second page after another first page is another prefix.
-        assert_eq!(blocks.take_prefix(&[page_of(3), page_of(2)].concat()).0, []);
+        assert!(blocks.take_prefix(&[page_of(3), page_of(2)].concat()).0.is_empty());
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         blocks.allocate().unwrap();
         blocks.allocate().unwrap();
         let (found, _) = blocks.take_prefix(&tokens);
-        assert_eq!(found, []);
+        assert!(found.is_empty());
     }
 
     #[test]

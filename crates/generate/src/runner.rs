@@ -1,11 +1,13 @@
 //! What the engine needs of a model: token ids in, logits out, pages copied.
 
+use rhetor_models::{Batch, KvCache, Model};
+
 /// Runs one batch after another on a paged key-value cache.
 ///
 /// The seam between the engine's books and the numbers: implemented for a model with its cache, and by a small fake in
 /// the tests of the engine.
-pub trait Runner: Send {
-    /// Computes `batch`, writes its keys and values, and shows `read` the logits of the rows asked for:
+pub(crate) trait Runner: Send {
+    /// Computes `batch`, writes its keys and values, and shows `read`, once, the logits of the rows asked for:
     /// [batch.outputs.len(), V].
     fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32]));
 
@@ -19,24 +21,21 @@ pub trait Runner: Send {
     fn n_pages(&self) -> usize;
 }
 
-/// Tokens of several sequences to be computed in one step.
-#[derive(Debug, Clone, Default)]
-pub struct Batch {
-    /// [T]
-    pub tokens: Vec<u32>,
-    /// spans
-    pub spans: Vec<SequenceSpan>,
-    /// rows
-    pub outputs: Vec<usize>,
-}
+impl Runner for (Model, KvCache) {
+    fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32])) {
+        let (model, cache) = self;
+        read(model.forward(batch, Some(cache)).data());
+    }
 
-/// Consecutive tokens of one sequence.
-#[derive(Debug, Clone)]
-pub struct SequenceSpan {
-    /// pages
-    pub pages: Vec<u32>,
-    /// start
-    pub start: usize,
-    /// len
-    pub len: usize,
+    fn copy_page(&mut self, from: u32, to: u32) {
+        self.1.copy_page(from, to);
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.0.config().vocab_size
+    }
+
+    fn n_pages(&self) -> usize {
+        self.1.n_pages()
+    }
 }

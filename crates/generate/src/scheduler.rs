@@ -6,14 +6,13 @@
 //! in line is never put back, and nobody is admitted whose worst case exceeds the whole cache: so there is always a
 //! sequence that moves, and no deadlock.
 
-use crate::PAGE_LEN;
 use crate::kv_blocks::KvBlocks;
 use crate::logprob;
-use crate::runner::{Batch, SequenceSpan};
 use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
 use crate::sequence::{Goal, Job, JobSpec, Output, Sequence};
-use rhetor_lm::FinishReason;
+use rhetor_kernels::kv::PAGE_LEN;
+use rhetor_models::{Batch, SequenceSpan};
 use std::ops::Range;
 
 /// Logits that a step may materialise, in numbers: 64 MiB.

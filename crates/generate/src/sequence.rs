@@ -1,9 +1,9 @@
 //! A list of tokens that grows, and the pages that hold its keys and values; and the job that it belongs to.
 
-use crate::PAGE_LEN;
 use crate::kv_blocks::{Chain, KvBlocks};
 use crate::sampling::Sampler;
 use crate::search::beam::Beam;
+use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_lm::{FinishReason, Sampling};
 use std::sync::Arc;
 

@@ -22,7 +22,6 @@ mod typical;
 mod xtc;
 
 pub use draft::{Candidate, Draft, Scratch};
-pub(crate) use sampler::PickedToken;
 pub use sampler::{Chance, Past, Sampler, validate};
 
 use rhetor_catalog::About;

@@ -70,9 +70,6 @@ pub struct Sampler {
     pub(super) chance: Chance,
 }
 
-/// The id that was chosen; `None` if no candidate had a finite logit.
-pub(crate) type PickedToken = Option<u32>;
-
 impl Sampler {
     /// A sampler for completion `index` of a request with `seed`; `sampling` has passed [`validate`].
     pub fn new(sampling: Arc<Sampling>, seed: u64, index: usize) -> Sampler {
@@ -88,7 +85,7 @@ impl Sampler {
     }
 
     /// Chooses the next token from `logits: [V]`; `None` if no candidate has a finite logit.
-    pub fn next(&mut self, logits: &[f32], past: &Past<'_>, scratch: &mut Scratch) -> PickedToken {
+    pub fn next(&mut self, logits: &[f32], past: &Past<'_>, scratch: &mut Scratch) -> Option<u32> {
         let Sampler { sampling, chance } = self;
         let mut draft = Draft::new(logits, scratch);
         Sampler::edit(sampling, &mut draft, past, chance);
