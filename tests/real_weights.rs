@@ -36,7 +36,11 @@ fn perplexity_is_that_of_llama_cpp_within_half_a_percent() {
         }
         let (ours, theirs) = ((surprise / n_scored as f64).exp(), expected.as_f64().expect("a number"));
         if (i + 1) % 50 == 0 || i + 1 == by_chunk.len() {
-            println!("{:3} chunks: {ours:.4} against {theirs:.4}: {:+.3} %", i + 1, (ours / theirs - 1.0) * 100.0);
+            println!(
+                "{:3} chunks: {ours:.4} against {theirs:.4}: {:+.3} %",
+                i + 1,
+                (ours / theirs - 1.0) * 100.0
+            );
         }
         assert!(i < 9 || (ours / theirs - 1.0).abs() <= 0.005, "chunk {}: {ours} against {theirs}", i + 1);
     }
@@ -56,7 +60,8 @@ fn the_first_choice_is_that_of_the_same_weights_in_f32_for_98_of_100_tokens() {
     for chunk in ids.chunks_exact(CHUNK).take(20) {
         let [a, b] = [&quantized, &dense].map(|model| logits(model, chunk, 0..CHUNK));
         let vocab_size = dense.config().vocab_size;
-        n_equal += a.chunks(vocab_size).zip(b.chunks(vocab_size)).filter(|(a, b)| argmax(a) == argmax(b)).count();
+        n_equal +=
+            a.chunks(vocab_size).zip(b.chunks(vocab_size)).filter(|(a, b)| argmax(a) == argmax(b)).count();
         n_tokens += CHUNK;
     }
     let share = n_equal as f64 / n_tokens as f64;
