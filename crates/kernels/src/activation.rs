@@ -33,7 +33,7 @@ pub fn apply(activation: Activation, x: &mut [f32]) {
 #[track_caller]
 pub fn gated(activation: Activation, gate_up: &[f32], ffn_size: usize, out: &mut [f32]) {
     assert_eq!(gate_up.len(), 2 * out.len(), "gate_up is [T, 2F], out [T, F]");
-    assert!(ffn_size > 0 && out.len() % ffn_size == 0, "out {}, ffn_size {ffn_size}", out.len());
+    assert!(ffn_size > 0 && out.len().is_multiple_of(ffn_size), "out {}, ffn_size {ffn_size}", out.len());
     let isa = isa::active();
     rows::for_each_block(out, ffn_size, |first, out| {
         let gate_up = &gate_up[2 * first * ffn_size..][..2 * out.len()];
@@ -73,7 +73,7 @@ fn activate<V: Vector>(activation: Activation, x: V) -> V {
         // ½(1 + tanh u) = σ(2u).
         Activation::GeluTanh => {
             let cubic = x.mul(x).mul_add(V::splat(0.044_715), V::splat(1.0)).mul(x);
-            x.mul(math::sigmoid(cubic.mul(V::splat(1.595_769_1))))
+            x.mul(math::sigmoid(cubic.mul(V::splat(1.595_769))))
         }
         Activation::QuickGelu => x.mul(math::sigmoid(x.mul(V::splat(1.702)))),
         Activation::Silu => x.mul(math::sigmoid(x)),

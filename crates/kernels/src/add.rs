@@ -37,7 +37,7 @@ pub fn add_scaled(x: &mut [f32], factor: f32, y: &[f32]) {
 #[track_caller]
 pub fn add_row(x: &mut [f32], row: &[f32]) {
     let d = row.len();
-    assert!(d > 0 && x.len() % d == 0, "x {}, row {d}", x.len());
+    assert!(d > 0 && x.len().is_multiple_of(d), "x {}, row {d}", x.len());
     let isa = isa::active();
     rows::for_each_block(x, d, |_, x| x.chunks_exact_mut(d).for_each(|x| add_block(isa, x, row)));
 }

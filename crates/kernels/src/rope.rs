@@ -110,7 +110,7 @@ impl RopeTable {
     #[track_caller]
     pub fn new(options: RopeOptions) -> RopeTable {
         let r = options.rotary_dim;
-        assert!(r > 0 && r % 2 == 0, "rotary_dim is {r}; it must be even and positive");
+        assert!(r > 0 && r.is_multiple_of(2), "rotary_dim is {r}; it must be even and positive");
         let (inverse_frequencies, magnitude) = frequencies(&options);
         let blocks = (0..options.context.div_ceil(BLOCK)).map(|_| OnceLock::new()).collect();
         RopeTable { options, inverse_frequencies, magnitude, blocks }
@@ -282,9 +282,9 @@ pub fn rope(
     const ROWS: usize = 8;
     let start = Start(x.as_mut_ptr());
     threads::run(positions.len().div_ceil(ROWS), |part| {
-        for t in part * ROWS..positions.len().min((part + 1) * ROWS) {
+        for (t, &position) in positions.iter().enumerate().skip(part * ROWS).take(ROWS) {
             // SAFETY: rows do not overlap, as stride >= width, and lie within `x`, as asserted.
-            rotate(unsafe { std::slice::from_raw_parts_mut(start.at(t * stride), width) }, positions[t]);
+            rotate(unsafe { std::slice::from_raw_parts_mut(start.at(t * stride), width) }, position);
         }
     });
 }

@@ -9,7 +9,7 @@ use crate::{isa, rows};
 /// An element −∞ gives 0; a row of nothing but −∞ gives zeros. Panics if the length is no multiple of `row_len`.
 #[track_caller]
 pub fn softmax(x: &mut [f32], row_len: usize) {
-    assert!(row_len > 0 && x.len() % row_len == 0, "x {}, row_len {row_len}", x.len());
+    assert!(row_len > 0 && x.len().is_multiple_of(row_len), "x {}, row_len {row_len}", x.len());
     let isa = isa::active();
     rows::for_each_block(x, row_len, |_, x| softmax_rows(isa, x, row_len));
 }
@@ -19,7 +19,7 @@ pub fn softmax(x: &mut [f32], row_len: usize) {
 /// Panics if the length is no multiple of `row_len`.
 #[track_caller]
 pub fn log_softmax(x: &mut [f32], row_len: usize) {
-    assert!(row_len > 0 && x.len() % row_len == 0, "x {}, row_len {row_len}", x.len());
+    assert!(row_len > 0 && x.len().is_multiple_of(row_len), "x {}, row_len {row_len}", x.len());
     let isa = isa::active();
     rows::for_each_block(x, row_len, |_, x| log_softmax_rows(isa, x, row_len));
 }

@@ -1,5 +1,8 @@
 //! Elementary functions on vectors, each element's result independent of its lane.
 
+// Coefficients are written as their sources print them.
+#![allow(clippy::excessive_precision)]
+
 use super::vector::Vector;
 
 /// e^x, to 2 ULP where the result is a normal number; 0 below -104, infinity above 88.73, NaN for NaN; exp(0) is 1.

@@ -428,7 +428,7 @@ fn score<V: Vector, S: Stored, const R: usize, const P: usize>(
             let row = i * PAGE_LEN * S::WIDTH;
             let mut k = [[V::splat(0.0); 4]; P];
             for ((page, k), scales) in pages.iter().zip(&mut k).zip(&scales) {
-                if row % 64 == 0 {
+                if row.is_multiple_of(64) {
                     for line in (0..PAGE_LEN * S::WIDTH).step_by(64) {
                         V::prefetch(page.next.wrapping_add(row + line));
                     }
