@@ -348,6 +348,7 @@ mod tests {
 
     /// Frequencies and attention factor of `transformers` 5.23, `ROPE_INIT_FUNCTIONS`, for heads of 16.
     #[test]
+    #[allow(clippy::excessive_precision)]
     fn scaled_frequencies_are_those_of_transformers() {
         let check = |theta: f32, scaling: RopeScaling, magnitude: f32, expected: [f32; 8]| {
             let options = RopeOptions {
