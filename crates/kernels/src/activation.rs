@@ -33,7 +33,7 @@ pub fn apply(activation: Activation, x: &mut [f32]) {
 #[track_caller]
 pub fn gated(activation: Activation, gate_up: &[f32], ffn_size: usize, out: &mut [f32]) {
     assert_eq!(gate_up.len(), 2 * out.len(), "gate_up is [T, 2F], out [T, F]");
-    assert!(ffn_size > 0 && out.len() % ffn_size == 0, "out {}, ffn_size {ffn_size}", out.len());
+    assert!(ffn_size > 0 && out.len().is_multiple_of(ffn_size), "out {}, ffn_size {ffn_size}", out.len());
     let isa = isa::active();
     rows::for_each_block(out, ffn_size, |first, out| {
         let gate_up = &gate_up[2 * first * ffn_size..][..2 * out.len()];
@@ -73,10 +73,130 @@ fn activate<V: Vector>(activation: Activation, x: V) -> V {
         // ½(1 + tanh u) = σ(2u).
         Activation::GeluTanh => {
             let cubic = x.mul(x).mul_add(V::splat(0.044_715), V::splat(1.0)).mul(x);
-            x.mul(math::sigmoid(cubic.mul(V::splat(1.595_769_1))))
+            x.mul(math::sigmoid(cubic.mul(V::splat(1.595_769))))
         }
         Activation::QuickGelu => x.mul(math::sigmoid(x.mul(V::splat(1.702)))),
         Activation::Silu => x.mul(math::sigmoid(x)),
         Activation::Tanh => math::tanh(x),
+    }
+}
+
+/// The formulas, literally, in f64.
+#[cfg(test)]
+fn reference(activation: Activation, x: f32) -> f32 {
+    let x = f64::from(x);
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let y = match activation {
+        Activation::Relu => x.max(0.0),
+        Activation::Gelu => x * 0.5 * (1.0 + reference_erf(x / 2f64.sqrt())),
+        Activation::GeluTanh => {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        }
+        Activation::QuickGelu => x * sigmoid(1.702 * x),
+        Activation::Silu => x * sigmoid(x),
+        Activation::Tanh => x.tanh(),
+    };
+    y as f32
+}
+
+/// erf(x) = 2/√π Σ (−1)^n x^(2n+1) / (n! (2n+1)), enough for |x| <= 4, beyond which it is ±1 to 2e-8.
+#[cfg(test)]
+fn reference_erf(x: f64) -> f64 {
+    if x.abs() > 4.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..150 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+    use crate::testing::{assert_close, noise};
+
+    const ALL: [Activation; 6] = [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::QuickGelu,
+        Activation::Silu,
+        Activation::Tanh,
+    ];
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_formulas_to_a_millionth() {
+        let x: Vec<f32> = (-40_000..40_001).map(|i| i as f32 * 3e-4).chain([1e-20, -1e-20, 80.0]).collect();
+        for activation in ALL {
+            let expected: Vec<f32> = x.iter().map(|&x| reference(activation, x)).collect();
+            for isa in Isa::available() {
+                let mut got = x.clone();
+                apply_block(isa, activation, &mut got);
+                assert_close(&got, &expected, 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn the_values_of_the_papers_come_out() {
+        let at = |activation, x: f32| {
+            let mut x = [x];
+            apply(activation, &mut x);
+            x[0]
+        };
+        assert!((at(Activation::Gelu, 1.0) - 0.8413447).abs() < 1e-6);
+        assert!((at(Activation::GeluTanh, -2.0) + 0.0454023).abs() < 1e-6);
+        assert!((at(Activation::QuickGelu, 1.0) - 0.8457958).abs() < 1e-6);
+        assert!((at(Activation::Silu, 1.0) - 0.7310586).abs() < 1e-6);
+        assert_eq!(at(Activation::Relu, -1.0), 0.0);
+        assert_eq!(at(Activation::Tanh, -30.0), -1.0);
+    }
+
+    #[test]
+    fn great_numbers_stay_finite_and_nan_stays_nan() {
+        for isa in Isa::available() {
+            for activation in ALL {
+                let mut x = [1e30, -1e30, f32::NAN, 0.0];
+                apply_block(isa, activation, &mut x);
+                assert!(
+                    x[0] >= 1.0 && x[1].abs() <= 1.0 && x[2].is_nan() && x[3] == 0.0,
+                    "{activation:?} {x:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_element_does_not_depend_on_its_place() {
+        let x = noise(1001, 4);
+        for isa in Isa::available() {
+            for activation in ALL {
+                let mut all = x.clone();
+                apply_block(isa, activation, &mut all);
+                for i in [0, 7, 15, 16, 999, 1000] {
+                    let mut one = [x[i]];
+                    apply_block(isa, activation, &mut one);
+                    assert_eq!(one[0].to_bits(), all[i].to_bits());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_gate_multiplies_what_is_beside_it() {
+        for (n_rows, ffn_size) in [(3, 5), (40, 1536), (1, 17)] {
+            let gate_up = noise(n_rows * 2 * ffn_size, 6);
+            let mut out = vec![0.0; n_rows * ffn_size];
+            gated(Activation::Silu, &gate_up, ffn_size, &mut out);
+            for (row, out) in gate_up.chunks(2 * ffn_size).zip(out.chunks(ffn_size)) {
+                let expected: Vec<f32> =
+                    (0..ffn_size).map(|i| reference(Activation::Silu, row[i]) * row[ffn_size + i]).collect();
+                assert_close(out, &expected, 1e-6);
+            }
+        }
     }
 }

@@ -85,7 +85,11 @@ impl DType {
 
     /// Bytes of `n` neighbouring elements, or `None` if `n` is no multiple of the block or the product overflows.
     pub fn bytes_of(self, n: usize) -> Option<usize> {
-        if n % self.block_len() != 0 { None } else { (n / self.block_len()).checked_mul(self.block_bytes()) }
+        if !n.is_multiple_of(self.block_len()) {
+            None
+        } else {
+            (n / self.block_len()).checked_mul(self.block_bytes())
+        }
     }
 
     /// Whether the type stores blocks with shared scales.

@@ -5,7 +5,7 @@
 //! `[PAGE_LEN, d']`, d' = d rounded up to 16 with zeros. Which pages a sequence owns, and in which order, its
 //! table says; this module neither allocates nor frees pages of sequences.
 
-use crate::half::{f16_to_f32, f32_to_f16};
+use crate::half::{f16_to_f32, f32_slice_to_f16};
 
 /// Tokens in a page.
 pub const PAGE_LEN: usize = 32;
@@ -180,28 +180,30 @@ impl KvPages {
             table.len(),
             position + last
         );
+        let mut halves = vec![0u16; if self.layout.kind == KvType::F16 { d } else { 0 }];
         for t in 0..n_tokens {
             let (page, slot) = (table[(position + t) / PAGE_LEN], (position + t) % PAGE_LEN);
             for head in 0..self.n_kv_heads {
                 let start = t * row_stride + head * d;
-                self.write_key(page, head, slot, &k[start..start + d]);
-                self.write_value(page, head, slot, &v[start..start + d]);
+                self.write_key(page, head, slot, &k[start..start + d], &mut halves);
+                self.write_value(page, head, slot, &v[start..start + d], &mut halves);
             }
         }
     }
 
-    fn write_key(&mut self, page: u32, head: usize, slot: usize, key: &[f32]) {
+    fn write_key(&mut self, page: u32, head: usize, slot: usize, key: &[f32], halves: &mut [u16]) {
         let layout = self.layout;
         let block = self.block_mut(page, head);
         match layout.kind {
             KvType::F32 => {
-                for (row, x) in block.chunks_exact_mut(4 * PAGE_LEN).zip(key) {
+                for (row, x) in block.as_chunks_mut::<{ 4 * PAGE_LEN }>().0.iter_mut().zip(key) {
                     row[4 * slot..][..4].copy_from_slice(&x.to_le_bytes());
                 }
             }
             KvType::F16 => {
-                for (row, &x) in block.chunks_exact_mut(2 * PAGE_LEN).zip(key) {
-                    row[2 * slot..][..2].copy_from_slice(&f32_to_f16(x).to_le_bytes());
+                f32_slice_to_f16(key, halves);
+                for (row, x) in block.as_chunks_mut::<{ 2 * PAGE_LEN }>().0.iter_mut().zip(halves) {
+                    row[2 * slot..][..2].copy_from_slice(&x.to_le_bytes());
                 }
             }
             KvType::Q8 => {
@@ -217,19 +219,20 @@ impl KvPages {
         }
     }
 
-    fn write_value(&mut self, page: u32, head: usize, slot: usize, value: &[f32]) {
+    fn write_value(&mut self, page: u32, head: usize, slot: usize, value: &[f32], halves: &mut [u16]) {
         let layout = self.layout;
         let block = self.block_mut(page, head);
         let row = layout.values + slot * layout.value_stride * layout.kind.width();
         match layout.kind {
             KvType::F32 => {
-                for (out, x) in block[row..].chunks_exact_mut(4).zip(value) {
-                    out.copy_from_slice(&x.to_le_bytes());
+                for (out, x) in block[row..].as_chunks_mut::<4>().0.iter_mut().zip(value) {
+                    *out = x.to_le_bytes();
                 }
             }
             KvType::F16 => {
-                for (out, &x) in block[row..].chunks_exact_mut(2).zip(value) {
-                    out.copy_from_slice(&f32_to_f16(x).to_le_bytes());
+                f32_slice_to_f16(value, halves);
+                for (out, x) in block[row..].as_chunks_mut::<2>().0.iter_mut().zip(halves) {
+                    *out = x.to_le_bytes();
                 }
             }
             KvType::Q8 => {
@@ -289,12 +292,99 @@ fn f32_at(bytes: &[u8], at: usize) -> f32 {
     f32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// The scale of a group, the greatest magnitude / 127, and its inverse; zeros for a group of zeros.
+/// The scale of a group, the greatest magnitude / 127, and its inverse; zeros for a group of zeros, NaN if there is one.
 fn scale_of(group: &[f32]) -> (f32, f32) {
-    let max = group.iter().fold(0f32, |max, x| max.max(x.abs()));
+    let max = group.iter().fold(0f32, |max, x| if x.abs() > max || x.is_nan() { x.abs() } else { max });
     (max / 127.0, if max > 0.0 { 127.0 / max } else { 0.0 })
 }
 
+/// Rounded to the nearest, ties to even, of magnitude at most 127.
 fn quantized(x: f32) -> u8 {
-    x.round_ties_even() as i8 as u8
+    // Beside 1.5 · 2^23 a number has no room for a fraction: the sum is rounded, and its low byte is the integer.
+    const MAGIC: f32 = 12_582_912.0;
+    (x + MAGIC).to_bits() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::half::f32_to_f16;
+    use crate::testing::noise;
+
+    /// What a group of numbers becomes when stored and read.
+    fn stored(kind: KvType, x: &[f32]) -> Vec<f32> {
+        match kind {
+            KvType::F32 => x.to_vec(),
+            KvType::F16 => x.iter().map(|&x| f16_to_f32(f32_to_f16(x))).collect(),
+            KvType::Q8 => {
+                let group = |x: &[f32]| {
+                    let (scale, inverse) = scale_of(x);
+                    x.iter().map(|x| (x * inverse).round_ties_even() * scale).collect::<Vec<f32>>()
+                };
+                x.chunks(GROUP_LEN).flat_map(group).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_wherever_its_page_lies() {
+        for kind in KvType::ALL {
+            for (heads, d, position, n, padding) in [(3, 64, 0, 70, 0), (1, 100, 31, 2, 9), (2, 26, 40, 1, 0)]
+            {
+                let table = [4, 1, 7];
+                let mut kv = KvPages::new(kind, heads, d, 8);
+                let stride = heads * d + padding;
+                let (k, v) = (noise(n * stride, 1), noise(n * stride, 2));
+                kv.write(&table, position, &k, &v, stride, n);
+                let (mut got_k, mut got_v) = (vec![0.0; d], vec![0.0; d]);
+                for t in 0..n {
+                    for head in 0..heads {
+                        let (page, slot) = (table[(position + t) / PAGE_LEN], (position + t) % PAGE_LEN);
+                        kv.read(page, slot, head, &mut got_k, &mut got_v);
+                        let at = t * stride + head * d;
+                        assert_eq!(got_k, stored(kind, &k[at..at + d]));
+                        assert_eq!(got_v, stored(kind, &v[at..at + d]));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn q8_is_off_by_at_most_half_a_step_of_its_group() {
+        let x = noise(64, 3);
+        let mut kv = KvPages::new(KvType::Q8, 1, 64, 1);
+        kv.write(&[0], 0, &x, &x, 64, 1);
+        let (mut k, mut v) = (vec![0.0; 64], vec![0.0; 64]);
+        kv.read(0, 0, 0, &mut k, &mut v);
+        for (x, (k, v)) in x.iter().zip(k.iter().zip(&v)) {
+            assert!((x - k).abs() <= 2.0 / 254.0 + 1e-6 && k == v);
+        }
+    }
+
+    #[test]
+    fn a_copied_page_holds_the_same_and_lives_its_own_life() {
+        let mut kv = KvPages::new(KvType::F16, 2, 16, 3);
+        kv.write(&[1], 5, &[1.0; 32], &[2.0; 32], 32, 1);
+        kv.copy_page(1, 2);
+        kv.write(&[1], 5, &[9.0; 32], &[9.0; 32], 32, 1);
+        let (mut k, mut v) = ([0.0; 16], [0.0; 16]);
+        kv.read(2, 5, 1, &mut k, &mut v);
+        assert_eq!((k, v), ([1.0; 16], [2.0; 16]));
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_types() {
+        let per_token = |kind| KvPages::new(kind, 3, 64, 4).n_bytes() / (4 * PAGE_LEN);
+        assert_eq!(KvType::ALL.map(per_token), [3 * 2 * 64 * 4, 3 * 2 * 64 * 2, 3 * 2 * (64 + 8)]);
+        for kind in KvType::ALL {
+            assert_eq!(KvType::from_name(kind.name()), Some(kind));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "1 pages hold no 32")]
+    fn writing_beyond_the_table_panics() {
+        KvPages::new(KvType::F32, 1, 4, 1).write(&[0], 31, &[0.0; 8], &[0.0; 8], 4, 2);
+    }
 }

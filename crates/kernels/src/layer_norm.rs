@@ -11,7 +11,7 @@ use crate::{isa, rows};
 pub fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) {
     let d = weight.len();
     assert!(
-        x.len() == out.len() && d > 0 && x.len() % d == 0,
+        x.len() == out.len() && d > 0 && x.len().is_multiple_of(d),
         "x {}, weight {d}, out {}",
         x.len(),
         out.len()

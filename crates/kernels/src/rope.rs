@@ -110,7 +110,7 @@ impl RopeTable {
     #[track_caller]
     pub fn new(options: RopeOptions) -> RopeTable {
         let r = options.rotary_dim;
-        assert!(r > 0 && r % 2 == 0, "rotary_dim is {r}; it must be even and positive");
+        assert!(r > 0 && r.is_multiple_of(2), "rotary_dim is {r}; it must be even and positive");
         let (inverse_frequencies, magnitude) = frequencies(&options);
         let blocks = (0..options.context.div_ceil(BLOCK)).map(|_| OnceLock::new()).collect();
         RopeTable { options, inverse_frequencies, magnitude, blocks }
@@ -282,9 +282,9 @@ pub fn rope(
     const ROWS: usize = 8;
     let start = Start(x.as_mut_ptr());
     threads::run(positions.len().div_ceil(ROWS), |part| {
-        for t in part * ROWS..positions.len().min((part + 1) * ROWS) {
+        for (t, &position) in positions.iter().enumerate().skip(part * ROWS).take(ROWS) {
             // SAFETY: rows do not overlap, as stride >= width, and lie within `x`, as asserted.
-            rotate(unsafe { std::slice::from_raw_parts_mut(start.at(t * stride), width) }, positions[t]);
+            rotate(unsafe { std::slice::from_raw_parts_mut(start.at(t * stride), width) }, position);
         }
     });
 }
@@ -318,5 +318,243 @@ fn rotate_halves<V: Vector>(head: &mut [f32], cos: &[f32], sin: &[f32]) {
         let (x, y) = (V::load_slice(a, 0.0), V::load_slice(b, 0.0));
         x.mul(cos).sub(y.mul(sin)).store_slice(a);
         y.mul(cos).add(x.mul(sin)).store_slice(b);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+    use crate::testing::{assert_close, noise};
+
+    fn table(rotary_dim: usize, order: RopeOrder, scaling: RopeScaling) -> RopeTable {
+        RopeTable::new(RopeOptions { theta: 10_000.0, rotary_dim, order, context: 4096, scaling })
+    }
+
+    fn yarn(factor: f32, original_context: usize) -> Yarn {
+        let (beta_fast, beta_slow, truncate) = (32.0, 1.0, true);
+        let (attention_factor, mscale, mscale_all_dim) = (None, None, None);
+        Yarn {
+            factor,
+            original_context,
+            beta_fast,
+            beta_slow,
+            attention_factor,
+            mscale,
+            mscale_all_dim,
+            truncate,
+        }
+    }
+
+    /// Frequencies and attention factor of `transformers` 5.23, `ROPE_INIT_FUNCTIONS`, for heads of 16.
+    #[test]
+    #[allow(clippy::excessive_precision)]
+    fn scaled_frequencies_are_those_of_transformers() {
+        let check = |theta: f32, scaling: RopeScaling, magnitude: f32, expected: [f32; 8]| {
+            let options = RopeOptions {
+                theta,
+                rotary_dim: 16,
+                order: RopeOrder::Half,
+                context: 1000,
+                scaling: scaling.clone(),
+            };
+            let table = RopeTable::new(options);
+            assert!((table.magnitude() - magnitude).abs() < 1e-6, "{scaling:?}: {}", table.magnitude());
+            let got = table.stretched(1000).unwrap_or(table.inverse_frequencies().to_vec());
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((got / expected - 1.0).abs() < 1e-6, "{scaling:?}: got {got}, expected {expected}");
+            }
+        };
+        check(
+            1e4,
+            RopeScaling::Linear { factor: 4.0 },
+            1.0,
+            [
+                0.25,
+                0.079056941,
+                0.0250000004,
+                0.00790569466,
+                0.00249999994,
+                0.000790569466,
+                0.000250000012,
+                7.90569466e-05,
+            ],
+        );
+        check(
+            1e4,
+            RopeScaling::DynamicNtk { factor: 2.0, original_context: 64 },
+            1.0,
+            [
+                1.0,
+                0.194297776,
+                0.0377516225,
+                0.00733505562,
+                0.00142518489,
+                0.000276910228,
+                5.38030399e-05,
+                1.04538103e-05,
+            ],
+        );
+        check(
+            1e4,
+            RopeScaling::DynamicNtk { factor: 2.0, original_context: 1000 },
+            1.0,
+            [
+                1.0,
+                0.316227764,
+                0.100000001,
+                0.0316227786,
+                0.00999999978,
+                0.00316227786,
+                0.00100000005,
+                0.000316227786,
+            ],
+        );
+        check(
+            1e4,
+            RopeScaling::Yarn(yarn(8.0, 512)),
+            1.2079441,
+            [
+                1.0,
+                0.247052938,
+                0.0562500022,
+                0.01087033,
+                0.00124999997,
+                0.000395284733,
+                0.000125000006,
+                3.95284733e-05,
+            ],
+        );
+        check(
+            1e4,
+            RopeScaling::Yarn(Yarn { mscale: Some(1.0), mscale_all_dim: Some(0.8), ..yarn(40.0, 4096) }),
+            1.0569662,
+            [
+                1.0,
+                0.316227764,
+                0.100000001,
+                0.0239147246,
+                0.00512499968,
+                0.000849862176,
+                2.49999994e-05,
+                7.90569447e-06,
+            ],
+        );
+        check(
+            150_000.0,
+            RopeScaling::Yarn(Yarn { truncate: false, attention_factor: Some(1.5), ..yarn(32.0, 4096) }),
+            1.5,
+            [
+                1.0,
+                0.225418001,
+                0.0508132726,
+                0.00679495931,
+                0.000456483918,
+                1.8188337e-05,
+                4.09997847e-06,
+                9.24208962e-07,
+            ],
+        );
+        check(
+            500_000.0,
+            RopeScaling::Llama3 {
+                factor: 8.0,
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_context: 8192,
+            },
+            1.0,
+            [
+                1.0,
+                0.193922758,
+                0.0376060307,
+                0.00729266508,
+                0.000524846022,
+                3.42810235e-05,
+                6.64786967e-06,
+                1.28917316e-06,
+            ],
+        );
+        let factors = [1.0, 2.0, 4.0, 1.0, 1.0, 8.0, 8.0, 8.0];
+        let plain: Vec<f32> = (0..8).map(|i| 10_000f64.powf(-f64::from(i) / 8.0) as f32).collect();
+        check(
+            1e4,
+            RopeScaling::Factors(factors.to_vec()),
+            1.0,
+            std::array::from_fn(|i| plain[i] / factors[i]),
+        );
+    }
+
+    /// The rotation, pair by pair, as a product of complex numbers.
+    fn reference(head: &mut [f32], position: usize, table: &RopeTable) {
+        let r = table.options.rotary_dim;
+        for (i, frequency) in table.inverse_frequencies().iter().enumerate() {
+            let (a, b) = match table.options.order {
+                RopeOrder::Half => (i, i + r / 2),
+                RopeOrder::Interleaved => (2 * i, 2 * i + 1),
+            };
+            let (sin, cos) = f64::from(position as f32 * frequency).sin_cos();
+            let (x, y) = (f64::from(head[a]), f64::from(head[b]));
+            (head[a], head[b]) = ((x * cos - y * sin) as f32, (x * sin + y * cos) as f32);
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_formula_to_a_millionth() {
+        for order in [RopeOrder::Half, RopeOrder::Interleaved] {
+            for (head_dim, rotary_dim) in [(64, 64), (80, 32), (100, 100), (8, 2), (26, 26), (128, 34)] {
+                let table = table(rotary_dim, order, RopeScaling::None);
+                for position in [0, 1, 63, 64, 4095] {
+                    let x = noise(3 * head_dim + 1, 3);
+                    let mut expected = x[1..].to_vec();
+                    expected.chunks_mut(head_dim).for_each(|head| reference(head, position, &table));
+                    for isa in Isa::available() {
+                        let mut got = x.clone();
+                        let (cos, sin) = table.row(position);
+                        rotate_row(isa, &mut got[1..], head_dim, cos, sin, order);
+                        assert_close(&got[1..], &expected, 1e-6);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_keep_what_lies_behind_their_heads_and_do_not_depend_on_the_batch() {
+        let table = table(16, RopeOrder::Half, RopeScaling::None);
+        for n_rows in [1, 3, 200] {
+            let (stride, width) = (300, 12 * 20);
+            let x = noise(n_rows * stride, 8);
+            let positions: Vec<usize> = (0..n_rows).map(|t| t * 17 % 1000).collect();
+            let mut all = x.clone();
+            rope(&mut all, stride, 12, 20, &positions, &table);
+            for t in 0..n_rows {
+                let mut one = x[t * stride..][..width].to_vec();
+                rope(&mut one, stride, 12, 20, &positions[t..=t], &table);
+                assert!(
+                    all[t * stride..][..width] == one
+                        && all[t * stride + width..][..60] == x[t * stride + width..][..60]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_of_query_and_key_depends_on_their_distance_alone() {
+        let table = table(32, RopeOrder::Interleaved, RopeScaling::None);
+        let (q, k) = (noise(32, 1), noise(32, 2));
+        let product = |i: usize, j: usize| {
+            let (mut q, mut k) = (q.clone(), k.clone());
+            rope(&mut q, 32, 1, 32, &[i], &table);
+            rope(&mut k, 32, 1, 32, &[j], &table);
+            q.iter().zip(&k).map(|(q, k)| q * k).sum::<f32>()
+        };
+        assert!((product(1005, 1000) - product(5, 0)).abs() < 1e-3);
+    }
+
+    #[test]
+    #[should_panic(expected = "position 4096, context 4096")]
+    fn a_position_outside_the_context_panics() {
+        table(4, RopeOrder::Half, RopeScaling::None).row(4096);
     }
 }

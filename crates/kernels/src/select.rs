@@ -28,3 +28,31 @@ pub fn top_k(x: &[f32], k: usize) -> Vec<(usize, f32)> {
     all.sort_unstable_by(order);
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::noise;
+
+    #[test]
+    fn the_first_of_the_greatest_wins_and_nan_never() {
+        assert_eq!(argmax(&[]), 0);
+        assert_eq!(argmax(&[1.0, 3.0, 3.0, f32::NAN]), 1);
+        assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), 1);
+        assert_eq!(argmax(&[-2.0, f32::INFINITY]), 1);
+        assert_eq!(top_k(&[1.0, 3.0, f32::NAN, 3.0], 3), [(1, 3.0), (3, 3.0), (0, 1.0)]);
+        assert_eq!(top_k(&[1.0], 0), []);
+        assert_eq!(top_k(&[1.0, 2.0], 9), [(1, 2.0), (0, 1.0)]);
+    }
+
+    #[test]
+    fn top_k_is_the_head_of_the_sorted_vector_and_argmax_its_first() {
+        for n in [1, 15, 16, 17, 1000, 50_001] {
+            let x: Vec<f32> = noise(n, n as u64).iter().map(|x| (x * 100.0).round()).collect();
+            let mut sorted: Vec<(usize, f32)> = x.iter().copied().enumerate().collect();
+            sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
+            assert_eq!(top_k(&x, 40), sorted[..n.min(40)]);
+            assert_eq!(argmax(&x), sorted[0].0);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use crate::{isa, rows};
 /// An element −∞ gives 0; a row of nothing but −∞ gives zeros. Panics if the length is no multiple of `row_len`.
 #[track_caller]
 pub fn softmax(x: &mut [f32], row_len: usize) {
-    assert!(row_len > 0 && x.len() % row_len == 0, "x {}, row_len {row_len}", x.len());
+    assert!(row_len > 0 && x.len().is_multiple_of(row_len), "x {}, row_len {row_len}", x.len());
     let isa = isa::active();
     rows::for_each_block(x, row_len, |_, x| softmax_rows(isa, x, row_len));
 }
@@ -19,7 +19,7 @@ pub fn softmax(x: &mut [f32], row_len: usize) {
 /// Panics if the length is no multiple of `row_len`.
 #[track_caller]
 pub fn log_softmax(x: &mut [f32], row_len: usize) {
-    assert!(row_len > 0 && x.len() % row_len == 0, "x {}, row_len {row_len}", x.len());
+    assert!(row_len > 0 && x.len().is_multiple_of(row_len), "x {}, row_len {row_len}", x.len());
     let isa = isa::active();
     rows::for_each_block(x, row_len, |_, x| log_softmax_rows(isa, x, row_len));
 }
@@ -68,4 +68,54 @@ fn max<V: Vector>(x: &[f32]) -> f32 {
         max = V::load_slice(x, f32::NEG_INFINITY).max(max);
     }
     max.reduce_max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+    use crate::testing::{assert_close, noise};
+
+    /// The formulas, literally, in f64: softmax and its logarithm.
+    fn reference(x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let max = x.iter().copied().fold(f32::MIN, f32::max);
+        let e: Vec<f64> = x.iter().map(|&x| (f64::from(x) - f64::from(max)).exp()).collect();
+        let sum: f64 = e.iter().sum();
+        let log = |&x: &f32| (f64::from(x) - f64::from(max) - sum.ln()) as f32;
+        (e.iter().map(|e| (e / sum) as f32).collect(), x.iter().map(log).collect())
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_formula_to_a_millionth() {
+        for d in [1, 2, 7, 8, 15, 16, 17, 1000, 49152] {
+            let mut x: Vec<f32> = noise(2 * d + 1, d as u64).iter().map(|x| 10.0 * x).collect();
+            if d > 8 {
+                x[5] = f32::NEG_INFINITY;
+            }
+            let x = &x[1..];
+            for isa in Isa::available() {
+                let (mut plain, mut log) = (x.to_vec(), x.to_vec());
+                softmax_rows(isa, &mut plain, d);
+                log_softmax_rows(isa, &mut log, d);
+                for i in 0..2 {
+                    let (expected, expected_log) = reference(&x[i * d..][..d]);
+                    assert_close(&plain[i * d..][..d], &expected, 1e-6);
+                    assert_close(&log[i * d..][..d], &expected_log, 1e-6);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hidden_rows_give_zeros_and_great_numbers_do_not_overflow() {
+        let mut x = [f32::NEG_INFINITY; 5];
+        softmax(&mut x, 5);
+        assert_eq!(x, [0.0; 5]);
+        let mut x = [3e38, 3e38, -3e38];
+        softmax(&mut x, 3);
+        assert_eq!(x, [0.5, 0.5, 0.0]);
+        let mut x = [f32::NAN, 1.0];
+        softmax(&mut x, 2);
+        assert!(x.iter().all(|x| x.is_nan()));
+    }
 }

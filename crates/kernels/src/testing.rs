@@ -9,7 +9,7 @@ pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
             state ^= state >> 7;
             state ^= state << 17;
             let x = (state >> 40) as f32 / (1u32 << 22) as f32 - 2.0;
-            if state % 61 == 0 { 0.0 } else { x }
+            if state.is_multiple_of(61) { 0.0 } else { x }
         })
         .collect()
 }

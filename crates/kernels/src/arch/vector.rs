@@ -42,12 +42,6 @@ pub(crate) unsafe trait Vector: Copy {
     ///
     /// `p` points to that many writable numbers, at any alignment.
     unsafe fn store(self, p: *mut f32);
-    /// Writes the lanes as f16, rounded to nearest even.
-    ///
-    /// # Safety
-    ///
-    /// As for `store`.
-    unsafe fn store_f16(self, p: *mut u16);
     /// Asks for the cache line at `p`, whatever it points to.
     fn prefetch(p: *const u8);
     fn add(self, other: Self) -> Self;
@@ -154,11 +148,6 @@ unsafe impl Vector for Portable {
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { p.cast::<[f32; 8]>().write_unaligned(self.0) }
-    }
-    #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u16) {
-        // SAFETY: the caller's promise.
-        unsafe { p.cast::<[u16; 8]>().write_unaligned(self.0.map(crate::half::f32_to_f16)) }
     }
     #[inline(always)]
     fn prefetch(_p: *const u8) {}

@@ -21,7 +21,7 @@ use std::ops::Range;
 pub(super) const CHUNK_LEN: usize = 256;
 
 /// Keys whose scores are computed before their values are read.
-pub(super) const BLOCK_LEN: usize = 2 * PAGE_LEN;
+pub(super) const BLOCK_LEN: usize = 4 * PAGE_LEN;
 
 /// Rows of a tile at most.
 pub(super) const TILE_ROWS: usize = 48;
@@ -249,6 +249,8 @@ fn attend_chunk<V: Vector>(tile: &Tile, chunk: usize, work: &mut Work, state: &m
     state.clear();
     work.l.fill(0.0);
     let all = tile.keys();
+    // What even the last row's window and the first row's causality leave.
+    let common = tile.keys_of(tile.n_rows - 1).start..tile.keys_of(0).end;
     let (start, end) = ((chunk * CHUNK_LEN).max(all.start), ((chunk + 1) * CHUNK_LEN).min(all.end));
     for first in (start / BLOCK_LEN * BLOCK_LEN..end).step_by(BLOCK_LEN) {
         // Keys of the block that some row of the tile sees, counted from the block's first.
@@ -260,8 +262,11 @@ fn attend_chunk<V: Vector>(tile: &Tile, chunk: usize, work: &mut Work, state: &m
         }
         let memory = &memory[..pages.len()];
         score_keys::<V>(tile, memory, pages.start * PAGE_LEN, work);
+        let columns = pages.start * PAGE_LEN..pages.end * PAGE_LEN;
+        let all_visible = common.start <= first + columns.start && common.end >= first + columns.end;
         for r in 0..tile.n_rows {
-            weigh::<V>(tile, r, first, pages.start * PAGE_LEN..pages.end * PAGE_LEN, work, &mut state.m[r]);
+            let visible = if all_visible { None } else { Some(tile.keys_of(r)) };
+            weigh::<V>(tile, r, first, columns.clone(), visible, work, &mut state.m[r]);
         }
         add_values::<V>(tile, memory, pages.start * PAGE_LEN, keys, work, state.o);
     }
@@ -352,20 +357,20 @@ fn score_rows<V: Vector, S: Stored>(tile: &Tile, pages: &[Page], column: usize, 
         let s = &mut work.s[r * BLOCK_LEN + column..];
         let left = n - r;
         // As many rows as there are registers for their sums; where rows are few, two pages at once.
-        r += match (V::LANES, left, pages) {
-            (16, 1, &[a, b]) => score::<V, S, 1, 2>(layout, q, &[a, b], s),
-            (16, 2, &[a, b]) => score::<V, S, 2, 2>(layout, q, &[a, b], s),
-            (16, 3, &[a, b]) => score::<V, S, 3, 2>(layout, q, &[a, b], s),
-            (16, 4 | 5, &[a, b]) => score::<V, S, 4, 2>(layout, q, &[a, b], s),
-            (16, 12.., _) => score_pages::<V, S, 12>(layout, q, pages, s),
-            (16, 6.., _) => score_pages::<V, S, 6>(layout, q, pages, s),
-            (_, 2.., _) => score_pages::<V, S, 2>(layout, q, pages, s),
-            _ => score_pages::<V, S, 1>(layout, q, pages, s),
+        r += match (V::LANES, left) {
+            (16, 1) => score_pairs::<V, S, 1>(layout, q, pages, s),
+            (16, 2) => score_pairs::<V, S, 2>(layout, q, pages, s),
+            (16, 3) => score_pairs::<V, S, 3>(layout, q, pages, s),
+            (16, 4 | 5) => score_pairs::<V, S, 4>(layout, q, pages, s),
+            (16, 6..12) => score_pages::<V, S, 6>(layout, q, pages, s),
+            (16, _) => score_pages::<V, S, 12>(layout, q, pages, s),
+            (_, 1) => score_pages::<V, S, 1>(layout, q, pages, s),
+            _ => score_pages::<V, S, 2>(layout, q, pages, s),
         };
     }
 }
 
-/// `R` rows of `score_keys`, page by page.
+/// `R` rows of `score_keys`, page by page; returns `R`.
 #[inline(always)]
 fn score_pages<V: Vector, S: Stored, const R: usize>(
     layout: Layout,
@@ -379,14 +384,29 @@ fn score_pages<V: Vector, S: Stored, const R: usize>(
     R
 }
 
-/// `R` rows and `P` pages of `score_keys`; returns `R`.
+/// `R` rows of `score_keys`, two pages at a time; returns `R`.
+#[inline(always)]
+fn score_pairs<V: Vector, S: Stored, const R: usize>(
+    layout: Layout,
+    q: &[f32],
+    pages: &[Page],
+    s: &mut [f32],
+) -> usize {
+    let (pairs, rest) = pages.as_chunks::<2>();
+    for (pair, column) in pairs.iter().zip((0..).step_by(2 * PAGE_LEN)) {
+        score::<V, S, R, 2>(layout, q, pair, &mut s[column..]);
+    }
+    score_pages::<V, S, R>(layout, q, rest, &mut s[pairs.len() * 2 * PAGE_LEN..])
+}
+
+/// `R` rows and `P` pages of `score_keys`.
 #[inline(always)]
 fn score<V: Vector, S: Stored, const R: usize, const P: usize>(
     layout: Layout,
     q: &[f32],
     pages: &[Page; P],
     s: &mut [f32],
-) -> usize {
+) {
     let d = layout.head_dim;
     let n_vectors = PAGE_LEN / V::LANES;
     assert!(q.len() >= R * d && s.len() >= (R - 1) * BLOCK_LEN + P * PAGE_LEN);
@@ -408,7 +428,7 @@ fn score<V: Vector, S: Stored, const R: usize, const P: usize>(
             let row = i * PAGE_LEN * S::WIDTH;
             let mut k = [[V::splat(0.0); 4]; P];
             for ((page, k), scales) in pages.iter().zip(&mut k).zip(&scales) {
-                if row % 64 == 0 {
+                if row.is_multiple_of(64) {
                     for line in (0..PAGE_LEN * S::WIDTH).step_by(64) {
                         V::prefetch(page.next.wrapping_add(row + line));
                     }
@@ -440,26 +460,31 @@ fn score<V: Vector, S: Stored, const R: usize, const P: usize>(
             }
         }
     }
-    R
 }
 
-/// Turns the scores of row `r` for `keys` (within the block that begins at key `first`) into weights e^(s − m) under the
-/// new running maximum `m`, and notes what they sum up to and by what earlier weights decay.
+/// Turns the scores of row `r` for `keys` (columns of the block that begins at key `first`) into weights e^(s − m) under
+/// the new running maximum `m`, and notes what they sum up to and by what earlier weights decay. If only some keys are
+/// visible, `visible` says which.
 #[inline(always)]
-fn weigh<V: Vector>(tile: &Tile, r: usize, first: usize, keys: Range<usize>, work: &mut Work, m: &mut f32) {
+fn weigh<V: Vector>(
+    tile: &Tile,
+    r: usize,
+    first: usize,
+    keys: Range<usize>,
+    visible: Option<Range<usize>>,
+    work: &mut Work,
+    m: &mut f32,
+) {
     let s = &mut work.s[r * BLOCK_LEN..][..BLOCK_LEN];
-    let visible = tile.keys_of(r);
-    let hidden = visible.start > first + keys.start || visible.end < first + keys.end;
     let options = tile.options;
     if options.soft_cap.is_some() || options.alibi.is_some() || options.relative.is_some() {
         bias::<V>(tile, r, first, keys.clone(), s);
     }
-    if hidden {
+    if let Some(visible) = visible {
         let (low, high) = (visible.start.saturating_sub(first), visible.end.saturating_sub(first));
-        for (i, s) in s[keys.clone()].iter_mut().enumerate() {
-            let key = keys.start + i;
-            *s = if key >= low && key < high { *s } else { f32::NEG_INFINITY };
-        }
+        let (low, high) = (low.clamp(keys.start, keys.end), high.clamp(keys.start, keys.end));
+        s[keys.start..low].fill(f32::NEG_INFINITY);
+        s[high..keys.end].fill(f32::NEG_INFINITY);
     }
     let s = &mut s[keys];
     let mut max = V::splat(*m);
@@ -601,7 +626,8 @@ fn mix<V: Vector, S: Stored, const R: usize, const C: usize>(
                 *v = unsafe { S::load(page.bytes.as_ptr().add(start + j * V::LANES * S::WIDTH)) };
                 if S::SCALED {
                     let group = (c + j * V::LANES) / GROUP_LEN;
-                    let at = layout.value_scales + 4 * (slot * layout.n_groups + group.min(layout.n_groups - 1));
+                    let at =
+                        layout.value_scales + 4 * (slot * layout.n_groups + group.min(layout.n_groups - 1));
                     // SAFETY: each value has `n_groups` scales.
                     *v = v.mul(V::splat(unsafe { page.bytes.as_ptr().add(at).cast::<f32>().read() }));
                 }

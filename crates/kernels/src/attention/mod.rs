@@ -266,11 +266,11 @@ fn run<'a>(
     out: &mut [f32],
 ) {
     let (h, k, d) = (options.n_heads, kv.n_kv_heads(), kv.head_dim());
-    assert!(h > 0 && h % k == 0, "{h} heads, {k} kv heads");
+    assert!(h > 0 && h.is_multiple_of(k), "{h} heads, {k} kv heads");
     assert!(q_stride >= h * d, "q stride {q_stride}, heads {h} of {d}");
     assert!(options.alibi.is_none_or(|slopes| slopes.len() == h), "one ALiBi slope for each of {h} heads");
     assert!(
-        options.relative.is_none_or(|b| !b.table.is_empty() && b.table.len() % h == 0),
+        options.relative.is_none_or(|b| !b.table.is_empty() && b.table.len().is_multiple_of(h)),
         "a bias for {h} heads"
     );
     let group = h / k;

@@ -41,7 +41,6 @@ struct Case {
     n_heads: usize,
     n_kv_heads: usize,
     d: usize,
-    n: usize,
     q: Vec<f32>,
     kv: KvPages,
     table: Vec<u32>,
@@ -57,7 +56,7 @@ impl Case {
         kv.write(&table, 0, &stale, &stale, n_kv_heads * d, n_pages * PAGE_LEN);
         let (k, v) = (noise(n * n_kv_heads * d, 1), noise(n * n_kv_heads * d, 2));
         kv.write(&table, 0, &k, &v, n_kv_heads * d, n);
-        Case { n_heads, n_kv_heads, d, n, q: noise(n * n_heads * d, 3), kv, table }
+        Case { n_heads, n_kv_heads, d, q: noise(n * n_heads * d, 3), kv, table }
     }
 
     fn options(&self) -> AttentionOptions<'static> {
