@@ -3,7 +3,7 @@
 #
 #   benches/compare.sh RHETOR LLAMA_BENCH MODEL.gguf...
 #
-# Environment: THREADS="1 2"  PROMPT=512  GENERATE=128  DEPTH=0  ROUNDS=3
+# Environment: THREADS="1 2"  PROMPT=512  GENERATE=128  DEPTH=0  ROUNDS=3 (the middle three may be lists: 512,2048)
 # Nothing else should run on the machine. Needs python3 for the arithmetic.
 set -euo pipefail
 
@@ -24,7 +24,7 @@ for model in "$@"; do
             name=$(basename "$model" .gguf).$t.$round
             printf '%s, %s threads, round %s of %s\n' "$(basename "$model")" "$t" "$round" "$rounds" >&2
             "$rhetor" bench "$model" --prompt "$prompt" --generate "$generate" --depth "$depth" --threads "$t" \
-                --json >"$results/$name.rhetor.json"
+                --repetitions 1 --json >"$results/$name.rhetor.json"
             "$llama_bench" -m "$model" -p "$prompt" -n "$generate" -d "$depth" -t "$t" -r 1 -o json \
                 >"$results/$name.llama.json" 2>/dev/null
         done
@@ -36,15 +36,13 @@ import collections, json, pathlib, statistics, sys
 
 def rates(path):
     """What was measured -> tokens per second, from either program's JSON."""
-    data = json.loads(path.read_text())
-    rows = data if isinstance(data, list) else data["results"]
-    for row in rows:
+    for row in json.loads(path.read_text()):
         if "avg_ts" in row:
             test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
             depth = row.get("n_depth", 0)
             yield test + (f" @ d{depth}" if depth else ""), row["avg_ts"]
         else:
-            yield row["test"], row["tokens_per_second"]
+            yield row["test"], row["tokens_per_second_median"]
 
 found = collections.defaultdict(lambda: collections.defaultdict(list))
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):

@@ -3,6 +3,7 @@
 //! They read the sources as text and the tables as values; none of them needs a model.
 #![forbid(unsafe_code)]
 
+use rhetor_catalog::{About, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ const EMPTY_NAMES: &[&str] =
 /// Endings of type names that say nothing about what the type is.
 const EMPTY_ENDINGS: &[&str] = &["Manager", "Helper", "Util", "Utils", "Handler", "Processor", "Impl"];
 
-/// The longest line of code, in characters; comments, texts and tests are not measured.
-const LINE_LENGTH: usize = 110;
+/// The longest line of code that rustfmt cannot break, such as in macros; comments, texts and tests are not measured.
+const LINE_LENGTH: usize = 140;
 
 #[test]
 fn arrows_between_crates_are_those_of_the_architecture() {
@@ -125,28 +126,35 @@ fn lines_of_code_are_short_and_promise_nothing() {
     // Written in two parts, so that this file does not find itself.
     let promises =
         [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("todo", "!("), concat!("unimplemented", "!(")];
+    let mut wrong = Vec::new();
     for file in all_rust_files() {
         let text = read(&file);
         for (number, line) in code_lines(&text).filter(|(_, line)| !line.contains('"')) {
-            let length = line.chars().count();
-            assert!(length <= LINE_LENGTH, "{}:{number} has {length} characters", show(&file));
-        }
-        for (i, line) in text.lines().enumerate() {
-            for promise in promises {
-                assert!(!line.contains(promise), "{}:{} has {promise}", show(&file), i + 1);
+            let code = line.split(" //").next().unwrap_or_default();
+            let length = code.chars().count();
+            if length > LINE_LENGTH {
+                wrong.push(format!("{}:{number} has {length} characters", show(&file)));
             }
         }
+        for (i, line) in text.lines().enumerate() {
+            let found = promises.iter().filter(|promise| line.contains(*promise));
+            wrong.extend(found.map(|promise| format!("{}:{} has {promise}", show(&file), i + 1)));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn documents_name_only_what_exists() {
     let folders: Vec<PathBuf> = crates();
+    let mut wrong = Vec::new();
     for file in documents() {
         let text = read(&file);
         let here = file.parent().expect("a file has a folder");
         for target in links(&text) {
-            assert!(here.join(&target).exists(), "{} links to {target}, which does not exist", show(&file));
+            if !here.join(&target).exists() {
+                wrong.push(format!("{} links to {target}, which does not exist", show(&file)));
+            }
         }
         for path in spans(&text).iter().filter(|span| looks_like_a_path(span)) {
             let mut candidates = vec![root().join(path), here.join(path)];
@@ -155,10 +163,12 @@ fn documents_name_only_what_exists() {
             if let Some((name, rest)) = path.split_once('/') {
                 candidates.push(root().join("crates").join(name).join("src").join(rest));
             }
-            let exists = candidates.iter().any(|candidate| candidate.exists());
-            assert!(exists, "{} names `{path}`, which does not exist", show(&file));
+            if !candidates.iter().any(|candidate| candidate.exists()) {
+                wrong.push(format!("{} names `{path}`, which does not exist", show(&file)));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -201,6 +211,93 @@ fn no_file_names_a_place_of_one_machine() {
     }
 }
 
+#[test]
+fn entries_of_tables_have_a_name_a_summary_and_a_source() {
+    use rhetor_generate::{TEMPLATES, sampling::SAMPLING};
+    check_table("FAMILIES", rhetor_models::FAMILIES.iter().map(|family| family.about));
+    check_table("SAMPLING", SAMPLING.iter().map(|step| *step.about()));
+    check_table("TEMPLATES", TEMPLATES.iter().map(|template| template.about));
+}
+
+#[test]
+fn commands_have_a_name_and_a_summary() {
+    let mut names = BTreeSet::new();
+    for command in rhetor::command_line().get_subcommands() {
+        check_name("COMMANDS", command.get_name());
+        assert!(names.insert(command.get_name().to_string()), "COMMANDS has {} twice", command.get_name());
+        check_summary("COMMANDS", command.get_name(), &command.get_about().expect("a summary").to_string());
+        for flag in command.get_arguments() {
+            assert!(flag.get_help().is_some(), "{} says nothing about {}", command.get_name(), flag.get_id());
+        }
+    }
+}
+
+#[test]
+fn models_of_the_catalogue_are_pinned() {
+    let mut names = BTreeSet::new();
+    for entry in rhetor_store::CATALOGUE {
+        check_name("CATALOGUE", entry.name);
+        check_summary("CATALOGUE", entry.name, entry.summary);
+        assert!(names.insert(entry.name), "CATALOGUE has {} twice", entry.name);
+        let sums = entry.files.iter().map(|file| file.sha256).chain(entry.archives.iter().map(|a| a.sha256));
+        for sum in sums {
+            assert!(sum.len() == 64 && sum.bytes().all(|c| c.is_ascii_hexdigit()), "{}: {sum}", entry.name);
+        }
+        assert!(!entry.archives.is_empty() && !entry.licence.is_empty(), "{} has no source", entry.name);
+    }
+}
+
+/// `UPDATE_EXPECT=1 cargo test -p rhetor --test tidy` writes it anew.
+#[test]
+fn the_reference_of_the_command_line_is_what_the_program_says() {
+    let mut text = String::from(
+        "# Command line\n\nWhat `rhetor help COMMAND` says; written by a test, so that it is true.\n",
+    );
+    let mut program = rhetor::command_line().term_width(100);
+    program.build();
+    let help = |command: &clap::Command| command.clone().term_width(100).render_long_help().to_string();
+    text += &format!("\n## rhetor\n\n```text\n{}```\n", trimmed(&help(&program)));
+    for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
+        text += &format!("\n## rhetor {}\n\n```text\n{}```\n", command.get_name(), trimmed(&help(command)));
+    }
+    expect_test::expect_file!["../docs/command-line.md"].assert_eq(&text);
+}
+
+#[test]
+fn commands_in_documents_are_accepted_by_the_program() {
+    let mut n_commands = 0;
+    for file in documents() {
+        for line in blocks(&read(&file), "console").iter().flat_map(|block| block.lines()) {
+            let Some(words) = line.strip_prefix("$ ").map(words) else { continue };
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let arguments = match words.as_slice() {
+                ["rhetor", rest @ ..] | ["cargo", "run", "--release", "--", rest @ ..] => rest,
+                ["cargo", "test", "--workspace"] | ["cargo", "install", "--path", "crates/cli"] => continue,
+                _ => panic!("{} shows a command that nobody checks: {line}", show(&file)),
+            };
+            let parsed = rhetor::command_line()
+                .try_get_matches_from(std::iter::once("rhetor").chain(arguments.iter().copied()));
+            assert!(parsed.is_ok(), "{}: {line}\n{}", show(&file), parsed.unwrap_err());
+            n_commands += 1;
+        }
+    }
+    assert!(n_commands >= 10, "found {n_commands} commands only");
+}
+
+#[test]
+fn code_in_documents_is_code_of_an_example() {
+    let examples: Vec<String> = rust_files(&root().join("examples")).iter().map(|file| read(file)).collect();
+    for file in documents() {
+        for block in blocks(&read(&file), "rust") {
+            // A document may leave out the parts between two blank lines, not change them.
+            for part in block.split("\n\n") {
+                let found = examples.iter().any(|example| example.contains(part.trim_end()));
+                assert!(found, "{} shows code that is in no example:\n{part}", show(&file));
+            }
+        }
+    }
+}
+
 /// Prints the pairs and never fails: two files that share half of their lines ask for a look.
 #[test]
 fn the_most_similar_files_are_printed() {
@@ -221,6 +318,64 @@ fn the_most_similar_files_are_printed() {
     for (percent, a, b) in pairs.iter().take(5) {
         println!("  {percent:3} %  {a}  {b}");
     }
+}
+
+/// Every entry of a table: its name unique, its summary a sentence without its period, its source given.
+fn check_table(table: &str, entries: impl Iterator<Item = About>) {
+    let mut names = BTreeSet::new();
+    for about in entries {
+        check_name(table, about.name);
+        check_summary(table, about.name, about.summary);
+        assert!(names.insert(about.name), "{table} has {} twice", about.name);
+        let texts: &[&str] = match &about.source {
+            Source::Paper { title, id, section } => &[title, id, section],
+            Source::Project(name) => &[name],
+            Source::Folklore => &[],
+        };
+        assert!(texts.iter().all(|text| !text.is_empty()), "{table}: {} has an empty source", about.name);
+        for option in about.options {
+            check_name(table, option.name);
+            check_summary(table, option.name, option.summary);
+            assert!(
+                option.check(option.default).is_ok(),
+                "{table}: the default of {} is refused",
+                option.name
+            );
+        }
+    }
+    assert!(!names.is_empty(), "{table} is empty");
+}
+
+/// Names are what the user types: kebab-case.
+fn check_name(table: &str, name: &str) {
+    let kebab = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.');
+    assert!(kebab && !name.is_empty(), "{table} has the name {name:?}");
+}
+
+fn check_summary(table: &str, name: &str, summary: &str) {
+    let fits = !summary.is_empty() && !summary.ends_with('.') && !summary.contains('\n');
+    assert!(fits, "{table}: the summary of {name} is {summary:?}");
+}
+
+/// The fenced blocks of a document that are written in `language`.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let parts = text.split(&format!("\n```{language}\n")[..]).skip(1).map(str::to_string);
+    parts.map(|part| part.split("```").next().unwrap_or_default().to_string()).collect()
+}
+
+/// A line of shell as words; double quotes keep spaces, and nothing else is special.
+fn words(line: &str) -> Vec<String> {
+    let parts = line.split('"').enumerate();
+    let words = parts.flat_map(|(i, part)| match i % 2 {
+        0 => part.split_whitespace().map(str::to_string).collect::<Vec<_>>(),
+        _ => vec![part.to_string()],
+    });
+    words.collect()
+}
+
+/// A text without the blanks that end its lines.
+fn trimmed(text: &str) -> String {
+    text.trim().lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// The name in `pub const NAME: &[Entry]`, if the entries are a type of ours.

@@ -74,9 +74,12 @@ impl From<rhetor_store::Error> for Failure {
             E::Reference { .. } => {
                 (Exit::WrongInput, Some("see `rhetor pull --help` for what a reference is"))
             }
-            E::UnknownModel { name } if name.contains('/') => {
-                let hint = format!("a model of the Hugging Face hub is written `hf:{name}`");
-                return Failure::input(message).hint(hint);
+            E::NoFile { path } => {
+                let text = path.to_string_lossy();
+                let is_like_hub = text.matches('/').count() == 1 && !text.starts_with(['.', '/', '~']);
+                let hint = format!("a model of the Hugging Face hub is written `hf:{text}`");
+                let failure = Failure::input(message);
+                return if is_like_hub { failure.hint(hint) } else { failure };
             }
             E::UnknownModel { .. } => {
                 (Exit::WrongInput, Some("`rhetor list --catalogue` shows the models with short names"))
@@ -125,5 +128,32 @@ impl From<rhetor_lm::Error> for Failure {
         };
         let exit = if matches!(error, E::Unsupported { .. }) { Exit::Refused } else { Exit::WrongInput };
         Failure { exit, message: error.to_string(), hint: hint.map(str::to_string) }
+    }
+}
+
+impl From<rhetor_tokenizer::Error> for Failure {
+    fn from(error: rhetor_tokenizer::Error) -> Failure {
+        Failure::input(error)
+    }
+}
+
+impl From<rhetor_models::LoadError> for Failure {
+    fn from(error: rhetor_models::LoadError) -> Failure {
+        Failure::input(error)
+    }
+}
+
+impl From<rhetor_generate::Error> for Failure {
+    fn from(error: rhetor_generate::Error) -> Failure {
+        Failure::input(error)
+    }
+}
+
+impl From<rhetor_models::convert::ConvertError> for Failure {
+    fn from(error: rhetor_models::convert::ConvertError) -> Failure {
+        match error {
+            rhetor_models::convert::ConvertError::Io { .. } => Failure::refused(error),
+            _ => Failure::input(error),
+        }
     }
 }

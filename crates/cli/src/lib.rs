@@ -3,14 +3,20 @@
 
 pub mod commands;
 pub mod config;
+mod conversation;
 pub mod errors;
 pub mod exit;
+mod importance;
+mod input;
 mod interrupt;
 mod machine;
 mod models;
 mod output;
+mod perplexity;
 mod range;
+mod sampling;
 pub mod session;
+mod voice;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use commands::COMMANDS;

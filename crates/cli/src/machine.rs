@@ -35,16 +35,19 @@ pub fn processor() -> Option<String> {
 pub fn read_bandwidth(n_threads: usize) -> f64 {
     const WORDS: usize = 8 << 20;
     let words = vec![1u64; WORDS];
-    let start = Instant::now();
     let chunk = WORDS.div_ceil(n_threads.max(1));
-    let sum: u64 = std::thread::scope(|scope| {
-        let parts: Vec<_> =
-            words.chunks(chunk).map(|part| scope.spawn(move || part.iter().sum::<u64>())).collect();
-        parts.into_iter().map(|part| part.join().unwrap_or(0)).sum()
-    });
-    let seconds = start.elapsed().as_secs_f64();
-    std::hint::black_box(sum);
-    (WORDS * 8) as f64 / seconds
+    let once = || {
+        let start = Instant::now();
+        let sum: u64 = std::thread::scope(|scope| {
+            let parts: Vec<_> =
+                words.chunks(chunk).map(|part| scope.spawn(move || part.iter().sum::<u64>())).collect();
+            parts.into_iter().map(|part| part.join().unwrap_or(0)).sum()
+        });
+        std::hint::black_box(sum);
+        (WORDS * 8) as f64 / start.elapsed().as_secs_f64()
+    };
+    // The best of a few: other programs can only make it slower.
+    (0..4).map(|_| once()).fold(0.0, f64::max)
 }
 
 /// The instruction-set extensions that matter for rhetor and that this processor has.

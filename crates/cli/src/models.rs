@@ -14,7 +14,7 @@ const LARGE: u64 = 50_000_000;
 /// Finds the model that `reference` names, pulling it if it is not here; progress goes to stderr.
 pub fn find(session: &Session, reference: &str) -> Result<PulledModel, Failure> {
     let mut bar = Bar::new();
-    let n_threads = session.n_threads;
+    let n_threads = session.n_threads();
     let pulled = session.store.pull(reference, &session.pull_options, &mut |progress| {
         match progress {
             Progress::Planned(plan) => announce(plan, n_threads),
@@ -63,6 +63,19 @@ impl Bar {
             self.bar.set_message(label.clone());
             self.label = label;
         }
+        self.bar.set_position(done);
+    }
+
+    /// Shows that `done` of `total` steps are done, under a message that changes.
+    pub fn count(&mut self, message: &str, done: u64, total: u64) {
+        if self.label != "count" {
+            self.clear();
+            self.bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+            self.bar.set_style(style.expect("the template is a constant").progress_chars("=> "));
+            self.label = "count".to_string();
+        }
+        self.bar.set_message(message.to_string());
         self.bar.set_position(done);
     }
 

@@ -15,10 +15,10 @@ pub struct GlobalArgs {
     #[arg(long, env = "RHETOR_HOME", global = true, value_name = "DIR", hide_env_values = true)]
     pub home: Option<PathBuf>,
 
-    /// Threads that compute [default: one for each CPU]
+    /// Threads that compute; `bench` compares several, as in 1,2 [default: one for each CPU]
     #[arg(long, env = "RHETOR_THREADS", global = true, value_name = "N", hide_env_values = true,
-          value_parser = range(1usize, 1024))]
-    pub threads: Option<usize>,
+          value_delimiter = ',', value_parser = range(1usize, 1024))]
+    pub threads: Vec<usize>,
 
     /// Instruction set of the kernels: scalar, avx2, avx2-vnni, avx512, avx512-vnni [default: the best there is]
     #[arg(long, env = "RHETOR_ISA", global = true, value_name = "ISA", hide_env_values = true,
@@ -41,8 +41,8 @@ pub struct GlobalArgs {
     )]
     pub log: String,
 
-    /// Log more: -v info, -vv debug, -vvv trace
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "log",
+    /// Log more, whatever --log says: -v info, -vv debug, -vvv trace
+    #[arg(short, long, global = true, action = clap::ArgAction::Count,
           env = "RHETOR_VERBOSE", hide_env_values = true)]
     pub verbose: u8,
 
@@ -110,8 +110,8 @@ pub struct Session {
     pub store: Store,
     /// How the network is asked.
     pub pull_options: PullOptions,
-    /// Threads that compute.
-    pub n_threads: usize,
+    /// Numbers of threads that compute: one, or several to be compared.
+    pub thread_counts: Vec<usize>,
     /// When messages are coloured.
     pub color: Color,
 }
@@ -149,14 +149,23 @@ impl Session {
         Ok(Session {
             store: Store::open(&home),
             pull_options,
-            n_threads: args.threads.unwrap_or(n_cpus),
+            thread_counts: if args.threads.is_empty() { vec![n_cpus] } else { args.threads },
             color: args.color,
         })
     }
 
+    /// The number of threads that compute.
+    pub fn n_threads(&self) -> usize {
+        self.thread_counts[0]
+    }
+
     /// Starts the threads that compute; commands that compute nothing never do.
-    pub fn start_threads(&self) {
-        threads::set_threads(self.n_threads);
+    pub fn start_threads(&self) -> Result<(), Failure> {
+        if self.thread_counts.len() > 1 {
+            return Err(Failure::input("only `rhetor bench` compares several --threads"));
+        }
+        threads::set_threads(self.n_threads());
+        Ok(())
     }
 }
 

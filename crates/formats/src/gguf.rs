@@ -4,9 +4,11 @@
 //! `docs/gguf.md` of the ggml project.
 
 mod read;
+mod split;
 mod write;
 
 pub(crate) use read::{Contents, read};
+pub(crate) use split::{is_later_part, join};
 pub use write::write;
 
 pub(crate) const MAGIC: &[u8] = b"GGUF";

@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::checkpoint::{Contents, Kind, open_file};
 use crate::metadata::Metadata;
 use crate::safetensors::Pairs;
-use crate::{Error, Place};
+use crate::{Error, Place, gguf};
 
 const CONFIG: &str = "config.json";
 
@@ -34,7 +34,8 @@ pub(crate) fn open_directory(dir: &Path) -> Result<Contents, Error> {
     let mut found: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let path = entry.map_err(Error::io("read", dir))?.path();
-        if path.extension().is_some_and(|end| end == "gguf" || end == "safetensors") && path.is_file() {
+        let is_model = path.extension().is_some_and(|end| end == "gguf" || end == "safetensors");
+        if is_model && path.is_file() && !gguf::is_later_part(&path) {
             found.push(path);
         }
     }
@@ -51,12 +52,13 @@ pub(crate) fn open_directory(dir: &Path) -> Result<Contents, Error> {
     }
 }
 
-/// Opens a file of weights or an index of shards, and the `config.json` beside it where the format has none inside.
+/// Opens a file of weights with its other parts, or an index of shards, and the `config.json` beside it where the format has none inside.
 pub(crate) fn open_weights(path: &Path) -> Result<Contents, Error> {
     let is_index = path.to_str().is_some_and(|name| name.ends_with(".index.json"));
     let contents = if is_index { open_index(path)? } else { open_file(path)? };
     match contents.kind {
         Kind::Safetensors | Kind::PyTorch => with_config(path, contents),
+        Kind::Gguf => gguf::join(path, contents),
         _ => Ok(contents),
     }
 }

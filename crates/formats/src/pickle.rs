@@ -119,10 +119,14 @@ impl Archive<'_> {
                 got,
             });
         }
-        let left = self.n_bytes.saturating_sub(start);
-        match usize::try_from(entry.size()) {
-            Ok(len) if len <= left => Ok((start, len)),
-            _ => Err(Error::Truncated { place: place(), expected: entry.size(), got: left as u64 }),
+        // Also an entry of no bytes must begin inside of the file.
+        let left = self.n_bytes.checked_sub(start);
+        match (usize::try_from(entry.size()), left) {
+            (Ok(len), Some(left)) if len <= left => Ok((start, len)),
+            _ => {
+                let (expected, got) = (entry.size(), left.unwrap_or(0) as u64);
+                Err(Error::Truncated { place: place(), expected, got })
+            }
         }
     }
 }

@@ -287,3 +287,12 @@ fn an_archive_that_could_grow_or_is_no_checkpoint_is_refused() {
     }
     assert!(refusal(&whole[..whole.len() / 2]).contains("is the download complete?"));
 }
+
+/// Found by fuzzing: an empty entry whose local header claims a name longer than the file.
+#[test]
+fn an_empty_entry_that_begins_beyond_the_file_is_refused() {
+    let mut bytes = stored(b"", &[]);
+    // The high byte of the length of the name in the first local header.
+    bytes[27] = 0x80;
+    assert!(refusal(&bytes).contains("cut off: expected 0 bytes, got 0"), "{}", refusal(&bytes));
+}

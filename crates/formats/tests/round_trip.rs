@@ -148,6 +148,44 @@ fn a_directory_with_one_gguf_file_opens_it() {
 }
 
 #[test]
+fn a_gguf_model_in_several_files_is_one_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |i: u16| dir.path().join(format!("m-{:05}-of-00002.gguf", i + 1));
+    let write_of = |total: i32, i: u16, path: &Path, name: &str| {
+        let mut metadata = Metadata::default();
+        metadata.set("split.no", i);
+        metadata.set("split.count", 2u16);
+        metadata.set("split.tensors.count", total);
+        if i == 0 {
+            metadata.set("general.architecture", "llama");
+        }
+        let tensors = [tensor(name, DType::F32, &[2])];
+        gguf::write(path, &metadata, &tensors, |_, out| out.write_all(name.as_bytes())).unwrap();
+    };
+    let write = |i, path: &Path, name: &str| write_of(2, i, path, name);
+    write(0, &part(0), "a-tensor");
+    assert!(matches!(Checkpoint::open(&part(0)), Err(Error::Io { file, .. }) if file == part(1)));
+    write(1, &part(1), "a-tensor");
+    assert!(matches!(Checkpoint::open(&part(0)), Err(Error::Duplicate { .. })));
+    write(0, &part(1), "b-tensor");
+    assert!(matches!(Checkpoint::open(&part(0)), Err(Error::Invalid { got, .. }) if got == "part 0 of 2"));
+    write(1, &part(1), "b-tensor");
+    write_of(3, 0, &part(0), "a-tensor");
+    assert!(matches!(Checkpoint::open(&part(0)), Err(Error::Invalid { got, .. }) if got == "2"));
+    write(0, &part(0), "a-tensor");
+    for path in [dir.path(), &part(0), &part(1)] {
+        let read = Checkpoint::open(path).unwrap();
+        assert_eq!(read.metadata().require_str("general.architecture").unwrap(), "llama");
+        assert!(!read.metadata().contains("split.count"));
+        assert_eq!(read.bytes(read.find("a-tensor").unwrap()), b"a-tensor");
+        assert_eq!(read.bytes(read.find("b-tensor").unwrap()), b"b-tensor");
+    }
+    let renamed = dir.path().join("renamed.gguf");
+    fs::rename(part(0), &renamed).unwrap();
+    assert!(matches!(Checkpoint::open(&renamed), Err(Error::Invalid { .. })));
+}
+
+#[test]
 fn a_failed_write_leaves_the_old_file_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");

@@ -88,6 +88,15 @@ impl<'a> Keys<'a> {
         Keys { checkpoint, metadata: checkpoint.metadata(), prefix }
     }
 
+    /// The keys that a GGUF file of this architecture would have, before it is written; errors name `checkpoint`.
+    pub(crate) fn of_gguf(
+        checkpoint: &'a Checkpoint,
+        metadata: &'a Metadata,
+        architecture: &str,
+    ) -> Keys<'a> {
+        Keys { checkpoint, metadata, prefix: format!("{architecture}.") }
+    }
+
     /// Whether the file uses GGUF's names and row orders.
     pub fn speaks_gguf(&self) -> bool {
         !self.prefix.is_empty()

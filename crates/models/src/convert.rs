@@ -10,13 +10,14 @@
 use rhetor_formats::{
     Checkpoint, ElementType, Kind, Metadata, TensorEntry, TensorToWrite, TypedValue, Value, gguf, safetensors,
 };
+use rhetor_kernels::rope::{RopeOrder, RopeScaling};
 use rhetor_kernels::{DType, quant};
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Key, ModelConfig};
-use crate::families::Family;
+use crate::config::{Key, Keys, ModelConfig};
+use crate::families::{Family, MISTRAL};
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
 use crate::names::{Stored, TensorName};
@@ -377,7 +378,30 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
             metadata.set(format!("{}.{}", family.gguf, key.gguf), key.value);
         }
     }
-    Ok(metadata)
+    let read_back = (family.config)(&Keys::of_gguf(source, &metadata, family.gguf))?;
+    match difference(&config, &read_back) {
+        Some(what) => Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind: "GGUF" }),
+        None => Ok(metadata),
+    }
+}
+
+/// The first constant of `config` that is another in `read_back`: GGUF leaves some to the architecture.
+///
+/// What the tensors of the file say is left out: a separate output layer, and LLaMA 3's table of rotary factors.
+fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
+    let told_by_keys = |config: &ModelConfig| {
+        let mut config = ModelConfig { tied: true, ..config.clone() };
+        if let Some(rope) = &mut config.rope {
+            rope.order = RopeOrder::Half;
+            if matches!(rope.scaling, RopeScaling::Llama3 { .. }) {
+                rope.scaling = RopeScaling::None;
+            }
+        }
+        format!("{config:#?}")
+    };
+    let (ours, theirs) = (told_by_keys(config), told_by_keys(read_back));
+    let line = ours.lines().zip(theirs.lines()).find(|(a, b)| a != b)?.0;
+    Some(line.trim().trim_end_matches(',').to_string())
 }
 
 fn keys(source: &Checkpoint, family: &Family, config: &ModelConfig) -> Result<Vec<Key>, ConvertError> {
@@ -404,8 +428,12 @@ fn own_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, Co
 
 /// `config.json` for a GGUF source.
 fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
-    let family = Family::of(source)?;
     let config = Model::config_of(source)?;
+    let family = match Family::of(source)? {
+        // GGUF calls Mistral `llama`; Hugging Face's LLaMA has no window.
+        family if family.gguf == "llama" && config.window.is_some() => &MISTRAL,
+        family => family,
+    };
     let mut json = serde_json::json!({
         "architectures": [family.architectures[0]],
         "model_type": family.model_type,
@@ -422,6 +450,11 @@ fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::
     }
     let is_tied = !source.tensors().iter().any(|tensor| tensor.name == "output.weight");
     json["tie_word_embeddings"] = is_tied.into();
+    if family.model_type == "llama" {
+        let has = |suffix: &str| source.tensors().iter().any(|tensor| tensor.name.ends_with(suffix));
+        json["attention_bias"] = has(".attn_q.bias").into();
+        json["mlp_bias"] = has(".ffn_up.bias").into();
+    }
     for (key, id) in [("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")] {
         if let Some(id) = source.metadata().get_u64(&format!("tokenizer.ggml.{id}_token_id"))? {
             json[key] = id.into();

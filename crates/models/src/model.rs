@@ -2,6 +2,7 @@
 
 use rhetor_formats::Checkpoint;
 use rhetor_kernels::attention::Span;
+use rhetor_kernels::rope::RopeScaling;
 use rhetor_tensor::Tensor;
 
 use crate::config::{Keys, ModelConfig};
@@ -88,7 +89,14 @@ impl Model {
     /// The sizes that a checkpoint claims, without loading its weights.
     pub fn config_of(checkpoint: &Checkpoint) -> Result<ModelConfig, LoadError> {
         let family = Family::of(checkpoint)?;
-        let config = (family.config)(&Keys::new(checkpoint, family.gguf))?;
+        let mut config = (family.config)(&Keys::new(checkpoint, family.gguf))?;
+        if let Some(rope) = &mut config.rope
+            && let RopeScaling::DynamicNtk { factor, original_context } = rope.scaling
+        {
+            // Such files say what the model was trained on, not how far its positions reach.
+            rope.context = rope.context.max((original_context as f32 * factor) as usize);
+            config.context_len = rope.context;
+        }
         if config.n_heads % config.n_kv_heads != 0 {
             return Err(LoadError::Heads { n_heads: config.n_heads, n_kv_heads: config.n_kv_heads });
         }

@@ -4,8 +4,11 @@
 //! reference within the tolerance stored beside them, and with each other in every bit.
 
 use rhetor_formats::Checkpoint;
+use rhetor_kernels::DType;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_kernels::threads;
+use rhetor_models::convert::{ConvertError, ConvertOptions, to_gguf, to_hugging_face};
+use rhetor_models::quant_mix::Mix;
 use rhetor_models::{Batch, KvCache, LoadOptions, Model, SequenceSpan};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +44,7 @@ fn whole_prompts_have_the_logits_of_the_reference() {
 
 #[test]
 fn tokens_one_by_one_have_the_logits_of_the_whole_prompt() {
-    for case in cases().iter().filter(|case| !depends_on_length(case)) {
+    for case in &cases() {
         for prompt in &case.prompts {
             let logits = alone(&case.model, &prompt.ids, 1);
             compare(case, "one by one", prompt, &logits);
@@ -52,7 +55,7 @@ fn tokens_one_by_one_have_the_logits_of_the_whole_prompt() {
 
 #[test]
 fn chunks_have_the_logits_of_the_whole_prompt() {
-    for case in cases().iter().filter(|case| !depends_on_length(case)) {
+    for case in &cases() {
         for prompt in &case.prompts {
             let logits = alone(&case.model, &prompt.ids, 7);
             compare(case, "chunks of 7", prompt, &logits);
@@ -68,7 +71,7 @@ fn prompts_side_by_side_have_the_logits_they_have_alone() {
         let mut cache = KvCache::new(case.model.config(), KvType::F32, n_pages * case.prompts.len());
         // Pages from the last to the first: nothing may rely on their order.
         let all: Vec<u32> = (0..(n_pages * case.prompts.len()) as u32).rev().collect();
-        let rows: Vec<Rows> = case.prompts.iter().zip(all.chunks(n_pages));
+        let rows = case.prompts.iter().zip(all.chunks(n_pages));
         let rows = rows.map(|(prompt, pages)| Rows { pages, start: 0, ids: &prompt.ids }).collect();
         let together = forward(&case.model, &mut cache, rows);
         let mut at = 0;
@@ -98,7 +101,7 @@ fn a_row_has_the_same_bits_with_one_two_and_three_threads() {
 
 #[test]
 fn one_token_decodes_the_same_beside_a_prompt_that_is_being_read() {
-    for case in cases().iter().filter(|case| !depends_on_length(case)) {
+    for case in &cases() {
         let ids = &case.prompts[0].ids;
         let n_pages = pages_of(case.model.config().context_len) as u32;
         let mut cache = KvCache::new(case.model.config(), KvType::F32, 2 * n_pages as usize);
@@ -122,6 +125,41 @@ fn one_token_decodes_the_same_beside_a_prompt_that_is_being_read() {
 }
 
 #[test]
+fn a_checkpoint_keeps_its_logits_through_gguf_and_back() {
+    let folder = tempfile::tempdir().expect("a folder for the converted files");
+    for source in folders() {
+        let before = case(&source);
+        let file = folder.path().join(format!("{}.gguf", before.name));
+        let back = folder.path().join(&before.name);
+        let options = ConvertOptions { mix: Mix::F32, importance: None, vocabulary: Vec::new() };
+        let written = to_gguf(&open(&source), &file, &options, &mut |_| ());
+        if let Err(error) = &written {
+            let refused = matches!(error, ConvertError::NoPlace { .. });
+            assert!(refused && WITHOUT_GGUF.contains(&before.name.as_str()), "{}: {error}", before.name);
+            continue;
+        }
+        let model = Model::load(&open(&file), LoadOptions::default());
+        let model = model.unwrap_or_else(|error| panic!("{} as GGUF: {error}", before.name));
+        let case = Case { model, ..before };
+        for prompt in &case.prompts {
+            compare(&case, "as GGUF", prompt, &alone(&case.model, &prompt.ids, prompt.ids.len()));
+        }
+        let written = to_hugging_face(&open(&file), &back, DType::F32, &mut |_| ());
+        if let Err(error) = &written {
+            let refused = matches!(error, ConvertError::NoPlace { .. });
+            assert!(refused && WITHOUT_RETURN.contains(&case.name.as_str()), "{} back: {error}", case.name);
+            continue;
+        }
+        let model = Model::load(&open(&back), LoadOptions::default());
+        let model = model.unwrap_or_else(|error| panic!("{} and back: {error}", case.name));
+        let case = Case { model, ..case };
+        for prompt in &case.prompts {
+            compare(&case, "and back", prompt, &alone(&case.model, &prompt.ids, prompt.ids.len()));
+        }
+    }
+}
+
+#[test]
 fn the_story_of_the_260k_model_is_its_golden() {
     let data = root().join("../shared/data/stories260K/stories260K.bin");
     if !data.exists() {
@@ -133,8 +171,7 @@ fn the_story_of_the_260k_model_is_its_golden() {
         let values = golden[key].as_array().expect("the golden has both lists");
         values.iter().map(|id| id.as_u64().expect("ids are whole numbers") as u32).collect()
     };
-    let checkpoint = Checkpoint::open(&data).expect("the story model opens");
-    let model = Model::load(&checkpoint, LoadOptions::default()).expect("the story model loads");
+    let model = Model::load(&open(&data), LoadOptions::default()).expect("the story model loads");
     let mut cache = KvCache::new(model.config(), KvType::F32, pages_of(model.config().context_len));
     let pages: Vec<u32> = (0..cache.n_pages() as u32).collect();
     let (mut token, mut said) = (ids("prompt_ids")[0], Vec::new());
@@ -147,11 +184,11 @@ fn the_story_of_the_260k_model_is_its_golden() {
     assert_eq!(said, ids("token_ids"));
 }
 
-/// Whether the frequencies of RoPE change with the length, so that a text read piece by piece is another text: the
-/// reference, too, gives other logits then.
-fn depends_on_length(case: &Case) -> bool {
-    case.name == "llama-rope-dynamic"
-}
+/// Cases that GGUF has no keys for: they are refused by name.
+const WITHOUT_GGUF: &[&str] = &["gpt2-inverse-layer-scale", "llama-rope-dynamic"];
+
+/// Cases whose GGUF holds numbers that config.json cannot: the factors that LLaMA 3's scaling has become.
+const WITHOUT_RETURN: &[&str] = &["llama-rope-llama3"];
 
 /// The logits of every token of `ids`, read in chunks through a cache of its own. → [T, V]
 fn alone(model: &Model, ids: &[u32], chunk: usize) -> Vec<f32> {
@@ -199,6 +236,10 @@ fn same_bits(case: &Case, how: &str, a: &[f32], b: &[f32]) {
 
 /// Every checkpoint under `fixtures/models`, in order of names.
 fn cases() -> Vec<Case> {
+    folders().iter().map(|folder| case(folder)).collect()
+}
+
+fn folders() -> Vec<PathBuf> {
     let entries =
         std::fs::read_dir(root().join("fixtures/models")).expect("the fixtures are part of the repository");
     let mut folders: Vec<PathBuf> =
@@ -206,7 +247,11 @@ fn cases() -> Vec<Case> {
     folders.retain(|folder| folder.join("expected.json").exists());
     folders.sort();
     assert!(folders.len() >= 15, "found {} cases only", folders.len());
-    folders.iter().map(|folder| case(folder)).collect()
+    folders
+}
+
+fn open(path: &Path) -> Checkpoint {
+    Checkpoint::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn case(folder: &Path) -> Case {
@@ -215,7 +260,7 @@ fn case(folder: &Path) -> Case {
     let checkpoint = Checkpoint::open(folder).unwrap_or_else(|error| panic!("{name}: {error}"));
     let model =
         Model::load(&checkpoint, LoadOptions::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let expected = Checkpoint::open(&folder.join("expected.safetensors")).expect("the goldens open");
+    let expected = open(&folder.join("expected.safetensors"));
     let bytes = |tensor: String| -> &[u8] {
         expected.bytes(expected.find(&tensor).unwrap_or_else(|| panic!("{name}: {tensor} is not there")))
     };

@@ -20,6 +20,12 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// The path leads nowhere.
+    #[error("there is no file or folder {path}")]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// The model is known but was never pulled.
     #[error("`{name}` is not in the store {home}")]
     NotPulled {

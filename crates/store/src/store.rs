@@ -256,7 +256,7 @@ impl Store {
         match reference {
             Reference::Path(path) if path.exists() => Ok(in_place(name, path)),
             Reference::Name(_) if !is_listed && Path::new(text).exists() => Ok(in_place(name, text.into())),
-            Reference::Path(_) => Err(Error::UnknownModel { name }),
+            Reference::Path(path) => Err(Error::NoFile { path }),
             Reference::Name(_) if !is_listed => Err(Error::UnknownModel { name }),
             _ => Err(Error::NotPulled { name, home: self.home.clone() }),
         }

@@ -443,7 +443,7 @@ fn a_path_is_used_in_place_and_an_unknown_name_is_refused() {
     std::fs::write(&file, b"x").unwrap();
     let store = Store::open(&home.path().join("store"));
     assert_eq!(store.resolve(file.to_str().unwrap()).unwrap(), file);
-    assert!(matches!(store.resolve("./no-such-file.gguf"), Err(Error::UnknownModel { .. })));
+    assert!(matches!(store.resolve("./no-such-file.gguf"), Err(Error::NoFile { .. })));
     assert!(matches!(store.resolve("no-such-model"), Err(Error::UnknownModel { .. })));
     assert!(matches!(store.resolve("ftp:x"), Err(Error::Reference { .. })));
     assert!(matches!(store.resolve("all-minilm-l6-v2"), Err(Error::NotPulled { .. })));

@@ -42,6 +42,45 @@ impl Charsmap {
         Ok(Charsmap { units: units.collect(), replacements: replacements.to_vec() })
     }
 
+    /// Whether every index that any text can lead to is inside the table.
+    ///
+    /// [`Charsmap::longest`] does not need it; the crate `tokenizers`, which reads the same tables, does.
+    pub fn is_sound(&self) -> bool {
+        let Ok(replacements) = std::str::from_utf8(&self.replacements) else { return false };
+        let offset = |unit: u32| (unit >> 10) << ((unit & (1 << 9)) >> 6);
+        let mut seen = vec![false; self.units.len()];
+        let mut open = match self.units.first() {
+            Some(&root) => vec![offset(root)],
+            None => return false,
+        };
+        while let Some(base) = open.pop() {
+            // The bytes that may follow lead to the 256 units around `base`.
+            let Some(seen) = seen.get_mut(base as usize).filter(|_| ((base | 0xFF) as usize) < self.units.len())
+            else {
+                return false;
+            };
+            if std::mem::replace(seen, true) {
+                continue;
+            }
+            for byte in 1..=0xFF {
+                let at = base ^ byte;
+                let unit = self.units[at as usize];
+                if unit & (1 << 31 | 0xFF) != byte {
+                    continue;
+                }
+                let next = at ^ offset(unit);
+                if unit >> 8 & 1 == 1 {
+                    let leaf = self.units.get(next as usize).map(|leaf| leaf & !(1 << 31));
+                    if !leaf.is_some_and(|start| replacements.is_char_boundary(start as usize)) {
+                        return false;
+                    }
+                }
+                open.push(next);
+            }
+        }
+        true
+    }
+
     /// The length of the longest prefix of `text` with a replacement, and the replacement.
     fn longest(&self, text: &str) -> Option<(usize, &str)> {
         let unit = |at: u32| self.units.get(at as usize).copied();
@@ -202,6 +241,7 @@ mod tests {
             let len = (blob.len() - 4) / 8 * 4;
             blob[..4].copy_from_slice(&(len as u32).to_le_bytes());
             let charsmap = Charsmap::read(&blob, "x").unwrap();
+            charsmap.is_sound();
             let mut normalizer = SentencePieceNormalizer::plain(DummySpace::Before);
             normalizer.charsmap = charsmap;
             normalizer.normalize(&text, After::Start);

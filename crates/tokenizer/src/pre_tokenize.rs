@@ -37,9 +37,9 @@ pub(crate) enum Symbols {
 /// One way to cut text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Split {
-    /// [`GPT2`]
+    /// [`scanners::gpt2`]
     Gpt2,
-    /// [`LLAMA3`], [`QWEN2`], [`QWEN35`]
+    /// [`scanners::llama3`]
     Llama3(Llama3),
     /// `\p{N}`
     SingleDigits,
@@ -50,8 +50,6 @@ pub(crate) enum Split {
     /// Every match is a piece.
     Regex(&'static str),
 }
-
-pub(crate) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 const LLAMA3: Split = Split::Llama3(Llama3 { n_digits: 3, marks_are_letters: false });
 const QWEN2: Split = Split::Llama3(Llama3 { n_digits: 1, marks_are_letters: false });
@@ -68,13 +66,26 @@ const GPT4O: &str = concat!(
 );
 /// The alphabets with upper and lower case, as DeepSeek's first tokenizers list them.
 const DEEPSEEK_LETTERS: &str = concat!(
-    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώ",
-    r"ᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⲲⲳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲",
-    r"𐳀-𐳲𑢠-𑣟𞤀-𞥃]+"
+    r"\s?[A-Za-z\x{B5}\x{C0}-\x{D6}\x{D8}-\x{F6}\x{F8}-\x{1BA}\x{1BC}-\x{1BF}\x{1C4}-\x{293}\x{295}-",
+    r"\x{2AF}\x{370}-\x{373}\x{376}\x{377}\x{37B}-\x{37D}\x{37F}\x{386}\x{388}-\x{38A}\x{38C}\x{38E}-",
+    r"\x{3A1}\x{3A3}-\x{3F5}\x{3F7}-\x{481}\x{48A}-\x{52F}\x{531}-\x{556}\x{10A0}-\x{10C5}\x{13A0}-",
+    r"\x{13F5}\x{13F8}-\x{13FD}\x{1C90}-\x{1CBA}\x{1CBD}-\x{1CBF}\x{1D00}-\x{1D2B}\x{1D6B}-\x{1D77}",
+    r"\x{1D79}-\x{1D9A}\x{1E00}-\x{1F15}\x{1F18}-\x{1F1D}\x{1F20}-\x{1F45}\x{1F48}-\x{1F4D}\x{1F50}-",
+    r"\x{1F57}\x{1F59}\x{1F5B}\x{1F5D}\x{1F5F}-\x{1F7D}\x{1F80}-\x{1FB4}\x{1FB6}-\x{1FBC}\x{1FBE}\x{1FC2}-",
+    r"\x{1FC4}\x{1FC6}-\x{1FCC}\x{1FD0}-\x{1FD3}\x{1FD6}-\x{1FDB}\x{1FE0}-\x{1FEC}\x{1FF2}-\x{1FF4}",
+    r"\x{1FF6}-\x{1FFC}\x{2102}\x{2107}\x{210A}-\x{2113}\x{2115}\x{2119}-\x{211D}\x{2124}\x{2126}\x{2128}",
+    r"\x{212A}-\x{212D}\x{212F}-\x{2134}\x{2139}\x{213C}-\x{213F}\x{2145}-\x{2149}\x{214E}\x{2183}\x{2184}",
+    r"\x{2C00}-\x{2C7B}\x{2C7E}-\x{2CE4}\x{2CEB}-\x{2CEE}\x{2CF2}\x{2CF3}\x{A640}-\x{A66D}\x{A680}-",
+    r"\x{A69B}\x{A722}-\x{A76F}\x{A771}-\x{A787}\x{A78B}-\x{A78E}\x{AB70}-\x{ABBF}\x{FB00}-\x{FB06}",
+    r"\x{FB13}-\x{FB17}\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}\x{10400}-\x{1044F}\x{104B0}-\x{104D3}\x{104D8}-",
+    r"\x{104FB}\x{10C80}-\x{10CB2}\x{10CC0}-\x{10CF2}\x{118A0}-\x{118DF}\x{1E900}-\x{1E943}]+"
 );
-const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
-const CJK: &str = r"[一-龥ࠀ-一가-퟿]+";
-const HAN_KANA: &str = r"[一-龥぀-ゟ゠-ヿ]+";
+/// Everything but space and the punctuation of several scripts.
+const BLOOM: &str = r" ?[^(\s|.,!?\x{2026}\x{3002}\x{FF0C}\x{3001}\x{964}\x{6D4}\x{60C})]+";
+/// Ideographs with nearly all scripts from U+0800 on, and Hangul, as DeepSeek's first tokenizers have it.
+const CJK: &str = r"[\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+";
+/// Ideographs, Hiragana, Katakana.
+const HAN_KANA: &str = r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+";
 
 const PLAIN: Row =
     Row { names: &[], splits: &[], ignores_merges: false, adds_bos: false, symbols: Symbols::Bytes };
@@ -189,7 +200,7 @@ pub(crate) const ROWS: &[Row] = &[
         splits: &[
             Split::Regex(r"[\r\n]"),
             Split::Regex(DEEPSEEK_LETTERS),
-            Split::Regex(r"\s?[!-/:-~！-／：-～‘-‟　-。]+"),
+            Split::Regex(r"\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+"),
             Split::Regex(r"\s+$"),
             Split::Regex(CJK),
             Split::Regex(r"\p{N}+"),
@@ -228,7 +239,11 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         names: &["youtu"],
         splits: &[
-            Split::Regex("[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+"),
+            Split::Regex(concat!(
+                r"[\x{AC00}-\x{D7A3}\x{3131}-\x{318E}]+|[\x{FF01}\x{2026}\x{201C}\x{201D}\x{2018}\x{2019}\x{2014}",
+                r"\x{FF1A}\x{FF1B}\x{FF0C}\x{3001}-\x{303F}\x{FE30}-\x{FE4F}]+|[\x{3105}-\x{312F}]+|[\x{4E00}-\x{9FA5}",
+                r"\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"
+            )),
             Split::Regex(concat!(
                 r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
                 r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
@@ -329,7 +344,11 @@ pub(crate) const ROWS: &[Row] = &[
         names: &["afmoe"],
         splits: &[
             Split::Thousands,
-            Split::Regex("[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+"),
+            Split::Regex(concat!(
+                r"[\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{8C48}-\x{FAFF}\x{3040}-\x{309F}\x{30A0}-\x{30FF}",
+                r"\x{FF65}-\x{FF9F}\x{2F00}-\x{2FDF}\x{E40}-\x{E7F}\x{E80}-\x{EFF}\x{1780}-\x{17FF}\x{1000}-",
+                r"\x{109F}\x{AA60}-\x{AA7F}\x{A9E0}-\x{A9FF}\x{AC00}-\x{D7AF}\x{1100}-\x{11FF}]+"
+            )),
             Split::Regex(DEEPSEEK3),
         ],
         ..PLAIN
@@ -434,5 +453,138 @@ fn split_by_regex<'t>(regex: &Regex, text: &'t str, mut each: impl FnMut(&'t str
     }
     if at < text.len() {
         each(&text[at..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+    const LLAMA3_REGEX: &str = concat!(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*",
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
+    const QWEN2_REGEX: &str = concat!(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*",
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
+    const QWEN35_REGEX: &str = concat!(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
+
+    fn pieces(splits: &[Split], text: &str) -> Vec<String> {
+        let mut pieces = Vec::new();
+        PreTokenizer::new(splits).unwrap().split(text, &mut |piece| pieces.push(piece.to_string()));
+        assert_eq!(pieces.concat(), text);
+        assert!(pieces.iter().all(|piece| !piece.is_empty()));
+        pieces
+    }
+
+    fn check(name: &str, text: &str, expected: &[&str]) {
+        assert_eq!(pieces(row(name).unwrap().splits, text), expected, "{name}: {text:?}");
+    }
+
+    #[test]
+    fn every_expression_compiles_and_every_name_is_there_once() {
+        let mut names: Vec<&str> = ROWS.iter().flat_map(|row| row.names).copied().collect();
+        let n = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), n);
+        for row in ROWS {
+            pieces(row.splits, "Hello, y'all! 12345 \n\n  é 繁體中文 🏳️\u{200D}🌈\t x=1;");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_by_name() {
+        let error = row("gpt-9").unwrap_err();
+        assert!(matches!(&error, Error::UnknownPreTokenizer { name } if name == "gpt-9"), "{error}");
+    }
+
+    #[test]
+    fn text_is_cut_as_each_family_does() {
+        check("gpt-2", "I'll go  to  N1234 ", &["I", "'ll", " go", " ", " to", " ", " N", "1234", " "]);
+        check("smollm", "a 12\n\n b", &["a", " ", "1", "2", "\n\n", " b"]);
+        check("llama-bpe", "1234567 DON'T\r\n\r\n x", &["123", "456", "7", " DON", "'T", "\r\n\r\n", " x"]);
+        check("qwen2", "12 x;\n\ny", &["1", "2", " x", ";\n\n", "y"]);
+        check("qwen35", "e\u{301}t", &["e\u{301}t"]);
+        check("falcon", "12345 a.b", &["123", "45", " a", ".", "b"]);
+        check("deepseek-v3", "漢字abc 12345", &["漢字", "abc", " ", "123", "45"]);
+        check("superbpe", "a 1234567", &["a ", "1", "234", "567"]);
+        check("gemma4", "a b\n\nc", &["a b", "\n\n", "c"]);
+        check("gpt-4o", "camelCase HTTPServer's", &["camel", "Case", " HTTPServer's"]);
+        check("tekken", "don't", &["don", "'t"]);
+    }
+
+    /// Text in which every class of character is next to every other.
+    fn nasty() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            prop::sample::select(vec![
+                " ",
+                "  ",
+                "\n",
+                "\r\n",
+                "\t",
+                "\u{A0}",
+                "\u{3000}",
+                "\u{2028}",
+                "\u{85}",
+                "'s",
+                "'S",
+                "'ll",
+                "'RE",
+                "'ſ",
+                "'",
+                "a",
+                "Z",
+                "é",
+                "e\u{301}",
+                "\u{301}",
+                "\u{903}",
+                "中",
+                "１",
+                "٣",
+                "²",
+                "Ⅷ",
+                "7",
+                "123",
+                ".",
+                "$",
+                "🦙",
+                "🏳️\u{200D}🌈",
+                "\u{200D}",
+                "\u{0}",
+                "\u{E000}",
+                "\u{378}",
+                "ǅ",
+                "ʰ",
+                "_",
+            ])
+            .prop_map(str::to_string),
+            any::<char>().prop_map(String::from),
+        ];
+        prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn scanners_give_the_pieces_of_the_expressions_they_stand_for(text in nasty()) {
+            for (scanner, expression) in [
+                (Split::Gpt2, GPT2),
+                (LLAMA3, LLAMA3_REGEX),
+                (QWEN2, QWEN2_REGEX),
+                (QWEN35, QWEN35_REGEX),
+                (Split::SingleDigits, r"\p{N}"),
+                (Split::Newlines, r"[^\n]+|[\n]+"),
+                (Split::Thousands, r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"),
+            ] {
+                prop_assert_eq!(pieces(&[scanner], &text), pieces(&[Split::Regex(expression)], &text), "{}", expression);
+            }
+        }
     }
 }

@@ -81,8 +81,8 @@ impl Tokenizer {
         read::from_json_bytes(bytes)
     }
 
-    /// Reads a vocabulary file of any kind by its name: `*.json`, `*.model`, `vocab.txt`, `*.bin`, or a directory that
-    /// holds one.
+    /// Reads a vocabulary file of any kind by its name (`*.gguf`, `*.json`, `*.model`, `*.txt`, `*.bin`), or the one in a
+    /// directory, with the settings in the files beside it.
     pub fn from_file(path: &Path) -> Result<Tokenizer, Error> {
         read::from_file(path)
     }

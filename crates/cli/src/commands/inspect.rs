@@ -6,6 +6,7 @@ use crate::exit::Exit;
 use crate::output::{self, bytes, count};
 use crate::session::Session;
 use rhetor_formats::{Checkpoint, Value};
+use rhetor_models::{Model, ModelConfig};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 
@@ -44,6 +45,8 @@ impl Run for Inspect {
             *size += tensor.n_bytes as u64;
         }
         let kind = format!("{:?}", checkpoint.kind());
+        // A file of another architecture can be looked at all the same.
+        let config = Model::config_of(&checkpoint);
 
         if self.json {
             let metadata: Map<_, _> =
@@ -58,6 +61,10 @@ impl Run for Inspect {
                 "path": path, "format": kind, "parameters": parameters, "tensor_bytes": n_bytes,
                 "types": types, "metadata": metadata,
             });
+            match &config {
+                Ok(config) => report["model"] = sizes(config, n_bytes),
+                Err(error) => report["not_runnable"] = json!(error.to_string()),
+            }
             if self.tensors {
                 let list = tensors.iter().map(|tensor| {
                     json!({
@@ -83,6 +90,20 @@ impl Run for Inspect {
                 format!("{n_tensors} tensors, {} elements, {}", count(*n_elements), bytes(*size)),
             ));
         }
+        match &config {
+            Ok(config) => {
+                let sizes = sizes(config, n_bytes);
+                for (name, value) in sizes.as_object().expect("it is an object") {
+                    let value = match (value.as_u64(), name.ends_with("_bytes")) {
+                        (Some(n), true) => bytes(n),
+                        (None, _) => value.as_str().unwrap_or_default().to_string(),
+                        (Some(n), false) => n.to_string(),
+                    };
+                    rows.push(row(&name.trim_end_matches("_bytes").replace('_', " "), value));
+                }
+            }
+            Err(error) => rows.push(row("cannot be run", error.to_string())),
+        }
         output::table(&rows)?;
         output::line("")?;
         let rows: Vec<_> =
@@ -106,6 +127,29 @@ impl Run for Inspect {
         }
         Ok(Exit::Done)
     }
+}
+
+/// What the model's family makes of the file, and the memory that running it takes.
+fn sizes(config: &ModelConfig, n_bytes: u64) -> serde_json::Value {
+    let kv = |bytes_per_element: f64| config.kv_bytes_per_token(bytes_per_element) as u64;
+    let short = config.context_len.min(4096) as u64;
+    json!({
+        "family": config.family,
+        "layers": config.n_layers,
+        "hidden_size": config.hidden_size,
+        "ffn_size": config.ffn_size,
+        "heads": config.n_heads,
+        "kv_heads": config.n_kv_heads,
+        "head_dim": config.head_dim,
+        "vocab_size": config.vocab_size,
+        "context": config.context_len,
+        "kv_f16_per_token_bytes": kv(2.0),
+        // 32 values share a scale of two bytes.
+        "kv_q8_per_token_bytes": kv(34.0 / 32.0),
+        "kv_f16_full_context_bytes": kv(2.0) * config.context_len as u64,
+        // Packed weights are as large as the file's; the rest is buffers.
+        "memory_at_short_context_bytes": n_bytes + kv(2.0) * short + 60_000_000,
+    })
 }
 
 /// Lists are summarised, as vocabularies are long.

@@ -1,12 +1,19 @@
 //! Every command: the trait, the table, nothing else.
 
+mod bench;
+mod chat;
 mod completions;
+mod convert;
+mod detokenize;
 mod doctor;
+mod generate;
 mod inspect;
 mod list;
 mod pull;
 mod rm;
+mod score;
 mod show;
+mod tokenize;
 mod verify;
 
 use crate::errors::Failure;
@@ -53,12 +60,19 @@ fn parse_and_run<A: Run>(matches: &ArgMatches, session: &Session) -> Result<Exit
 
 /// Every command, in the order of the help.
 pub const COMMANDS: &[Command] = &[
+    Command::of::<chat::Chat>(),
+    Command::of::<generate::Generate>(),
+    Command::of::<tokenize::Tokenize>(),
+    Command::of::<detokenize::Detokenize>(),
+    Command::of::<score::ScoreText>(),
     Command::of::<inspect::Inspect>(),
+    Command::of::<convert::Convert>(),
     Command::of::<pull::Pull>(),
     Command::of::<list::List>(),
     Command::of::<show::Show>(),
     Command::of::<rm::Remove>(),
     Command::of::<verify::Verify>(),
+    Command::of::<bench::Bench>(),
     Command::of::<doctor::Doctor>(),
     Command::of::<completions::Completions>(),
 ];

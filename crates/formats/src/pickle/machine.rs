@@ -355,7 +355,7 @@ impl<'a> Machine<'_, 'a> {
     }
 
     fn set_items(&mut self, items: Vec<Id>) -> Result<(), Error> {
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err(self.invalid("pairs of key and value", format!("{} objects", items.len())));
         }
         let dict = self.top()?;

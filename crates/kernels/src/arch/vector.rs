@@ -48,6 +48,8 @@ pub(crate) unsafe trait Vector: Copy {
     ///
     /// As for `store`.
     unsafe fn store_f16(self, p: *mut u16);
+    /// Asks for the cache line at `p`, whatever it points to.
+    fn prefetch(p: *const u8);
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -158,6 +160,8 @@ unsafe impl Vector for Portable {
         // SAFETY: the caller's promise.
         unsafe { p.cast::<[u16; 8]>().write_unaligned(self.0.map(crate::half::f32_to_f16)) }
     }
+    #[inline(always)]
+    fn prefetch(_p: *const u8) {}
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         self.zip(other, |a, b| a + b)

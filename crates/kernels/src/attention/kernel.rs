@@ -102,15 +102,18 @@ impl<'a> State<'a> {
 
     /// Takes in the state of the keys that follow.
     #[inline(always)]
-    fn merge<V: Vector>(&mut self, next: &State, value_stride: usize) {
-        for r in 0..self.m.len() {
-            let m = if next.m[r] > self.m[r] { next.m[r] } else { self.m[r] };
-            let (a, b) = (exp::<V>(self.m[r] - m), exp::<V>(next.m[r] - m));
+    fn merge<V: Vector>(&mut self, next: &[f32], value_stride: usize) {
+        let n_rows = self.m.len();
+        let (next_m, rest) = next.split_at(n_rows);
+        let (next_l, next_o) = rest.split_at(n_rows);
+        for r in 0..n_rows {
+            let m = if next_m[r] > self.m[r] { next_m[r] } else { self.m[r] };
+            let (a, b) = (exp::<V>(self.m[r] - m), exp::<V>(next_m[r] - m));
             self.m[r] = m;
-            self.l[r] = self.l[r] * a + next.l[r] * b;
+            self.l[r] = self.l[r] * a + next_l[r] * b;
             let (a, b) = (V::splat(a), V::splat(b));
             let o = &mut self.o[r * value_stride..][..value_stride];
-            let next = &next.o[r * value_stride..][..value_stride];
+            let next = &next_o[r * value_stride..][..value_stride];
             for (o, next) in o.chunks_exact_mut(V::LANES).zip(next.chunks_exact(V::LANES)) {
                 V::load_slice(next, 0.0).mul_add(b, V::load_slice(o, 0.0).mul(a)).store_slice(o);
             }
@@ -142,19 +145,14 @@ impl Scratch {
 }
 
 per_isa! {
-    /// Computes a tile from all of its keys: `out`, from the first row of the span and the group's first head on,
-    /// `[.., out_stride]`.
-    pub(super) fn attend(tile: &Tile, scratch: &mut Scratch, out: Output) = attend_body
-}
-
-per_isa! {
     /// Computes the state of a tile for each chunk of `chunks` alone; `states: [chunks, State::len]`.
-    pub(super) fn attend_chunks(tile: &Tile, chunks: Range<usize>, scratch: &mut Scratch, states: &mut [f32]) = attend_chunks_body
+    pub(super) fn attend_chunks(tile: &Tile, chunks: Range<usize>, scratch: &mut Scratch, states: &mut [f32])
+        = attend_chunks_body
 }
 
 per_isa! {
-    /// Joins the states of all chunks of a tile, in order, and writes the rows as `attend` does.
-    pub(super) fn join(tile: &Tile, scratch: &mut Scratch, states: &mut [f32], out: Output) = join_body
+    /// Joins the states of all chunks of a tile, in order, and writes its rows.
+    pub(super) fn join(tile: &Tile, scratch: &mut Scratch, states: &[f32], out: Output) = join_body
 }
 
 /// Where the rows of a span go: from its first row and the group's first head on.
@@ -163,24 +161,6 @@ pub(super) struct Output {
     pub start: crate::rows::Start<f32>,
     /// Numbers from one query's row to the next.
     pub stride: usize,
-}
-
-#[inline(always)]
-fn attend_body<V: Vector>(tile: &Tile, scratch: &mut Scratch, out: Output) {
-    let layout = tile.kv.layout();
-    let n = State::len(tile.n_rows, layout);
-    let memory = scratch.take(2 * n + Work::len(tile));
-    let (total, rest) = memory.split_at_mut(n);
-    let (partial, rest) = rest.split_at_mut(n);
-    let (mut total, mut work) = (State::of(total, tile.n_rows), Work::of(rest, tile));
-    total.clear();
-    work.load_queries(tile);
-    for chunk in tile.chunks() {
-        let mut partial = State::of(partial, tile.n_rows);
-        attend_chunk::<V>(tile, chunk, &mut work, &mut partial);
-        total.merge::<V>(&partial, layout.value_stride);
-    }
-    write::<V>(tile, &total, out);
 }
 
 #[inline(always)]
@@ -198,13 +178,13 @@ fn attend_chunks_body<V: Vector>(
 }
 
 #[inline(always)]
-fn join_body<V: Vector>(tile: &Tile, scratch: &mut Scratch, states: &mut [f32], out: Output) {
+fn join_body<V: Vector>(tile: &Tile, scratch: &mut Scratch, states: &[f32], out: Output) {
     let layout = tile.kv.layout();
     let n = State::len(tile.n_rows, layout);
     let mut total = State::of(scratch.take(n), tile.n_rows);
     total.clear();
-    for state in states.chunks_exact_mut(n) {
-        total.merge::<V>(&State::of(state, tile.n_rows), layout.value_stride);
+    for state in states.chunks_exact(n) {
+        total.merge::<V>(state, layout.value_stride);
     }
     write::<V>(tile, &total, out);
 }
@@ -270,27 +250,41 @@ fn attend_chunk<V: Vector>(tile: &Tile, chunk: usize, work: &mut Work, state: &m
     work.l.fill(0.0);
     let all = tile.keys();
     let (start, end) = ((chunk * CHUNK_LEN).max(all.start), ((chunk + 1) * CHUNK_LEN).min(all.end));
-    for block in start / BLOCK_LEN..end.div_ceil(BLOCK_LEN) {
-        let first = block * BLOCK_LEN;
-        // Pages of the block that hold keys of this tile.
-        let pages = start.max(first) / PAGE_LEN..end.min(first + BLOCK_LEN).div_ceil(PAGE_LEN);
-        for page in pages.clone() {
-            let at = tile.kv.block(tile.table[page], tile.kv_head);
-            score_page::<V>(tile, at, (page * PAGE_LEN) - first, work);
+    for first in (start / BLOCK_LEN * BLOCK_LEN..end).step_by(BLOCK_LEN) {
+        // Keys of the block that some row of the tile sees, counted from the block's first.
+        let keys = start.max(first) - first..end.min(first + BLOCK_LEN) - first;
+        let pages = keys.start / PAGE_LEN..keys.end.div_ceil(PAGE_LEN);
+        let mut memory = [Page::of(tile, first / PAGE_LEN + pages.start); BLOCK_LEN / PAGE_LEN];
+        for (i, page) in memory.iter_mut().enumerate().take(pages.len()).skip(1) {
+            *page = Page::of(tile, first / PAGE_LEN + pages.start + i);
         }
-        let keys = pages.start * PAGE_LEN - first..pages.end * PAGE_LEN - first;
+        let memory = &memory[..pages.len()];
+        score_keys::<V>(tile, memory, pages.start * PAGE_LEN, work);
         for r in 0..tile.n_rows {
-            weigh::<V>(tile, r, first, keys.clone(), work, &mut state.m[r]);
+            weigh::<V>(tile, r, first, pages.start * PAGE_LEN..pages.end * PAGE_LEN, work, &mut state.m[r]);
         }
-        for page in pages {
-            let at = tile.kv.block(tile.table[page], tile.kv_head);
-            let keys = start.max(page * PAGE_LEN) - first..end.min((page + 1) * PAGE_LEN) - first;
-            add_values::<V>(tile, at, (page * PAGE_LEN) - first, keys, work, state.o);
-            work.decay.fill(1.0);
-        }
+        add_values::<V>(tile, memory, pages.start * PAGE_LEN, keys, work, state.o);
     }
     for (l, lanes) in state.l.iter_mut().zip(work.l.chunks_exact(16)) {
         *l = V::load_slice(lanes, 0.0).reduce_add();
+    }
+}
+
+/// The tile's head's part of a page.
+#[derive(Clone, Copy)]
+struct Page<'a> {
+    bytes: &'a [u8],
+    /// Where the same part lies of the page that will be read after the current block of keys. The system's own
+    /// prefetching ends with each page of 4096 bytes.
+    next: *const u8,
+}
+
+impl<'a> Page<'a> {
+    #[inline(always)]
+    fn of(tile: &Tile<'a>, page: usize) -> Page<'a> {
+        let bytes = tile.kv.block(tile.table[page], tile.kv_head);
+        let next = tile.table.get(page + BLOCK_LEN / PAGE_LEN);
+        Page { bytes, next: next.map_or(bytes, |&next| tile.kv.block(next, tile.kv_head)).as_ptr() }
     }
 }
 
@@ -338,18 +332,18 @@ impl Stored for Q8 {
     }
 }
 
-/// Scores of all rows with the 32 keys of a page: s = (q · scale) kᵀ, to columns `column..column + 32` of `work.s`.
+/// Scores of all rows with the pages' keys: s = (q · scale) kᵀ, to columns from `column` on of `work.s`.
 #[inline(always)]
-fn score_page<V: Vector>(tile: &Tile, block: &[u8], column: usize, work: &mut Work) {
+fn score_keys<V: Vector>(tile: &Tile, pages: &[Page], column: usize, work: &mut Work) {
     match tile.kv.kind() {
-        KvType::F32 => score_rows::<V, F32>(tile, block, column, work),
-        KvType::F16 => score_rows::<V, F16>(tile, block, column, work),
-        KvType::Q8 => score_rows::<V, Q8>(tile, block, column, work),
+        KvType::F32 => score_rows::<V, F32>(tile, pages, column, work),
+        KvType::F16 => score_rows::<V, F16>(tile, pages, column, work),
+        KvType::Q8 => score_rows::<V, Q8>(tile, pages, column, work),
     }
 }
 
 #[inline(always)]
-fn score_rows<V: Vector, S: Stored>(tile: &Tile, block: &[u8], column: usize, work: &mut Work) {
+fn score_rows<V: Vector, S: Stored>(tile: &Tile, pages: &[Page], column: usize, work: &mut Work) {
     let layout = tile.kv.layout();
     let d = layout.head_dim;
     let (mut r, n) = (0, tile.n_rows);
@@ -357,69 +351,93 @@ fn score_rows<V: Vector, S: Stored>(tile: &Tile, block: &[u8], column: usize, wo
         let q = &work.q[r * d..];
         let s = &mut work.s[r * BLOCK_LEN + column..];
         let left = n - r;
-        r += if V::LANES == 16 {
-            match left {
-                1 => score::<V, S, 1>(layout, q, block, s),
-                2 => score::<V, S, 2>(layout, q, block, s),
-                3 => score::<V, S, 3>(layout, q, block, s),
-                4 | 5 => score::<V, S, 4>(layout, q, block, s),
-                6 | 7 => score::<V, S, 6>(layout, q, block, s),
-                8..12 => score::<V, S, 8>(layout, q, block, s),
-                _ => score::<V, S, 12>(layout, q, block, s),
-            }
-        } else {
-            match left {
-                1 => score::<V, S, 1>(layout, q, block, s),
-                _ => score::<V, S, 2>(layout, q, block, s),
-            }
+        // As many rows as there are registers for their sums; where rows are few, two pages at once.
+        r += match (V::LANES, left, pages) {
+            (16, 1, &[a, b]) => score::<V, S, 1, 2>(layout, q, &[a, b], s),
+            (16, 2, &[a, b]) => score::<V, S, 2, 2>(layout, q, &[a, b], s),
+            (16, 3, &[a, b]) => score::<V, S, 3, 2>(layout, q, &[a, b], s),
+            (16, 4 | 5, &[a, b]) => score::<V, S, 4, 2>(layout, q, &[a, b], s),
+            (16, 12.., _) => score_pages::<V, S, 12>(layout, q, pages, s),
+            (16, 6.., _) => score_pages::<V, S, 6>(layout, q, pages, s),
+            (_, 2.., _) => score_pages::<V, S, 2>(layout, q, pages, s),
+            _ => score_pages::<V, S, 1>(layout, q, pages, s),
         };
     }
 }
 
-/// `R` rows of `score_page`; returns `R`.
+/// `R` rows of `score_keys`, page by page.
 #[inline(always)]
-fn score<V: Vector, S: Stored, const R: usize>(
+fn score_pages<V: Vector, S: Stored, const R: usize>(
     layout: Layout,
     q: &[f32],
-    block: &[u8],
+    pages: &[Page],
+    s: &mut [f32],
+) -> usize {
+    for (page, column) in pages.iter().zip((0..).step_by(PAGE_LEN)) {
+        score::<V, S, R, 1>(layout, q, &[*page], &mut s[column..]);
+    }
+    R
+}
+
+/// `R` rows and `P` pages of `score_keys`; returns `R`.
+#[inline(always)]
+fn score<V: Vector, S: Stored, const R: usize, const P: usize>(
+    layout: Layout,
+    q: &[f32],
+    pages: &[Page; P],
     s: &mut [f32],
 ) -> usize {
     let d = layout.head_dim;
     let n_vectors = PAGE_LEN / V::LANES;
-    assert!(q.len() >= R * d && block.len() >= layout.n_bytes && s.len() >= (R - 1) * BLOCK_LEN + PAGE_LEN);
-    let mut sums = [[V::splat(0.0); 4]; R];
+    assert!(q.len() >= R * d && s.len() >= (R - 1) * BLOCK_LEN + P * PAGE_LEN);
+    assert!(pages.iter().all(|page| page.bytes.len() >= layout.n_bytes));
+    let mut sums = [[[V::splat(0.0); 4]; P]; R];
     let group_len = if S::SCALED { GROUP_LEN } else { d };
     for group in 0..d.div_ceil(group_len) {
-        let mut scales = [V::splat(1.0); 4];
+        let mut scales = [[V::splat(1.0); 4]; P];
         if S::SCALED {
-            for (j, scale) in scales.iter_mut().enumerate().take(n_vectors) {
-                let at = layout.key_scales + 4 * (group * PAGE_LEN + j * V::LANES);
-                // SAFETY: the scales lie within the block, `layout` being its own.
-                *scale = unsafe { V::load(block.as_ptr().add(at).cast()) };
+            for (page, scales) in pages.iter().zip(&mut scales) {
+                for (j, scale) in scales.iter_mut().enumerate().take(n_vectors) {
+                    let at = layout.key_scales + 4 * (group * PAGE_LEN + j * V::LANES);
+                    // SAFETY: the scales lie within the page's part, `layout` being its own.
+                    *scale = unsafe { V::load(page.bytes.as_ptr().add(at).cast()) };
+                }
             }
         }
         for i in group * group_len..d.min((group + 1) * group_len) {
-            let mut k = [V::splat(0.0); 4];
-            for (j, k) in k.iter_mut().enumerate().take(n_vectors) {
-                // SAFETY: d rows of 32 keys begin the block.
-                *k = unsafe { S::load(block.as_ptr().add((i * PAGE_LEN + j * V::LANES) * S::WIDTH)) };
-                if S::SCALED {
-                    *k = k.mul(scales[j]);
+            let row = i * PAGE_LEN * S::WIDTH;
+            let mut k = [[V::splat(0.0); 4]; P];
+            for ((page, k), scales) in pages.iter().zip(&mut k).zip(&scales) {
+                if row % 64 == 0 {
+                    for line in (0..PAGE_LEN * S::WIDTH).step_by(64) {
+                        V::prefetch(page.next.wrapping_add(row + line));
+                    }
+                }
+                for (j, k) in k.iter_mut().enumerate().take(n_vectors) {
+                    // SAFETY: d rows of 32 keys begin the page's part.
+                    *k = unsafe { S::load(page.bytes.as_ptr().add(row + j * V::LANES * S::WIDTH)) };
+                    if S::SCALED {
+                        *k = k.mul(scales[j]);
+                    }
                 }
             }
-            for r in 0..R {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: checked above.
                 let q = V::splat(unsafe { *q.get_unchecked(r * d + i) });
-                for j in 0..n_vectors {
-                    sums[r][j] = q.mul_add(k[j], sums[r][j]);
+                for (sums, k) in sums.iter_mut().zip(&k) {
+                    for j in 0..n_vectors {
+                        sums[j] = q.mul_add(k[j], sums[j]);
+                    }
                 }
             }
         }
     }
-    for r in 0..R {
-        for j in 0..n_vectors {
-            // SAFETY: checked above.
-            unsafe { sums[r][j].store(s.as_mut_ptr().add(r * BLOCK_LEN + j * V::LANES)) };
+    for (r, sums) in sums.iter().enumerate() {
+        for (p, sums) in sums.iter().enumerate() {
+            for (j, sum) in sums.iter().enumerate().take(n_vectors) {
+                // SAFETY: checked above.
+                unsafe { sum.store(s.as_mut_ptr().add(r * BLOCK_LEN + p * PAGE_LEN + j * V::LANES)) };
+            }
         }
     }
     R
@@ -488,27 +506,27 @@ fn bias<V: Vector>(tile: &Tile, r: usize, first: usize, keys: Range<usize>, s: &
     }
 }
 
-/// o = o · decay + p v over `keys` of a page, which are columns from `column` on of `work.s`.
+/// o = o · decay + p v over `keys`, columns of `work.s`, the first page's key 0 being number `column`.
 #[inline(always)]
 fn add_values<V: Vector>(
     tile: &Tile,
-    block: &[u8],
+    pages: &[Page],
     column: usize,
     keys: Range<usize>,
     work: &Work,
     o: &mut [f32],
 ) {
     match tile.kv.kind() {
-        KvType::F32 => add_values_rows::<V, F32>(tile, block, column, keys, work, o),
-        KvType::F16 => add_values_rows::<V, F16>(tile, block, column, keys, work, o),
-        KvType::Q8 => add_values_rows::<V, Q8>(tile, block, column, keys, work, o),
+        KvType::F32 => add_values_rows::<V, F32>(tile, pages, column, keys, work, o),
+        KvType::F16 => add_values_rows::<V, F16>(tile, pages, column, keys, work, o),
+        KvType::Q8 => add_values_rows::<V, Q8>(tile, pages, column, keys, work, o),
     }
 }
 
 #[inline(always)]
 fn add_values_rows<V: Vector, S: Stored>(
     tile: &Tile,
-    block: &[u8],
+    pages: &[Page],
     column: usize,
     keys: Range<usize>,
     work: &Work,
@@ -516,7 +534,7 @@ fn add_values_rows<V: Vector, S: Stored>(
 ) {
     let layout = tile.kv.layout();
     let (mut r, n) = (0, tile.n_rows);
-    let slots = keys.start - column..keys.end - column;
+    let keys = keys.start - column..keys.end - column;
     while r < n {
         let p = &work.s[r * BLOCK_LEN + column..];
         let decay = &work.decay[r..];
@@ -526,21 +544,21 @@ fn add_values_rows<V: Vector, S: Stored>(
         let mut c = 0;
         while c < layout.value_stride {
             let left = (layout.value_stride - c) / V::LANES;
-            let slots = slots.clone();
+            let keys = keys.clone();
             c += V::LANES
                 * match (rows, left) {
-                    (1, 8..) => mix::<V, S, 1, 8>(layout, p, decay, block, slots, c, o),
-                    (2, 8..) if V::LANES == 16 => mix::<V, S, 2, 8>(layout, p, decay, block, slots, c, o),
-                    (1, 4..) => mix::<V, S, 1, 4>(layout, p, decay, block, slots, c, o),
-                    (2, 4..) => mix::<V, S, 2, 4>(layout, p, decay, block, slots, c, o),
-                    (3, 4..) => mix::<V, S, 3, 4>(layout, p, decay, block, slots, c, o),
-                    (4, 4..) => mix::<V, S, 4, 4>(layout, p, decay, block, slots, c, o),
-                    (6, 4..) => mix::<V, S, 6, 4>(layout, p, decay, block, slots, c, o),
-                    (1, _) => mix::<V, S, 1, 1>(layout, p, decay, block, slots, c, o),
-                    (2, _) => mix::<V, S, 2, 1>(layout, p, decay, block, slots, c, o),
-                    (3, _) => mix::<V, S, 3, 1>(layout, p, decay, block, slots, c, o),
-                    (4, _) => mix::<V, S, 4, 1>(layout, p, decay, block, slots, c, o),
-                    _ => mix::<V, S, 6, 1>(layout, p, decay, block, slots, c, o),
+                    (1, 8..) => mix::<V, S, 1, 8>(layout, p, decay, pages, keys, c, o),
+                    (2, 8..) if V::LANES == 16 => mix::<V, S, 2, 8>(layout, p, decay, pages, keys, c, o),
+                    (1, 4..) => mix::<V, S, 1, 4>(layout, p, decay, pages, keys, c, o),
+                    (2, 4..) => mix::<V, S, 2, 4>(layout, p, decay, pages, keys, c, o),
+                    (3, 4..) => mix::<V, S, 3, 4>(layout, p, decay, pages, keys, c, o),
+                    (4, 4..) => mix::<V, S, 4, 4>(layout, p, decay, pages, keys, c, o),
+                    (6, 4..) => mix::<V, S, 6, 4>(layout, p, decay, pages, keys, c, o),
+                    (1, _) => mix::<V, S, 1, 1>(layout, p, decay, pages, keys, c, o),
+                    (2, _) => mix::<V, S, 2, 1>(layout, p, decay, pages, keys, c, o),
+                    (3, _) => mix::<V, S, 3, 1>(layout, p, decay, pages, keys, c, o),
+                    (4, _) => mix::<V, S, 4, 1>(layout, p, decay, pages, keys, c, o),
+                    _ => mix::<V, S, 6, 1>(layout, p, decay, pages, keys, c, o),
                 };
         }
         r += rows;
@@ -553,46 +571,54 @@ fn mix<V: Vector, S: Stored, const R: usize, const C: usize>(
     layout: Layout,
     p: &[f32],
     decay: &[f32],
-    block: &[u8],
-    slots: Range<usize>,
+    pages: &[Page],
+    keys: Range<usize>,
     c: usize,
     o: &mut [f32],
 ) -> usize {
     let stride = layout.value_stride;
-    assert!(c + C * V::LANES <= stride && o.len() >= R * stride && block.len() >= layout.n_bytes);
-    assert!(slots.end <= PAGE_LEN && p.len() >= (R - 1) * BLOCK_LEN + slots.end && decay.len() >= R);
+    assert!(c + C * V::LANES <= stride && o.len() >= R * stride && decay.len() >= R);
+    assert!(keys.end <= pages.len() * PAGE_LEN && p.len() >= (R - 1) * BLOCK_LEN + keys.end);
+    assert!(pages.iter().all(|page| page.bytes.len() >= layout.n_bytes));
     let mut sums = [[V::splat(0.0); C]; R];
-    for r in 0..R {
+    for (r, sums) in sums.iter_mut().enumerate() {
         let decay = V::splat(decay[r]);
-        for j in 0..C {
+        for (j, sum) in sums.iter_mut().enumerate() {
             // SAFETY: checked above.
-            sums[r][j] = unsafe { V::load(o.as_ptr().add(r * stride + c + j * V::LANES)) }.mul(decay);
+            *sum = unsafe { V::load(o.as_ptr().add(r * stride + c + j * V::LANES)) }.mul(decay);
         }
     }
-    for slot in slots {
-        let mut v = [V::splat(0.0); C];
-        for (j, v) in v.iter_mut().enumerate() {
-            let i = c + j * V::LANES;
-            // SAFETY: the values are `[PAGE_LEN, stride]` numbers, the scales as many as groups for each.
-            *v = unsafe { S::load(block.as_ptr().add(layout.values + (slot * stride + i) * S::WIDTH)) };
-            if S::SCALED {
-                let at = layout.value_scales + 4 * (slot * layout.n_groups + i / GROUP_LEN);
-                // SAFETY: as above.
-                *v = v.mul(V::splat(unsafe { block.as_ptr().add(at).cast::<f32>().read() }));
+    for (page, first) in pages.iter().zip((0..).step_by(PAGE_LEN)) {
+        for key in keys.start.max(first)..keys.end.min(first + PAGE_LEN) {
+            let slot = key - first;
+            let start = layout.values + (slot * stride + c) * S::WIDTH;
+            for line in (0..C * V::LANES * S::WIDTH).step_by(64) {
+                V::prefetch(page.next.wrapping_add(start + line));
             }
-        }
-        for r in 0..R {
-            // SAFETY: checked above.
-            let p = V::splat(unsafe { *p.get_unchecked(r * BLOCK_LEN + slot) });
-            for j in 0..C {
-                sums[r][j] = p.mul_add(v[j], sums[r][j]);
+            let mut v = [V::splat(0.0); C];
+            for (j, v) in v.iter_mut().enumerate() {
+                // SAFETY: the values are `[PAGE_LEN, stride]` numbers.
+                *v = unsafe { S::load(page.bytes.as_ptr().add(start + j * V::LANES * S::WIDTH)) };
+                if S::SCALED {
+                    let group = (c + j * V::LANES) / GROUP_LEN;
+                    let at = layout.value_scales + 4 * (slot * layout.n_groups + group.min(layout.n_groups - 1));
+                    // SAFETY: each value has `n_groups` scales.
+                    *v = v.mul(V::splat(unsafe { page.bytes.as_ptr().add(at).cast::<f32>().read() }));
+                }
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: checked above.
+                let p = V::splat(unsafe { *p.get_unchecked(r * BLOCK_LEN + key) });
+                for (sum, v) in sums.iter_mut().zip(&v) {
+                    *sum = p.mul_add(*v, *sum);
+                }
             }
         }
     }
-    for r in 0..R {
-        for j in 0..C {
+    for (r, sums) in sums.iter().enumerate() {
+        for (j, sum) in sums.iter().enumerate() {
             // SAFETY: checked above.
-            unsafe { sums[r][j].store(o.as_mut_ptr().add(r * stride + c + j * V::LANES)) };
+            unsafe { sum.store(o.as_mut_ptr().add(r * stride + c + j * V::LANES)) };
         }
     }
     C

@@ -249,7 +249,10 @@ struct Split {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// The states of the caller's split tiles.
     static STATES: RefCell<Scratch> = RefCell::default();
+    /// The states of a tile that its thread computes alone.
+    static WHOLE: RefCell<Scratch> = RefCell::default();
 }
 
 #[track_caller]
@@ -328,17 +331,23 @@ fn run<'a>(
 
 fn compute_part(isa: Isa, part: &Part, splits: &[Split], states: Start<f32>, scratch: &mut Scratch) {
     let tile = &part.tile;
-    let Some((chunks, split)) = &part.split else { return kernel::attend(isa, tile, scratch, part.output) };
-    let split = &splits[*split];
     let n = State::len(tile.n_rows, tile.kv.layout());
     let all = tile.chunks();
+    let Some((chunks, split)) = &part.split else {
+        return WHOLE.with_borrow_mut(|states| {
+            let states = states.take(all.len() * n);
+            kernel::attend_chunks(isa, tile, all, scratch, states);
+            kernel::join(isa, tile, scratch, states, part.output);
+        });
+    };
+    let split = &splits[*split];
     let at = split.states + (chunks.start - all.start) * n;
     // SAFETY: each part has its own chunks' states, within the memory that `run` holds.
     let own = unsafe { std::slice::from_raw_parts_mut(states.at(at), chunks.len() * n) };
     kernel::attend_chunks(isa, tile, chunks.clone(), scratch, own);
     if split.left.fetch_sub(1, Ordering::AcqRel) == 1 {
         // SAFETY: all parts of the tile are computed, and the counter has made their writes visible.
-        let every = unsafe { std::slice::from_raw_parts_mut(states.at(split.states), all.len() * n) };
+        let every = unsafe { std::slice::from_raw_parts(states.at(split.states), all.len() * n) };
         kernel::join(isa, tile, scratch, every, part.output);
     }
 }

@@ -12,6 +12,8 @@ mod gpt2;
 mod llama;
 mod mistral;
 
+pub(crate) use mistral::MISTRAL;
+
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
     /// Name, summary, paper.
@@ -35,7 +37,7 @@ pub struct Family {
 }
 
 /// Every family, in the order in which a file's architecture is looked up.
-pub const FAMILIES: &[&Family] = &[&llama::LLAMA, &mistral::MISTRAL, &gpt2::GPT2];
+pub const FAMILIES: &[&Family] = &[&llama::LLAMA, &MISTRAL, &gpt2::GPT2];
 
 impl Family {
     /// The family that reads `checkpoint`.

@@ -7,6 +7,7 @@ use tokenizers::tokenizer::Model;
 
 use super::beside::Beside;
 use crate::byte_level;
+use crate::charsmap::Charsmap;
 use crate::detokenizer::{Decoding, LeadingSpace};
 use crate::hugging_face::HuggingFace;
 use crate::tokenizer::{Engine, Tables, stops};
@@ -15,9 +16,65 @@ use crate::{Error, Tokenizer};
 
 /// Reads the file's bytes.
 pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
+    check_charsmaps(bytes)?;
     let tokenizer = tokenizers::Tokenizer::from_bytes(bytes);
     let tokenizer = tokenizer.map_err(|error| Error::TokenizerJson { reason: error.to_string() })?;
     from_engine(tokenizer, beside, "tokenizer.json")
+}
+
+/// Refuses tables of replacements that the crate would look up outside their bounds.
+fn check_charsmaps(bytes: &[u8]) -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        #[serde(default)]
+        normalizer: Value,
+    }
+    let file: File =
+        serde_json::from_slice(bytes).map_err(|error| Error::TokenizerJson { reason: error.to_string() })?;
+    let mut open = vec![&file.normalizer];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Array(values) => open.extend(values),
+            Value::Object(object) => {
+                if let Some(Value::String(text)) = object.get("precompiled_charsmap") {
+                    let wrong = |expected: &str, got: &str| {
+                        Error::field("tokenizer.json", "normalizer.precompiled_charsmap", expected, got)
+                    };
+                    let blob = from_base64(text).ok_or_else(|| wrong("base64", "other text"))?;
+                    if !Charsmap::read(&blob, "tokenizer.json")?.is_sound() {
+                        return Err(wrong("a table whose indices are inside it", "one that points outside"));
+                    }
+                }
+                open.extend(object.values());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a text in base64 with the usual alphabet.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=');
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    for group in text.as_bytes().chunks(4) {
+        let mut bits = 0u32;
+        for &c in group {
+            let value = match c {
+                b'A'..=b'Z' => c - b'A',
+                b'a'..=b'z' => c - b'a' + 26,
+                b'0'..=b'9' => c - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return None,
+            };
+            bits = bits << 6 | value as u32;
+        }
+        bits <<= 6 * (4 - group.len());
+        let n_bytes = group.len() * 6 / 8;
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..1 + n_bytes]);
+    }
+    Some(bytes)
 }
 
 /// Wraps a tokenizer of the crate `tokenizers`.
@@ -246,4 +303,25 @@ fn clean_up(text: &str) -> String {
         (" 're", "'re"),
     ];
     replacements.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_with_and_without_padding() {
+        for (text, bytes) in [("", &b""[..]), ("TQ==", b"M"), ("TWE=", b"Ma"), ("TWFu", b"Man"), ("TWFuTQ", b"ManM")] {
+            assert_eq!(from_base64(text).as_deref(), Some(bytes));
+        }
+        assert_eq!(from_base64("T-"), None);
+    }
+
+    #[test]
+    fn a_table_of_replacements_that_points_outside_is_refused() {
+        // A table of four bytes of units, of which the root leads far away.
+        let json = br#"{"normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAAD///8="}}"#;
+        let error = read(json, &Beside::default()).unwrap_err().to_string();
+        assert!(error.contains("precompiled_charsmap: expected a table whose indices are inside it"), "{error}");
+    }
 }

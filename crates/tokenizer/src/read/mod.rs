@@ -2,7 +2,11 @@
 
 mod beside;
 mod gguf;
+mod gpt2_files;
 pub(crate) mod hf_json;
+mod llama2c;
+mod sentencepiece;
+mod vocab_txt;
 
 use std::path::{Path, PathBuf};
 
@@ -33,12 +37,30 @@ pub(crate) fn from_file(path: &Path) -> Result<Tokenizer, Error> {
         return from_files(path, &file, &beside);
     }
     let beside = Beside::of_directory(path.parent().unwrap_or(Path::new(".")))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let only = |wanted: &str| (wanted == name).then(|| path.to_path_buf());
-    from_files(path, &only, &beside)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match name.rsplit('.').next() {
+        Some("gguf") => gguf::read(Checkpoint::open(path)?.metadata()),
+        Some("model") => sentencepiece::read(&bytes(path)?, &beside),
+        Some("bin") => llama2c::read(&bytes(path)?),
+        Some("txt") if name != "merges.txt" => vocab_txt::read(&bytes(path)?, &beside),
+        Some("json") if name != "vocab.json" => hf_json::read(&bytes(path)?, &beside),
+        // vocab.json and merges.txt stand for each other.
+        _ => {
+            let file = |name: &str| Some(path.with_file_name(name)).filter(|path| path.is_file());
+            let both =
+                |wanted: &str| matches!(wanted, "vocab.json" | "merges.txt").then(|| file(wanted)).flatten();
+            from_files(path, &both, &beside)
+        }
+    }
 }
 
-const LOOKED_FOR: &str = "tokenizer.json";
+/// A `tokenizer.json` made by training.
+pub(crate) fn from_engine(tokenizer: tokenizers::Tokenizer) -> Result<Tokenizer, Error> {
+    hf_json::from_engine(tokenizer, &Beside::default(), "training")
+}
+
+const LOOKED_FOR: &str =
+    "tokenizer.json, tokenizer.model, vocab.json with merges.txt, vocab.txt, tok512.bin, tokenizer.bin";
 
 /// The first vocabulary file that `file` finds.
 fn from_files(
@@ -48,6 +70,20 @@ fn from_files(
 ) -> Result<Tokenizer, Error> {
     if let Some(path) = file("tokenizer.json") {
         return hf_json::read(&bytes(&path)?, beside);
+    }
+    if let Some(path) = file("tokenizer.model") {
+        return sentencepiece::read(&bytes(&path)?, beside);
+    }
+    if let (Some(vocab), Some(merges)) = (file("vocab.json"), file("merges.txt")) {
+        return gpt2_files::read(&bytes(&vocab)?, &bytes(&merges)?, beside);
+    }
+    if let Some(path) = file("vocab.txt") {
+        return vocab_txt::read(&bytes(&path)?, beside);
+    }
+    for name in ["tok512.bin", "tokenizer.bin"] {
+        if let Some(path) = file(name) {
+            return llama2c::read(&bytes(&path)?);
+        }
     }
     Err(Error::NoVocabulary { path: path.to_path_buf(), looked_for: LOOKED_FOR })
 }
