@@ -55,7 +55,8 @@ impl Charsmap {
         };
         while let Some(base) = open.pop() {
             // The bytes that may follow lead to the 256 units around `base`.
-            let Some(seen) = seen.get_mut(base as usize).filter(|_| ((base | 0xFF) as usize) < self.units.len())
+            let Some(seen) =
+                seen.get_mut(base as usize).filter(|_| ((base | 0xFF) as usize) < self.units.len())
             else {
                 return false;
             };

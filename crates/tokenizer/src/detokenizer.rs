@@ -79,6 +79,24 @@ impl Decoding {
     }
 }
 
+/// Takes the space before punctuation and contractions, as BERT's decoder does to each token.
+pub(crate) fn clean_up(text: &str) -> String {
+    let replacements = [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" do not", " don't"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    replacements.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to))
+}
+
 /// Turns ids into text as they come, holding back the bytes of a character that is not complete.
 #[derive(Clone)]
 pub struct Detokenizer {

@@ -2,7 +2,7 @@
 
 use crate::added_tokens::AddedTokens;
 use crate::algorithms::{Algorithm, WordPiece, WordPieceOptions};
-use crate::detokenizer::{Decoding, LeadingSpace};
+use crate::detokenizer::{Decoding, LeadingSpace, clean_up};
 use crate::tokenizer::{Engine, SpecialIds, Tables, added_by_kind, stops};
 use crate::vocabulary::{Kind, Vocabulary};
 use crate::{Error, Tokenizer};
@@ -50,10 +50,7 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
         let piece = vocabulary.piece(id);
         match piece.strip_prefix("##") {
             Some(piece) => out.extend_from_slice(piece.as_bytes()),
-            None => {
-                out.push(b' ');
-                out.extend_from_slice(piece.as_bytes());
-            }
+            None => out.extend_from_slice(clean_up(&format!(" {piece}")).as_bytes()),
         }
     });
     Ok(Tokenizer::new(Tables {
