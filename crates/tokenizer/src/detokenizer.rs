@@ -26,6 +26,8 @@ pub(crate) enum LeadingSpace {
     Keep,
     /// One space at the very beginning goes.
     DropOne,
+    /// One space of each token goes, until there is text.
+    DropUntilText,
     /// All spaces of the first token go.
     DropInFirstToken,
 }
@@ -165,6 +167,10 @@ impl Detokenizer {
             match tables.decoding.leading_space {
                 LeadingSpace::Keep => {}
                 LeadingSpace::DropOne => bytes = bytes.strip_prefix(b" ").unwrap_or(bytes),
+                LeadingSpace::DropUntilText => {
+                    bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
+                    self.is_at_start = bytes.is_empty();
+                }
                 LeadingSpace::DropInFirstToken => {
                     self.pending.extend(bytes.iter().filter(|&&byte| byte != b' '));
                     bytes = &[];

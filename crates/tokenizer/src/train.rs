@@ -1,7 +1,8 @@
 //! New vocabularies out of text: [`train`] makes a [`Tokenizer`] that [`Tokenizer::save_json`] writes as
 //! `tokenizer.json`.
 //!
-//! BPE, unigram and WordPiece are learnt by the crate `tokenizers`; characters are counted here.
+//! BPE, unigram and WordPiece are learnt by the crate `tokenizers`; characters are counted here. BPE and characters come
+//! out alike each time; the crate's trainers of the other two break ties at random, so keep the file that is saved.
 //! Sources: arXiv:1508.07909 §3.2 (BPE), arXiv:1804.10959 §3.2 (unigram), arXiv:1609.08144 §4.1 (WordPiece).
 
 use std::collections::HashMap;

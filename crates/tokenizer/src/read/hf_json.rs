@@ -18,18 +18,28 @@ use crate::{Error, TokenId, Tokenizer};
 pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
     let head: Head =
         serde_json::from_slice(bytes).map_err(|error| Error::TokenizerJson { reason: error.to_string() })?;
-    check_charsmaps(&head.normalizer)?;
+    check_charsmaps([&head.normalizer, &head.pre_tokenizer, &head.post_processor, &head.decoder])?;
+    let prefix =
+        head.model.as_ref().and_then(|model| model.continuing_subword_prefix.as_str()).unwrap_or_default();
+    check_merges(bytes, prefix.len())?;
     let tokenizer = tokenizers::Tokenizer::from_bytes(bytes);
     let tokenizer = tokenizer.map_err(|error| Error::TokenizerJson { reason: error.to_string() })?;
     let unknown = head.model.and_then(|model| u32::try_from(model.unk_id.as_u64()?).ok());
     from_engine(tokenizer, unknown, beside, "tokenizer.json")
 }
 
-/// What must be known of the file before, or beside, what the crate makes of it.
+/// The file without its vocabulary. The crate panics where JSON is broken inside one of these parts, and looks up
+/// tables without checking their bounds; so they are read here first.
 #[derive(serde::Deserialize)]
 struct Head {
     #[serde(default)]
     normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
     #[serde(default)]
     model: Option<HeadModel>,
 }
@@ -39,11 +49,38 @@ struct HeadModel {
     /// The unknown token of a unigram model.
     #[serde(default)]
     unk_id: Value,
+    #[serde(default)]
+    continuing_subword_prefix: Value,
+}
+
+/// Refuses merges whose second part is shorter than the prefix that the crate takes off it.
+fn check_merges(bytes: &[u8], prefix_len: usize) -> Result<(), Error> {
+    if prefix_len == 0 {
+        return Ok(());
+    }
+    let file: Value =
+        serde_json::from_slice(bytes).map_err(|error| Error::TokenizerJson { reason: error.to_string() })?;
+    let merges = file["model"]["merges"].as_array().map_or(&[][..], Vec::as_slice);
+    for (i, merge) in merges.iter().enumerate() {
+        // Two strings, or one with a space.
+        let second = merge[1].as_str().or_else(|| merge.as_str()?.split(' ').nth(1));
+        if second.is_some_and(|second| second.get(prefix_len..).is_none()) {
+            let expected =
+                format!("a second part of {prefix_len} bytes or more, as continuing_subword_prefix is");
+            return Err(Error::field(
+                "tokenizer.json",
+                format!("model.merges[{i}]"),
+                expected,
+                merge.to_string(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses tables of replacements that the crate would look up outside their bounds.
-fn check_charsmaps(normalizer: &Value) -> Result<(), Error> {
-    let mut open = vec![normalizer];
+fn check_charsmaps(parts: [&Value; 4]) -> Result<(), Error> {
+    let mut open = parts.to_vec();
     while let Some(value) = open.pop() {
         match value {
             Value::Array(values) => open.extend(values),
@@ -97,7 +134,7 @@ pub(crate) fn from_engine(
     read_from: &'static str,
 ) -> Result<Tokenizer, Error> {
     check_model(tokenizer.get_model())?;
-    let engine = HuggingFace::new(tokenizer)?;
+    let engine = HuggingFace::new(tokenizer, unknown)?;
     let vocabulary = vocabulary(engine.tokenizer(), unknown)?;
     let (before, after) = engine.before_and_after()?;
     let decoder = serde_json::to_value(engine.tokenizer().get_decoder()).unwrap_or_default();
@@ -323,5 +360,13 @@ mod tests {
             error.contains("precompiled_charsmap: expected a table whose indices are inside it"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_merge_shorter_than_the_prefix_is_refused() {
+        let json = br###"{"model": {"type": "BPE", "continuing_subword_prefix": "##", "vocab": {"a": 0, "b": 1, "ab": 2},
+            "merges": [["a", "b"]]}}"###;
+        let error = read(json, &Beside::default()).unwrap_err().to_string();
+        assert!(error.contains("model.merges[0]: expected a second part of 2 bytes"), "{error}");
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
     let lowercase = beside.flag("do_lower_case").unwrap_or(true);
     let strips_accents = beside.flag("strip_accents").unwrap_or(lowercase);
     let mut word_piece = WordPiece::new(WordPieceOptions { lowercase, strips_accents, unknown });
-    for id in vocabulary.ids() {
+    for id in vocabulary.ids().filter(|&id| vocabulary.kind(id) != Kind::Control) {
         match vocabulary.piece(id).strip_prefix("##") {
             Some(piece) => word_piece.push_continuing(piece, id),
             None => word_piece.push_initial(vocabulary.piece(id), id),
