@@ -6,6 +6,11 @@ use std::path::Path;
 
 use crate::Error;
 
+/// Writes `bytes` to `path`, which then holds all of them or what it held before.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write(path, |out| out.write_all(bytes).map_err(Error::io("write", path)))
+}
+
 /// Writes `path` through `fill`. On any error the old file, if there was one, stays and the new one is removed.
 pub(crate) fn write(
     path: &Path,

@@ -20,6 +20,7 @@ mod pickle;
 mod reader;
 pub mod safetensors;
 
+pub use atomic::write_bytes;
 pub use checkpoint::{Checkpoint, Kind, TensorEntry, TensorToWrite};
 pub use element::ElementType;
 pub use error::{Error, Place};

@@ -505,6 +505,12 @@ impl Strings {
         Strings { text: String::new(), ends: Vec::with_capacity(n) }
     }
 
+    /// The strings that end at `ends` of one text; `None` if one of them is no UTF-8. `ends` must rise up to the length.
+    pub(crate) fn from_utf8(text: Vec<u8>, ends: Vec<usize>) -> Option<Strings> {
+        let text = String::from_utf8(text).ok()?;
+        ends.iter().all(|end| text.is_char_boundary(*end)).then_some(Strings { text, ends })
+    }
+
     /// Appends a string.
     pub fn push(&mut self, string: &str) {
         self.text.push_str(string);

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::{Error, Place};
 
 /// The cursor. Fields are named by whatever can be printed, so a name costs nothing until it is needed.
+#[derive(Clone)]
 pub(crate) struct Reader<'a> {
     file: &'a Path,
     bytes: &'a [u8],
@@ -100,10 +101,14 @@ impl<'a> Reader<'a> {
 
     /// A u64 length and that many bytes of UTF-8.
     pub fn string(&mut self, field: &dyn Display) -> Result<&'a str, Error> {
+        let bytes = self.string_bytes(field)?;
+        self.utf8(self.at - bytes.len(), bytes, field)
+    }
+
+    /// A u64 length and that many bytes.
+    pub fn string_bytes(&mut self, field: &dyn Display) -> Result<&'a [u8], Error> {
         let n = self.count(field, 1)?;
-        let at = self.at;
-        let bytes = self.take(n, field)?;
-        self.utf8(at, bytes, field)
+        self.take(n, field)
     }
 
     /// The text of `bytes`, which begin at `at`.

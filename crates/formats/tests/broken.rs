@@ -146,6 +146,16 @@ fn gguf_metadata_that_breaks_the_rules_is_refused() {
         &pair(b"k").u32(8).text(b"ab\x80").0,
         "metadata key `k` at offset 45: expected UTF-8, got ab\u{fffd}",
     );
+    // The second string is wrong by itself; the two halves of a character are right only together.
+    let strings = pair(b"k").u32(9).u32(8).u64(2);
+    check(
+        &strings.clone().text(b"ok").text(b"\xff").0,
+        "item 1 of metadata key `k` at offset 67: expected UTF-8, got \u{fffd}",
+    );
+    check(
+        &strings.text(b"\xc3").text(b"\xa9").0,
+        "item 0 of metadata key `k` at offset 57: expected UTF-8, got \u{fffd}",
+    );
     let twice = Gguf::new(0, 2).text(b"k").u32(7).raw(&[1]).text(b"k").u32(7).raw(&[1]);
     check(&twice.0, "metadata key at offset 38: expected unique names, got `k` twice");
     // A list of one list of one list ...: as near to a cycle as a file can come.

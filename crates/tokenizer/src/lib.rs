@@ -12,6 +12,7 @@ mod added_tokens;
 mod algorithms;
 mod byte_level;
 mod charsmap;
+pub mod convert;
 mod detokenizer;
 mod error;
 mod hugging_face;
