@@ -31,7 +31,7 @@ impl Charsmap {
             return Err(wrong("at least 4 bytes".into(), format!("{} bytes", blob.len())));
         };
         let len = u32::from_le_bytes(*head) as usize;
-        if len > rest.len() || len % 4 != 0 {
+        if len > rest.len() || !len.is_multiple_of(4) {
             let expected = format!("a table of whole units in {} bytes", rest.len());
             return Err(wrong(expected, format!("{len} bytes")));
         }

@@ -189,11 +189,11 @@ impl Detokenizer {
     }
 
     pub(crate) fn finish_to(&mut self, out: &mut String) {
-        if let Engine::HuggingFace(engine) = &self.tables.engine {
-            if self.tables.decoding.needs_engine {
-                out.push_str(&engine.decode(&self.ids));
-                self.ids.clear();
-            }
+        if let Engine::HuggingFace(engine) = &self.tables.engine
+            && self.tables.decoding.needs_engine
+        {
+            out.push_str(&engine.decode(&self.ids));
+            self.ids.clear();
         }
         if !self.pending.is_empty() {
             out.push(char::REPLACEMENT_CHARACTER);

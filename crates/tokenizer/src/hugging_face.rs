@@ -72,11 +72,11 @@ impl HuggingFace {
         };
         let extract = || added.extract_and_normalize(self.tokenizer.get_normalizer(), text);
         let mut pieces: PreTokenizedString = extract();
-        if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer() {
-            if pre_tokenizer.pre_tokenize(&mut pieces).is_err() {
-                // An expression that gave up (backtracking is bounded): the text stays whole.
-                pieces = extract();
-            }
+        if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer()
+            && pre_tokenizer.pre_tokenize(&mut pieces).is_err()
+        {
+            // An expression that gave up (backtracking is bounded): the text stays whole.
+            pieces = extract();
         }
         let model = self.tokenizer.get_model();
         // Text that the model has no token for, and no unknown token either, is dropped.

@@ -52,8 +52,8 @@ pub(crate) struct Tables {
 
 /// What turns text into ids.
 pub(crate) enum Engine {
-    Own { added: AddedTokens, algorithm: Algorithm },
-    HuggingFace(HuggingFace),
+    Own { added: AddedTokens, algorithm: Box<Algorithm> },
+    HuggingFace(Box<HuggingFace>),
 }
 
 /// The ids that have a role.

@@ -71,13 +71,12 @@ pub fn train<S: AsRef<str> + Send>(
     tokenizer
         .train(&mut trainer(options)?, texts)
         .map_err(|error| failed(options.kind, error.to_string()))?;
-    if options.kind == Kind::WordPiece {
-        if let (Some(class), Some(separator)) =
+    if options.kind == Kind::WordPiece
+        && let (Some(class), Some(separator)) =
             (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]"))
-        {
-            let ends = BertProcessing::new(("[SEP]".to_string(), separator), ("[CLS]".to_string(), class));
-            tokenizer.with_post_processor(Some(PostProcessorWrapper::Bert(ends)));
-        }
+    {
+        let ends = BertProcessing::new(("[SEP]".to_string(), separator), ("[CLS]".to_string(), class));
+        tokenizer.with_post_processor(Some(PostProcessorWrapper::Bert(ends)));
     }
     // Through its own file form, so that what is returned is what will be read again.
     let json = tokenizer.to_string(false).map_err(|error| failed(options.kind, error.to_string()))?;

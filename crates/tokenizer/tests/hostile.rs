@@ -25,7 +25,7 @@ fn exercise(tokenizer: &Tokenizer) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn vocabulary_files_with_changed_bytes_do_not_panic(

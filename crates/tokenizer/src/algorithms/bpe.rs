@@ -126,11 +126,11 @@ impl Bpe {
     }
 
     fn encode_word(&self, vocabulary: &Vocabulary, word: &str, merger: &mut Merger, out: &mut Vec<TokenId>) {
-        if self.ignores_merges {
-            if let Some(id) = self.whole(vocabulary, word) {
-                out.push(id);
-                return;
-            }
+        if self.ignores_merges
+            && let Some(id) = self.whole(vocabulary, word)
+        {
+            out.push(id);
+            return;
         }
         merger.symbols.clear();
         match self.symbols {

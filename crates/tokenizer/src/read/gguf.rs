@@ -243,7 +243,7 @@ impl Keys<'_> {
         let eom = self.0.get_u64("tokenizer.ggml.eom_token_id")?.and_then(|id| TokenId::try_from(id).ok());
         Ok(Tokenizer::new(Tables {
             stops: stops(&vocabulary, ids.eos.into_iter().chain(ids.eot).chain(eom)),
-            engine: Engine::Own { added: AddedTokens::new(added), algorithm },
+            engine: Engine::Own { added: AddedTokens::new(added), algorithm: Box::new(algorithm) },
             decoding,
             before,
             after,

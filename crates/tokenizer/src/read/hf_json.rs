@@ -150,7 +150,7 @@ pub(crate) fn from_engine(
     Ok(Tokenizer::new(Tables {
         stops: stops(&vocabulary, ids.eos.into_iter().chain(ids.eot).chain(beside.stops(&vocabulary))),
         decoding: decoding(&vocabulary, &decoder),
-        engine: Engine::HuggingFace(engine),
+        engine: Engine::HuggingFace(Box::new(engine)),
         before,
         after,
         ids,

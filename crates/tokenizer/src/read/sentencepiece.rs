@@ -55,7 +55,7 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
     Ok(Tokenizer::new(Tables {
         stops: stops(&vocabulary, ids.eos.into_iter().chain(ids.eot).chain(beside.stops(&vocabulary))),
         decoding: Decoding::sentencepiece(&vocabulary, leading_space),
-        engine: Engine::Own { added: AddedTokens::new(added), algorithm },
+        engine: Engine::Own { added: AddedTokens::new(added), algorithm: Box::new(algorithm) },
         before: ids.bos.filter(|_| adds_bos).into_iter().collect(),
         after: ids.eos.filter(|_| adds_eos).into_iter().collect(),
         ids,

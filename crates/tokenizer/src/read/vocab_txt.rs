@@ -58,7 +58,7 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
         decoding,
         engine: Engine::Own {
             added: AddedTokens::new(added_by_kind(&vocabulary)),
-            algorithm: Algorithm::WordPiece(word_piece),
+            algorithm: Box::new(Algorithm::WordPiece(word_piece)),
         },
         before: vec![class],
         after: vec![separator],
