@@ -136,10 +136,10 @@ impl AddedTokens {
         while node != 0 {
             let Node { children, any, literal } = &self.nodes[node];
             let token = if special == Special::Parse { *any } else { *literal };
-            if let Some(token) = token.map(|token| &self.tokens[token as usize]) {
-                if !(token.single_word && (ends_in_word(&text[..at]) || starts_with_word(&text[end..]))) {
-                    found = Some(token);
-                }
+            if let Some(token) = token.map(|token| &self.tokens[token as usize])
+                && !(token.single_word && (ends_in_word(&text[..at]) || starts_with_word(&text[end..])))
+            {
+                found = Some(token);
             }
             let Some(&byte) = bytes.get(end) else { break };
             node = match children.binary_search_by_key(&byte, |child| child.0) {

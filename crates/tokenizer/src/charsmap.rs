@@ -7,7 +7,6 @@
 
 use crate::Error;
 use crate::added_tokens::{AddedToken, AddedTokens, Fragment};
-use crate::algorithms::After;
 use crate::{Special, TokenId};
 
 /// U+2581, what SentencePiece writes for a space.
@@ -32,7 +31,7 @@ impl Charsmap {
             return Err(wrong("at least 4 bytes".into(), format!("{} bytes", blob.len())));
         };
         let len = u32::from_le_bytes(*head) as usize;
-        if len > rest.len() || len % 4 != 0 {
+        if len > rest.len() || !len.is_multiple_of(4) {
             let expected = format!("a table of whole units in {} bytes", rest.len());
             return Err(wrong(expected, format!("{len} bytes")));
         }
@@ -55,7 +54,8 @@ impl Charsmap {
         };
         while let Some(base) = open.pop() {
             // The bytes that may follow lead to the 256 units around `base`.
-            let Some(seen) = seen.get_mut(base as usize).filter(|_| ((base | 0xFF) as usize) < self.units.len())
+            let Some(seen) =
+                seen.get_mut(base as usize).filter(|_| ((base | 0xFF) as usize) < self.units.len())
             else {
                 return false;
             };
@@ -119,8 +119,6 @@ pub(crate) struct SentencePieceNormalizer {
     pub dummy_space: DummySpace,
     /// Whether runs of spaces become one and those at both ends vanish.
     pub merges_spaces: bool,
-    /// Whether the space of [`DummySpace::Before`] comes again after a user-defined token, as in llama.cpp.
-    pub again_after_user_defined: bool,
     /// Text that is not changed.
     pub user_defined: Option<AddedTokens>,
 }
@@ -140,7 +138,6 @@ impl SentencePieceNormalizer {
             charsmap: Charsmap::default(),
             dummy_space,
             merges_spaces: false,
-            again_after_user_defined: true,
             user_defined: None,
         }
     }
@@ -152,7 +149,7 @@ impl SentencePieceNormalizer {
     }
 
     /// The text as the algorithm sees it; empty if nothing is left.
-    pub fn normalize(&self, text: &str, after: After) -> String {
+    pub fn normalize(&self, text: &str) -> String {
         let mut mapped = String::with_capacity(text.len() + text.len() / 4 + 3);
         if self.charsmap.is_empty() {
             mapped.push_str(text);
@@ -170,8 +167,7 @@ impl SentencePieceNormalizer {
             return String::new();
         }
         let mut out = String::with_capacity(trimmed.len() + trimmed.len() / 4 + 3);
-        if self.dummy_space == DummySpace::Before && (after == After::Start || self.again_after_user_defined)
-        {
+        if self.dummy_space == DummySpace::Before {
             out.push_str(SPACE);
         }
         let mut was_space = false;
@@ -217,7 +213,7 @@ mod tests {
         let check = |dummy_space, merges_spaces, text: &str, expected: &str| {
             let normalizer =
                 SentencePieceNormalizer { merges_spaces, ..SentencePieceNormalizer::plain(dummy_space) };
-            assert_eq!(normalizer.normalize(text, After::Start), expected, "{text:?}");
+            assert_eq!(normalizer.normalize(text), expected, "{text:?}");
         };
         check(DummySpace::Before, false, " a  b", "▁▁a▁▁b");
         check(DummySpace::Before, true, " a  b ", "▁a▁b");
@@ -244,7 +240,7 @@ mod tests {
             charsmap.is_sound();
             let mut normalizer = SentencePieceNormalizer::plain(DummySpace::Before);
             normalizer.charsmap = charsmap;
-            normalizer.normalize(&text, After::Start);
+            normalizer.normalize(&text);
         }
     }
 }

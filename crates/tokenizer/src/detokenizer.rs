@@ -26,6 +26,8 @@ pub(crate) enum LeadingSpace {
     Keep,
     /// One space at the very beginning goes.
     DropOne,
+    /// One space of each token goes, until there is text.
+    DropUntilText,
     /// All spaces of the first token go.
     DropInFirstToken,
 }
@@ -77,6 +79,24 @@ impl Decoding {
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.text[start as usize..end as usize]
     }
+}
+
+/// Takes the space before punctuation and contractions, as BERT's decoder does to each token.
+pub(crate) fn clean_up(text: &str) -> String {
+    let replacements = [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" do not", " don't"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    replacements.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to))
 }
 
 /// Turns ids into text as they come, holding back the bytes of a character that is not complete.
@@ -147,6 +167,10 @@ impl Detokenizer {
             match tables.decoding.leading_space {
                 LeadingSpace::Keep => {}
                 LeadingSpace::DropOne => bytes = bytes.strip_prefix(b" ").unwrap_or(bytes),
+                LeadingSpace::DropUntilText => {
+                    bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
+                    self.is_at_start = bytes.is_empty();
+                }
                 LeadingSpace::DropInFirstToken => {
                     self.pending.extend(bytes.iter().filter(|&&byte| byte != b' '));
                     bytes = &[];
@@ -165,11 +189,11 @@ impl Detokenizer {
     }
 
     pub(crate) fn finish_to(&mut self, out: &mut String) {
-        if let Engine::HuggingFace(engine) = &self.tables.engine {
-            if self.tables.decoding.needs_engine {
-                out.push_str(&engine.decode(&self.ids));
-                self.ids.clear();
-            }
+        if let Engine::HuggingFace(engine) = &self.tables.engine
+            && self.tables.decoding.needs_engine
+        {
+            out.push_str(&engine.decode(&self.ids));
+            self.ids.clear();
         }
         if !self.pending.is_empty() {
             out.push(char::REPLACEMENT_CHARACTER);

@@ -6,7 +6,10 @@
 
 use std::path::Path;
 
-use tokenizers::tokenizer::{Encoding, Model, OffsetReferential, OffsetType, PostProcessor, PreTokenizer};
+use tokenizers::models::ModelWrapper;
+use tokenizers::tokenizer::{
+    Encoding, Model, OffsetReferential, OffsetType, PostProcessor, PreTokenizer, Token,
+};
 use tokenizers::{AddedVocabulary, PreTokenizedString, Tokenizer};
 
 use crate::{Error, Special, TokenId};
@@ -16,18 +19,34 @@ pub(crate) struct HuggingFace {
     tokenizer: Tokenizer,
     /// Finds no special tokens.
     literal: AddedVocabulary,
+    /// The ids of special tokens, sorted, without the unknown one.
+    special: Vec<TokenId>,
+    unknown: Option<TokenId>,
 }
 
 impl HuggingFace {
-    /// Takes over a tokenizer; its truncation and padding are switched off.
-    pub fn new(mut tokenizer: Tokenizer) -> Result<HuggingFace, Error> {
+    /// Takes over a tokenizer and the unknown token of a unigram model; its truncation and padding are switched off.
+    pub fn new(mut tokenizer: Tokenizer, unknown: Option<TokenId>) -> Result<HuggingFace, Error> {
         let refused = |error: tokenizers::Error| Error::TokenizerJson { reason: error.to_string() };
         tokenizer.with_truncation(None).map_err(refused)?;
         tokenizer.with_padding(None);
         tokenizer.set_encode_special_tokens(false);
         let mut literal = tokenizer.get_added_vocabulary().clone();
         literal.set_encode_special_tokens(true);
-        Ok(HuggingFace { tokenizer, literal })
+        let unknown = unknown.or_else(|| {
+            let text = match tokenizer.get_model() {
+                ModelWrapper::BPE(bpe) => bpe.unk_token.as_deref()?,
+                ModelWrapper::WordPiece(word_piece) => &word_piece.unk_token,
+                ModelWrapper::WordLevel(word_level) => &word_level.unk_token,
+                ModelWrapper::Unigram(_) => return None,
+            };
+            tokenizer.token_to_id(text)
+        });
+        let added = tokenizer.get_added_tokens_decoder();
+        let special = added.iter().filter(|(id, token)| token.special && Some(**id) != unknown);
+        let mut special: Vec<TokenId> = special.map(|(id, _)| *id).collect();
+        special.sort_unstable();
+        Ok(HuggingFace { tokenizer, literal, special, unknown })
     }
 
     /// The tokens that the post-processor sets before and after a text.
@@ -53,19 +72,51 @@ impl HuggingFace {
         };
         let extract = || added.extract_and_normalize(self.tokenizer.get_normalizer(), text);
         let mut pieces: PreTokenizedString = extract();
-        if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer() {
-            if pre_tokenizer.pre_tokenize(&mut pieces).is_err() {
-                // An expression that gave up (backtracking is bounded): the text stays whole.
-                pieces = extract();
-            }
+        if let Some(pre_tokenizer) = self.tokenizer.get_pre_tokenizer()
+            && pre_tokenizer.pre_tokenize(&mut pieces).is_err()
+        {
+            // An expression that gave up (backtracking is bounded): the text stays whole.
+            pieces = extract();
         }
         let model = self.tokenizer.get_model();
         // Text that the model has no token for, and no unknown token either, is dropped.
-        let tokenized = pieces.tokenize(|piece| Ok(model.tokenize(piece.get()).unwrap_or_default()));
+        let tokenized = pieces.tokenize(|piece| {
+            Ok(match special {
+                Special::Parse => model.tokenize(piece.get()).unwrap_or_default(),
+                Special::Literal => self.tokenize_literal(piece.get()),
+            })
+        });
         debug_assert!(tokenized.is_ok());
         for (_, _, tokens) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
             out.extend(tokens.iter().flatten().map(|token| token.id));
         }
+    }
+
+    /// The tokens of a piece of text without special ones. A model's own vocabulary may hold them too, and find them
+    /// in plain text; then the text is cut behind their first character.
+    fn tokenize_literal(&self, piece: &str) -> Vec<Token> {
+        let model = self.tokenizer.get_model();
+        let mut tokens = Vec::new();
+        let mut open = vec![piece];
+        while let Some(text) = open.pop() {
+            let found = model.tokenize(text).unwrap_or_default();
+            let Some(special) = found.iter().find(|token| self.special.binary_search(&token.id).is_ok())
+            else {
+                tokens.extend(found);
+                continue;
+            };
+            let start = special.offsets.0.min(text.len());
+            let second = text.char_indices().map(|(i, _)| i).find(|&i| i > start);
+            let cut = second.or_else(|| text.char_indices().map(|(i, _)| i).rfind(|&i| i > 0));
+            match cut {
+                Some(cut) => open.extend([&text[cut..], &text[..cut]]),
+                // One character that is a special token: it is unknown as text.
+                None => {
+                    tokens.extend(self.unknown.map(|id| Token::new(id, text.to_string(), (0, text.len()))))
+                }
+            }
+        }
+        tokens
     }
 
     /// The text of `ids` by the file's own decoder; control tokens are gone already.

@@ -27,10 +27,10 @@ pub(crate) fn gpt2<'t>(text: &'t str, mut each: impl FnMut(&'t str)) {
 
 fn gpt2_end(text: &str, at: usize) -> usize {
     let (c, next) = char_at(text, at);
-    if c == '\'' {
-        if let Some(end) = contraction_end(text.as_bytes(), next, Case::Lower) {
-            return end;
-        }
+    if c == '\''
+        && let Some(end) = contraction_end(text.as_bytes(), next, Case::Lower)
+    {
+        return end;
     }
     let (seen, start) = match c {
         ' ' if next < text.len() => (seen(char_at(text, next).0), next),
@@ -64,10 +64,10 @@ pub(crate) fn llama3<'t>(rules: Llama3, text: &'t str, mut each: impl FnMut(&'t 
 
 fn llama3_end(rules: Llama3, text: &str, at: usize) -> usize {
     let (c, next) = char_at(text, at);
-    if c == '\'' {
-        if let Some(end) = contraction_end(text.as_bytes(), next, Case::Any) {
-            return end;
-        }
+    if c == '\''
+        && let Some(end) = contraction_end(text.as_bytes(), next, Case::Any)
+    {
+        return end;
     }
     let is_word = |s: Seen| s == Seen::Letter || (rules.marks_are_letters && s == Seen::Mark);
     let first = seen(c);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rhetor_formats::Checkpoint;
 
 use crate::added_tokens::{AddedToken, AddedTokens, Fragment};
-use crate::algorithms::{After, Algorithm};
+use crate::algorithms::Algorithm;
 use crate::detokenizer::{Decoding, Detokenizer};
 use crate::hugging_face::HuggingFace;
 use crate::vocabulary::{Kind, Vocabulary};
@@ -52,8 +52,8 @@ pub(crate) struct Tables {
 
 /// What turns text into ids.
 pub(crate) enum Engine {
-    Own { added: AddedTokens, algorithm: Algorithm },
-    HuggingFace(HuggingFace),
+    Own { added: AddedTokens, algorithm: Box<Algorithm> },
+    HuggingFace(Box<HuggingFace>),
 }
 
 /// The ids that have a role.
@@ -118,16 +118,9 @@ impl Tokenizer {
             Engine::HuggingFace(engine) => return engine.encode(text, special, ids),
         };
         let vocabulary = &self.tables.vocabulary;
-        let mut after = After::Start;
         added.split(text, special, |fragment| match fragment {
-            Fragment::Text(text) => algorithm.encode(vocabulary, text, after, ids),
-            Fragment::Token(id) => {
-                ids.push(id);
-                after = match vocabulary.kind(id) {
-                    Kind::UserDefined => After::UserDefined,
-                    _ => After::Start,
-                };
-            }
+            Fragment::Text(text) => algorithm.encode(vocabulary, text, ids),
+            Fragment::Token(id) => ids.push(id),
         });
     }
 

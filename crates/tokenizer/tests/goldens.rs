@@ -56,6 +56,9 @@ fn every_vocabulary_gives_the_ids_of_the_program_that_defines_it() {
             if got != ids {
                 failures.push(format!("{file}: {text:?}\n  expected {ids:?}\n  got      {got:?}"));
             }
+            // SentencePiece has a sign of its own for the unknown token; here it is shown as it is spelled.
+            let decoded =
+                if name.starts_with("sp_") { decoded.replace(" \u{2047} ", "<unk>") } else { decoded };
             let got = tokenizer.decode(&ids, ControlTokens::Show);
             if got != decoded {
                 failures
@@ -97,7 +100,7 @@ fn the_space_of_the_first_word_goes_only_at_the_beginning() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_stream_equals_decoding_at_once_for_any_ids(picks in prop::collection::vec(any::<u32>(), 0..40), show in any::<bool>()) {

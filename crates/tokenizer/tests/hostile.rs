@@ -13,7 +13,8 @@ fn fixtures() -> PathBuf {
 
 /// Uses everything that a tokenizer can do.
 fn exercise(tokenizer: &Tokenizer) {
-    for text in ["", "Hello, y'all! 123\n\n  x <s>[CLS]<tool>", "繁體 👨‍👩‍👧 e\u{301}\u{0}\u{FFFD}"] {
+    for text in ["", "Hello, y'all! 123\n\n  x <s>[CLS]<tool>", "繁體 👨‍👩‍👧 e\u{301}\u{0}\u{FFFD}"]
+    {
         for special in [Special::Parse, Special::Literal] {
             let ids = tokenizer.encode_with_specials(text, special);
             tokenizer.decode(&ids, ControlTokens::Show);
@@ -24,7 +25,7 @@ fn exercise(tokenizer: &Tokenizer) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn vocabulary_files_with_changed_bytes_do_not_panic(
@@ -98,7 +99,9 @@ fn pointers(json: &Value) -> Vec<String> {
                 let keys = object.keys().take(16).map(|key| key.replace('~', "~0").replace('/', "~1"));
                 found.extend(keys.map(|key| format!("{pointer}/{key}")));
             }
-            Some(Value::Array(array)) => found.extend((0..array.len().min(4)).map(|i| format!("{pointer}/{i}"))),
+            Some(Value::Array(array)) => {
+                found.extend((0..array.len().min(4)).map(|i| format!("{pointer}/{i}")))
+            }
             _ => {}
         }
         at += 1;
@@ -173,7 +176,8 @@ fn what_is_wrong_with_other_files_is_named() {
     let dropout = std::fs::read_to_string(fixtures().join("byte_level_bpe.json")).unwrap();
     let dropout = dropout.replace(r#""dropout":null"#, r#""dropout":0.5"#);
     check("tokenizer.json", dropout.as_bytes(), "model.dropout: expected none");
-    let far = br#"{"version":"1.0","model":{"type":"WordLevel","vocab":{"a":0,"b":4000000000},"unk_token":"a"}}"#;
+    let far =
+        br#"{"version":"1.0","model":{"type":"WordLevel","vocab":{"a":0,"b":4000000000},"unk_token":"a"}}"#;
     check("tokenizer.json", far, "without large gaps");
     let unknown = br#"{"version":"1.0","model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"z"}}"#;
     check("tokenizer.json", unknown, "model.unk_token: expected a token of the vocabulary");

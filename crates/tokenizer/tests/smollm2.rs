@@ -27,11 +27,14 @@ fn a_megabyte_of_mixed_text_equals_hugging_face() {
         first.map(|i| ours.decode(&got[i.saturating_sub(5)..i + 5], ControlTokens::Show))
     );
     assert_eq!(got.len(), expected.len());
-    assert_eq!(ours.decode(&got, ControlTokens::Show), text);
-    // A text in pieces of odd lengths, as they come out of a tokenizer in the middle of characters.
+    // Not the text itself: this vocabulary has no tokens for 21 bytes, such as F1 and F2, and loses them.
+    let decoded = ours.decode(&got, ControlTokens::Show);
+    assert_eq!(decoded, theirs.decode(&expected, ControlTokens::Show));
+    let end = (0..250_000).rev().find(|&i| text.is_char_boundary(i)).unwrap();
+    assert_eq!(decoded.get(..end), text.get(..end));
     let mut stream = ours.stream();
     let streamed: String = got.iter().map(|&id| stream.push(id)).collect();
-    assert_eq!(streamed + &stream.finish(), text);
+    assert_eq!(streamed + &stream.finish(), decoded);
 }
 
 #[test]

@@ -126,18 +126,18 @@ impl Bpe {
     }
 
     fn encode_word(&self, vocabulary: &Vocabulary, word: &str, merger: &mut Merger, out: &mut Vec<TokenId>) {
-        if self.ignores_merges {
-            if let Some(id) = self.whole(vocabulary, word) {
-                out.push(id);
-                return;
-            }
+        if self.ignores_merges
+            && let Some(id) = self.whole(vocabulary, word)
+        {
+            out.push(id);
+            return;
         }
         merger.symbols.clear();
         match self.symbols {
-            Symbols::Bytes => merger.symbols.extend((0u32..).zip(word.bytes()).map(|(i, byte)| Symbol {
-                id: self.bytes[byte as usize],
-                start: i,
-                end: i + 1,
+            // A byte without a token is left out before its neighbours merge, as in Hugging Face's `tokenizers`.
+            Symbols::Bytes => merger.symbols.extend((0u32..).zip(word.bytes()).filter_map(|(i, byte)| {
+                let id = self.bytes[byte as usize];
+                (id != NONE || self.unknown.is_some()).then_some(Symbol { id, start: i, end: i + 1 })
             })),
             Symbols::Characters => merger.symbols.extend(word.char_indices().map(|(i, c)| Symbol {
                 id: vocabulary.id(c.encode_utf8(&mut [0; 4])).unwrap_or(NONE),

@@ -50,10 +50,10 @@ impl Merger {
         loop {
             let mut best: Option<(usize, Merged)> = None;
             for (i, merged) in pairs.iter().enumerate() {
-                if let Some(merged) = merged {
-                    if best.is_none_or(|(_, best)| merged.rank < best.rank) {
-                        best = Some((i, *merged));
-                    }
+                if let Some(merged) = merged
+                    && best.is_none_or(|(_, best)| merged.rank < best.rank)
+                {
+                    best = Some((i, *merged));
                 }
             }
             let Some((i, merged)) = best else { return };
@@ -121,7 +121,7 @@ mod tests {
             // A random table of merges, some of equal rank, that makes chains.
             let pair = |a: Symbol, b: Symbol| {
                 let h = (a.id.wrapping_mul(31).wrapping_add(b.id) ^ salt).wrapping_mul(0x9E37_79B9);
-                (h % 3 == 0).then_some(Merged { rank: h >> 28, id: (h >> 8) % 40 })
+                h.is_multiple_of(3).then_some(Merged { rank: h >> 28, id: (h >> 8) % 40 })
             };
             let symbols: Vec<Symbol> =
                 (0u32..).zip(&word).map(|(i, &id)| Symbol { id, start: i, end: i + 1 }).collect();

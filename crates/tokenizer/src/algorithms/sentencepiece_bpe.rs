@@ -3,11 +3,11 @@
 //!
 //! Source: SentencePiece, arXiv:1808.06226, §3.1, and `bpe_model.cc` of its code.
 
-use super::After;
 use super::merge::{Merged, Merger, Symbol};
-use crate::TokenId;
+use crate::added_tokens::Fragment;
 use crate::charsmap::{SPACE, SentencePieceNormalizer};
 use crate::vocabulary::{Kind, QuickMap, Vocabulary};
+use crate::{Special, TokenId};
 
 /// The tables of a SentencePiece BPE.
 #[derive(Debug, Clone)]
@@ -43,28 +43,43 @@ impl SentencePieceBpe {
     }
 
     /// Appends the ids of `text`.
-    pub fn encode(&self, vocabulary: &Vocabulary, text: &str, after: After, out: &mut Vec<TokenId>) {
-        let text = self.normalizer.normalize(text, after);
-        let mut merger = Merger::default();
+    pub fn encode(&self, vocabulary: &Vocabulary, text: &str, out: &mut Vec<TokenId>) {
+        let text = self.normalizer.normalize(text);
+        let mut words = Words { merger: Merger::default(), cache: QuickMap::default() };
+        match &self.normalizer.user_defined {
+            None => self.encode_words(vocabulary, &text, &mut words, out),
+            Some(user_defined) => user_defined.split(&text, Special::Literal, |fragment| match fragment {
+                Fragment::Text(text) => self.encode_words(vocabulary, text, &mut words, out),
+                Fragment::Token(id) => out.push(id),
+            }),
+        }
+    }
+
+    fn encode_words<'t>(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &'t str,
+        words: &mut Words<'t>,
+        out: &mut Vec<TokenId>,
+    ) {
         if !self.words_are_apart {
-            self.encode_word(vocabulary, &text, &mut merger, out);
+            self.encode_word(vocabulary, text, &mut words.merger, out);
             return;
         }
-        let mut cache: QuickMap<&str, (u32, u32)> = QuickMap::default();
-        let mut rest = text.as_str();
+        let mut rest = text;
         while !rest.is_empty() {
             let body = rest.len() - rest.trim_start_matches(SPACE).len();
             let end = rest[body..].find(SPACE).map_or(rest.len(), |i| body + i);
             let word = &rest[..end];
             rest = &rest[end..];
-            if let Some(&(start, end)) = cache.get(word) {
+            if let Some(&(start, end)) = words.cache.get(word) {
                 out.extend_from_within(start as usize..end as usize);
                 continue;
             }
             let start = out.len();
-            self.encode_word(vocabulary, word, &mut merger, out);
-            if cache.len() < CACHE_LEN && out.len() < u32::MAX as usize {
-                cache.insert(word, (start as u32, out.len() as u32));
+            self.encode_word(vocabulary, word, &mut words.merger, out);
+            if words.cache.len() < CACHE_LEN && out.len() < u32::MAX as usize {
+                words.cache.insert(word, (start as u32, out.len() as u32));
             }
         }
     }
@@ -102,6 +117,13 @@ impl SentencePieceBpe {
             }
         }
     }
+}
+
+/// What lives as long as one call of `encode`.
+struct Words<'t> {
+    merger: Merger,
+    /// Words and where their ids lie in the output.
+    cache: QuickMap<&'t str, (u32, u32)>,
 }
 
 /// The token of `piece`, if it stands for text.

@@ -3,7 +3,6 @@
 //! Viterbi over byte positions; the pieces that start at a position are found by narrowing a range of the sorted
 //! pieces byte by byte. Source: Subword Regularization, arXiv:1804.10959, §3.1-3.2.
 
-use super::After;
 use crate::TokenId;
 use crate::charsmap::SentencePieceNormalizer;
 use crate::vocabulary::{Kind, Vocabulary};
@@ -56,8 +55,8 @@ impl Unigram {
     }
 
     /// Appends the ids of `text`.
-    pub fn encode(&self, vocabulary: &Vocabulary, text: &str, after: After, out: &mut Vec<TokenId>) {
-        let text = self.normalizer.normalize(text, after);
+    pub fn encode(&self, vocabulary: &Vocabulary, text: &str, out: &mut Vec<TokenId>) {
+        let text = self.normalizer.normalize(text);
         let n = text.len();
         // The best way to reach each byte: its score, where its last piece starts, and the piece (none: unknown).
         let mut best: Vec<(f64, u32, Option<TokenId>)> = vec![(f64::NEG_INFINITY, 0, None); n + 1];

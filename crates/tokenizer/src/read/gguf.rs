@@ -8,7 +8,7 @@ use crate::TokenId;
 use crate::added_tokens::AddedTokens;
 use crate::algorithms::{Algorithm, Bpe, BpeOptions, SentencePieceBpe, Unigram, WordPiece, WordPieceOptions};
 use crate::charsmap::{Charsmap, DummySpace, SPACE, SentencePieceNormalizer};
-use crate::detokenizer::{Decoding, LeadingSpace};
+use crate::detokenizer::{Decoding, LeadingSpace, clean_up};
 use crate::pre_tokenize::{self, Symbols};
 use crate::tokenizer::{Engine, SpecialIds, Tables, added_by_kind, stops};
 use crate::vocabulary::{Kind, Vocabulary};
@@ -111,7 +111,9 @@ fn word_piece(keys: Keys, vocabulary: Vocabulary) -> Result<Tokenizer, Error> {
             None => word_piece.push_continuing(vocabulary.piece(id), id),
         }
     }
-    let decoding = Decoding::sentencepiece(&vocabulary, LeadingSpace::DropOne);
+    let decoding = Decoding::new(&vocabulary, LeadingSpace::DropOne, |id, out| {
+        out.extend_from_slice(clean_up(&vocabulary.piece(id).replace(SPACE, " ")).as_bytes());
+    });
     let ends = Ends { bos: Some(ids.class), eos: Some(ids.separator) };
     keys.finish(vocabulary, Algorithm::WordPiece(word_piece), decoding, ids, ends)
 }
@@ -241,7 +243,7 @@ impl Keys<'_> {
         let eom = self.0.get_u64("tokenizer.ggml.eom_token_id")?.and_then(|id| TokenId::try_from(id).ok());
         Ok(Tokenizer::new(Tables {
             stops: stops(&vocabulary, ids.eos.into_iter().chain(ids.eot).chain(eom)),
-            engine: Engine::Own { added: AddedTokens::new(added), algorithm },
+            engine: Engine::Own { added: AddedTokens::new(added), algorithm: Box::new(algorithm) },
             decoding,
             before,
             after,

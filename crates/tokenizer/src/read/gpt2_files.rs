@@ -44,7 +44,10 @@ pub(crate) fn read(vocab: &[u8], merges: &[u8], beside: &Beside) -> Result<Token
     Ok(Tokenizer::new(Tables {
         stops: stops(&vocabulary, ids.eos.into_iter().chain(beside.stops(&vocabulary))),
         decoding: Decoding::byte_level(&vocabulary),
-        engine: Engine::Own { added: AddedTokens::new(added_by_kind(&vocabulary)), algorithm },
+        engine: Engine::Own {
+            added: AddedTokens::new(added_by_kind(&vocabulary)),
+            algorithm: Box::new(algorithm),
+        },
         before: ids.bos.filter(|_| adds_bos).into_iter().collect(),
         after: Vec::new(),
         ids,

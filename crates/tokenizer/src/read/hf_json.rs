@@ -8,30 +8,79 @@ use tokenizers::tokenizer::Model;
 use super::beside::Beside;
 use crate::byte_level;
 use crate::charsmap::Charsmap;
-use crate::detokenizer::{Decoding, LeadingSpace};
+use crate::detokenizer::{Decoding, LeadingSpace, clean_up};
 use crate::hugging_face::HuggingFace;
 use crate::tokenizer::{Engine, Tables, stops};
 use crate::vocabulary::{Kind, Vocabulary, byte_of_piece};
-use crate::{Error, Tokenizer};
+use crate::{Error, TokenId, Tokenizer};
 
 /// Reads the file's bytes.
 pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
-    check_charsmaps(bytes)?;
+    let head: Head =
+        serde_json::from_slice(bytes).map_err(|error| Error::TokenizerJson { reason: error.to_string() })?;
+    check_charsmaps([&head.normalizer, &head.pre_tokenizer, &head.post_processor, &head.decoder])?;
+    let prefix =
+        head.model.as_ref().and_then(|model| model.continuing_subword_prefix.as_str()).unwrap_or_default();
+    check_merges(bytes, prefix.len())?;
     let tokenizer = tokenizers::Tokenizer::from_bytes(bytes);
     let tokenizer = tokenizer.map_err(|error| Error::TokenizerJson { reason: error.to_string() })?;
-    from_engine(tokenizer, beside, "tokenizer.json")
+    let unknown = head.model.and_then(|model| u32::try_from(model.unk_id.as_u64()?).ok());
+    from_engine(tokenizer, unknown, beside, "tokenizer.json")
+}
+
+/// The file without its vocabulary. The crate panics where JSON is broken inside one of these parts, and looks up
+/// tables without checking their bounds; so they are read here first.
+#[derive(serde::Deserialize)]
+struct Head {
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+    #[serde(default)]
+    model: Option<HeadModel>,
+}
+
+#[derive(serde::Deserialize)]
+struct HeadModel {
+    /// The unknown token of a unigram model.
+    #[serde(default)]
+    unk_id: Value,
+    #[serde(default)]
+    continuing_subword_prefix: Value,
+}
+
+/// Refuses merges whose second part is shorter than the prefix that the crate takes off it.
+fn check_merges(bytes: &[u8], prefix_len: usize) -> Result<(), Error> {
+    if prefix_len == 0 {
+        return Ok(());
+    }
+    let file: Value =
+        serde_json::from_slice(bytes).map_err(|error| Error::TokenizerJson { reason: error.to_string() })?;
+    let merges = file["model"]["merges"].as_array().map_or(&[][..], Vec::as_slice);
+    for (i, merge) in merges.iter().enumerate() {
+        // Two strings, or one with a space.
+        let second = merge[1].as_str().or_else(|| merge.as_str()?.split(' ').nth(1));
+        if second.is_some_and(|second| second.get(prefix_len..).is_none()) {
+            let expected =
+                format!("a second part of {prefix_len} bytes or more, as continuing_subword_prefix is");
+            return Err(Error::field(
+                "tokenizer.json",
+                format!("model.merges[{i}]"),
+                expected,
+                merge.to_string(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses tables of replacements that the crate would look up outside their bounds.
-fn check_charsmaps(bytes: &[u8]) -> Result<(), Error> {
-    #[derive(serde::Deserialize)]
-    struct File {
-        #[serde(default)]
-        normalizer: Value,
-    }
-    let file: File =
-        serde_json::from_slice(bytes).map_err(|error| Error::TokenizerJson { reason: error.to_string() })?;
-    let mut open = vec![&file.normalizer];
+fn check_charsmaps(parts: [&Value; 4]) -> Result<(), Error> {
+    let mut open = parts.to_vec();
     while let Some(value) = open.pop() {
         match value {
             Value::Array(values) => open.extend(values),
@@ -77,15 +126,16 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Wraps a tokenizer of the crate `tokenizers`.
+/// Wraps a tokenizer of the crate `tokenizers`; `unknown` is the unknown token of a unigram model.
 pub(crate) fn from_engine(
     tokenizer: tokenizers::Tokenizer,
+    unknown: Option<TokenId>,
     beside: &Beside,
     read_from: &'static str,
 ) -> Result<Tokenizer, Error> {
     check_model(tokenizer.get_model())?;
-    let engine = HuggingFace::new(tokenizer)?;
-    let vocabulary = vocabulary(engine.tokenizer())?;
+    let engine = HuggingFace::new(tokenizer, unknown)?;
+    let vocabulary = vocabulary(engine.tokenizer(), unknown)?;
     let (before, after) = engine.before_and_after()?;
     let decoder = serde_json::to_value(engine.tokenizer().get_decoder()).unwrap_or_default();
     let mut ids = beside.special_ids(&vocabulary);
@@ -100,7 +150,7 @@ pub(crate) fn from_engine(
     Ok(Tokenizer::new(Tables {
         stops: stops(&vocabulary, ids.eos.into_iter().chain(ids.eot).chain(beside.stops(&vocabulary))),
         decoding: decoding(&vocabulary, &decoder),
-        engine: Engine::HuggingFace(engine),
+        engine: Engine::HuggingFace(Box::new(engine)),
         before,
         after,
         ids,
@@ -134,7 +184,7 @@ fn check_model(model: &ModelWrapper) -> Result<(), Error> {
     }
 }
 
-fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary, Error> {
+fn vocabulary(tokenizer: &tokenizers::Tokenizer, unknown_id: Option<TokenId>) -> Result<Vocabulary, Error> {
     let mut pieces: Vec<(u32, String)> =
         tokenizer.get_vocab(true).into_iter().map(|(piece, id)| (id, piece)).collect();
     pieces.sort_unstable();
@@ -161,7 +211,7 @@ fn vocabulary(tokenizer: &tokenizers::Tokenizer) -> Result<Vocabulary, Error> {
             continue;
         }
         let kind = match added.get(&id) {
-            _ if unknown.as_deref() == Some(piece.as_str()) => Kind::Unknown,
+            _ if unknown_id == Some(id) || unknown.as_deref() == Some(piece.as_str()) => Kind::Unknown,
             Some(token) if token.special => Kind::Control,
             Some(_) => Kind::UserDefined,
             None if has_bytes && byte_of_piece(&piece).is_some() => Kind::Byte,
@@ -287,31 +337,15 @@ fn steps(decoder: &Value) -> Option<(Vec<Step>, LeadingSpace)> {
     Some((steps, leading_space))
 }
 
-/// Takes the space before punctuation and contractions, as BERT's decoder does to each token.
-fn clean_up(text: &str) -> String {
-    let replacements = [
-        (" .", "."),
-        (" ?", "?"),
-        (" !", "!"),
-        (" ,", ","),
-        (" ' ", "'"),
-        (" n't", "n't"),
-        (" 'm", "'m"),
-        (" do not", " don't"),
-        (" 's", "'s"),
-        (" 've", "'ve"),
-        (" 're", "'re"),
-    ];
-    replacements.iter().fold(text.to_string(), |text, (from, to)| text.replace(from, to))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn base64_is_read_with_and_without_padding() {
-        for (text, bytes) in [("", &b""[..]), ("TQ==", b"M"), ("TWE=", b"Ma"), ("TWFu", b"Man"), ("TWFuTQ", b"ManM")] {
+        for (text, bytes) in
+            [("", &b""[..]), ("TQ==", b"M"), ("TWE=", b"Ma"), ("TWFu", b"Man"), ("TWFuTQ", b"ManM")]
+        {
             assert_eq!(from_base64(text).as_deref(), Some(bytes));
         }
         assert_eq!(from_base64("T-"), None);
@@ -322,6 +356,17 @@ mod tests {
         // A table of four bytes of units, of which the root leads far away.
         let json = br#"{"normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAAD///8="}}"#;
         let error = read(json, &Beside::default()).unwrap_err().to_string();
-        assert!(error.contains("precompiled_charsmap: expected a table whose indices are inside it"), "{error}");
+        assert!(
+            error.contains("precompiled_charsmap: expected a table whose indices are inside it"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_merge_shorter_than_the_prefix_is_refused() {
+        let json = br###"{"model": {"type": "BPE", "continuing_subword_prefix": "##", "vocab": {"a": 0, "b": 1, "ab": 2},
+            "merges": [["a", "b"]]}}"###;
+        let error = read(json, &Beside::default()).unwrap_err().to_string();
+        assert!(error.contains("model.merges[0]: expected a second part of 2 bytes"), "{error}");
     }
 }

@@ -55,7 +55,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Tokenizer, Error> {
     Ok(Tokenizer::new(Tables {
         stops: stops(&vocabulary, ids.bos.into_iter().chain(ids.eos)),
         decoding: Decoding::sentencepiece(&vocabulary, LeadingSpace::DropOne),
-        engine: Engine::Own { added: AddedTokens::new(added_by_kind(&vocabulary)), algorithm },
+        engine: Engine::Own {
+            added: AddedTokens::new(added_by_kind(&vocabulary)),
+            algorithm: Box::new(algorithm),
+        },
         before: ids.bos.into_iter().collect(),
         after: Vec::new(),
         ids,

@@ -54,9 +54,10 @@ pub(crate) fn from_file(path: &Path) -> Result<Tokenizer, Error> {
     }
 }
 
-/// A `tokenizer.json` made by training.
+/// A tokenizer made by training, whose unknown token is `<unk>` if it has one.
 pub(crate) fn from_engine(tokenizer: tokenizers::Tokenizer) -> Result<Tokenizer, Error> {
-    hf_json::from_engine(tokenizer, &Beside::default(), "training")
+    let unknown = tokenizer.token_to_id("<unk>");
+    hf_json::from_engine(tokenizer, unknown, &Beside::default(), "training")
 }
 
 const LOOKED_FOR: &str =

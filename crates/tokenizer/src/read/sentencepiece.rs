@@ -17,6 +17,7 @@ use super::beside::Beside;
 pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
     let model = parse(bytes)?;
     let SentencePieceModel { vocabulary, model_type, mut normalizer, add_dummy_space, .. } = model;
+    let merges_spaces = normalizer.merges_spaces;
     let user_defined = vocabulary.ids().filter(|&id| vocabulary.kind(id) == Kind::UserDefined);
     normalizer.keep(user_defined.map(|id| (id, vocabulary.piece(id).to_string())));
     let existing = |id: i64| TokenId::try_from(id).ok().filter(|&id| (id as usize) < vocabulary.len());
@@ -41,14 +42,20 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
             });
         }
     };
-    let leading_space = if add_dummy_space { LeadingSpace::DropOne } else { LeadingSpace::Keep };
+    let leading_space = match (merges_spaces, add_dummy_space) {
+        (true, _) => LeadingSpace::DropUntilText,
+        (false, true) => LeadingSpace::DropOne,
+        (false, false) => LeadingSpace::Keep,
+    };
+    // User-defined tokens are found in the prepared text, by the algorithm.
+    let added = added_by_kind(&vocabulary).into_iter().filter(|token| token.is_control).collect();
     // LLaMA's own code adds BOS and T5's EOS; the file does not say, tokenizer_config.json may.
     let adds_bos = beside.flag("add_bos_token").unwrap_or(model_type == 2);
     let adds_eos = beside.flag("add_eos_token").unwrap_or(model_type == 1);
     Ok(Tokenizer::new(Tables {
         stops: stops(&vocabulary, ids.eos.into_iter().chain(ids.eot).chain(beside.stops(&vocabulary))),
         decoding: Decoding::sentencepiece(&vocabulary, leading_space),
-        engine: Engine::Own { added: AddedTokens::new(added_by_kind(&vocabulary)), algorithm },
+        engine: Engine::Own { added: AddedTokens::new(added), algorithm: Box::new(algorithm) },
         before: ids.bos.filter(|_| adds_bos).into_iter().collect(),
         after: ids.eos.filter(|_| adds_eos).into_iter().collect(),
         ids,
@@ -77,7 +84,6 @@ fn parse(bytes: &[u8]) -> Result<SentencePieceModel, Error> {
         add_dummy_space: true,
     };
     model.normalizer.merges_spaces = true;
-    model.normalizer.again_after_user_defined = false;
     let mut is_suffix = false;
     for field in Message::new(bytes) {
         match field? {

@@ -2,7 +2,7 @@
 
 use crate::added_tokens::AddedTokens;
 use crate::algorithms::{Algorithm, WordPiece, WordPieceOptions};
-use crate::detokenizer::{Decoding, LeadingSpace};
+use crate::detokenizer::{Decoding, LeadingSpace, clean_up};
 use crate::tokenizer::{Engine, SpecialIds, Tables, added_by_kind, stops};
 use crate::vocabulary::{Kind, Vocabulary};
 use crate::{Error, Tokenizer};
@@ -32,7 +32,7 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
     let lowercase = beside.flag("do_lower_case").unwrap_or(true);
     let strips_accents = beside.flag("strip_accents").unwrap_or(lowercase);
     let mut word_piece = WordPiece::new(WordPieceOptions { lowercase, strips_accents, unknown });
-    for id in vocabulary.ids() {
+    for id in vocabulary.ids().filter(|&id| vocabulary.kind(id) != Kind::Control) {
         match vocabulary.piece(id).strip_prefix("##") {
             Some(piece) => word_piece.push_continuing(piece, id),
             None => word_piece.push_initial(vocabulary.piece(id), id),
@@ -50,10 +50,7 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
         let piece = vocabulary.piece(id);
         match piece.strip_prefix("##") {
             Some(piece) => out.extend_from_slice(piece.as_bytes()),
-            None => {
-                out.push(b' ');
-                out.extend_from_slice(piece.as_bytes());
-            }
+            None => out.extend_from_slice(clean_up(&format!(" {piece}")).as_bytes()),
         }
     });
     Ok(Tokenizer::new(Tables {
@@ -61,7 +58,7 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
         decoding,
         engine: Engine::Own {
             added: AddedTokens::new(added_by_kind(&vocabulary)),
-            algorithm: Algorithm::WordPiece(word_piece),
+            algorithm: Box::new(Algorithm::WordPiece(word_piece)),
         },
         before: vec![class],
         after: vec![separator],
