@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 #[path = "../crates/store/tests/server/mod.rs"]
+#[allow(dead_code)]
 mod server;
 
 use server::{Answer, Server};
