@@ -56,14 +56,27 @@ pub fn cpu_features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {
         macro_rules! add {
-            ($($name:tt)*) => { $( if std::arch::is_x86_feature_detected!($name) { features.push($name); } )* };
+            ($($name:tt)*) => {
+                $(
+                    if std::arch::is_x86_feature_detected!($name) {
+                        features.push($name);
+                    }
+                )*
+            };
         }
-        add!("sse4.2" "avx" "f16c" "fma" "avx2" "avxvnni" "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16");
+        add!("sse4.2" "avx" "f16c" "fma" "avx2" "avxvnni");
+        add!("avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16");
     }
     #[cfg(target_arch = "aarch64")]
     {
         macro_rules! add {
-            ($($name:tt)*) => { $( if std::arch::is_aarch64_feature_detected!($name) { features.push($name); } )* };
+            ($($name:tt)*) => {
+                $(
+                    if std::arch::is_aarch64_feature_detected!($name) {
+                        features.push($name);
+                    }
+                )*
+            };
         }
         add!("neon" "dotprod" "i8mm" "bf16" "fp16");
     }

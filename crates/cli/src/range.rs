@@ -16,17 +16,6 @@ where
     }
 }
 
-/// A parser of numbers of at least `min`.
-pub fn at_least<T>(min: T) -> impl Fn(&str) -> Result<T, String> + Clone
-where
-    T: FromStr + PartialOrd + Display + Copy,
-{
-    move |text| match text.parse::<T>() {
-        Ok(value) if value >= min => Ok(value),
-        _ => Err(format!("it must be a whole number of at least {min}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,7 +26,5 @@ mod tests {
         assert_eq!(range(0.0, 1.0)("1.5").unwrap_err(), "it must be from 0 to 1");
         assert_eq!(range(0.0, 1.0)("NaN").unwrap_err(), "it must be from 0 to 1");
         assert_eq!(range(0, 9)("x").unwrap_err(), "it must be a number from 0 to 9");
-        assert_eq!(at_least(1usize)("0").unwrap_err(), "it must be a whole number of at least 1");
-        assert_eq!(at_least(1usize)("-1").unwrap_err(), "it must be a whole number of at least 1");
     }
 }

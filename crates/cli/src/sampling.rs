@@ -139,7 +139,7 @@ mod tests {
             options.map(|option| option.name).filter(|name| *name != "logit-bias").collect();
         for name in &names {
             assert_ne!(
-                parse(&[&format!("--{name}=2")]).or_else(|_| parse(&[&format!("--{name}=0.05")])),
+                parse(&[&format!("--{name}=3")]).or_else(|_| parse(&[&format!("--{name}=0.05")])),
                 Ok(Sampling::default()),
                 "{name}"
             );

@@ -4,7 +4,7 @@ use crate::errors::Failure;
 use crate::models;
 use crate::range::range;
 use crate::session::Session;
-use rhetor_formats::Checkpoint;
+use rhetor_formats::{Checkpoint, Kind};
 use rhetor_generate::{Engine, EngineOptions};
 use rhetor_kernels::kv::KvType;
 use rhetor_models::{LoadOptions, Model};
@@ -69,7 +69,16 @@ pub fn load_parts(
 ) -> Result<(Model, Tokenizer), Failure> {
     let found = models::find(session, reference)?;
     let checkpoint = Checkpoint::open(&found.path)?;
-    let tokenizer = Tokenizer::from_checkpoint(&checkpoint)?;
+    let tokenizer = tokenizer_of(&checkpoint)?;
     let model = Model::load(&checkpoint, LoadOptions { context })?;
     Ok((model, tokenizer))
+}
+
+/// The model's vocabulary: inside the file, or beside a GGUF file that has none, as `rhetor convert` leaves it.
+pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer, Failure> {
+    let has_none = checkpoint.kind() == Kind::Gguf && !checkpoint.metadata().contains("tokenizer.ggml.model");
+    match checkpoint.file("tokenizer.json").filter(|_| has_none) {
+        Some(beside) => Ok(Tokenizer::from_file(&beside)?),
+        None => Ok(Tokenizer::from_checkpoint(checkpoint)?),
+    }
 }

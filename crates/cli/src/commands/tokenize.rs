@@ -4,7 +4,7 @@ use super::Run;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::session::Session;
-use crate::{input, models, output};
+use crate::{input, models, output, voice};
 use rhetor_formats::Checkpoint;
 use rhetor_tokenizer::{Special, Tokenizer};
 use serde_json::json;
@@ -61,5 +61,5 @@ impl Run for Tokenize {
 pub(super) fn open(session: &Session, model: &str) -> Result<Tokenizer, Failure> {
     let found = models::find(session, model)?;
     let checkpoint = Checkpoint::open(&found.path)?;
-    Ok(Tokenizer::from_checkpoint(&checkpoint)?)
+    voice::tokenizer_of(&checkpoint)
 }
