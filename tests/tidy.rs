@@ -359,7 +359,8 @@ fn check_summary(table: &str, name: &str, summary: &str) {
 
 /// The fenced blocks of a document that are written in `language`.
 fn blocks(text: &str, language: &str) -> Vec<String> {
-    let parts = text.split(&format!("\n```{language}\n")[..]).skip(1).map(str::to_string);
+    let fence = format!("\n```{language}\n");
+    let parts = text.split(fence.as_str()).skip(1);
     parts.map(|part| part.split("```").next().unwrap_or_default().to_string()).collect()
 }
 
