@@ -195,9 +195,19 @@ pub(crate) fn pack_group(rows: &Rows, codes: &mut [u8], scales: &mut [u8]) {
 #[inline(always)]
 fn pack_dense<const STEP: usize>(rows: &Rows, codes: &mut [u8]) {
     let row_bytes = rows.n_cols * rows.dtype.block_bytes();
-    for (lane, row) in rows.bytes.chunks_exact(row_bytes).enumerate() {
-        for (element, to) in row.chunks(STEP).zip(codes.chunks_exact_mut(STEP * GROUP)) {
-            to[lane * STEP..][..element.len()].copy_from_slice(element);
+    // Some columns of all rows at a time, so that what is written stays in the first-level cache.
+    const RUN: usize = 64;
+    for (run, codes) in codes.chunks_mut(RUN * STEP * GROUP).enumerate() {
+        for (lane, row) in rows.bytes.chunks_exact(row_bytes).enumerate() {
+            let row = &row[run * RUN * STEP..row_bytes.min((run + 1) * RUN * STEP)];
+            let (whole, rest) = row.as_chunks::<STEP>();
+            for (element, to) in whole.iter().zip(codes.chunks_exact_mut(STEP * GROUP)) {
+                to[lane * STEP..][..STEP].copy_from_slice(element);
+            }
+            // Half a step of bf16.
+            if !rest.is_empty() {
+                codes[(whole.len() * GROUP + lane) * STEP..][..rest.len()].copy_from_slice(rest);
+            }
         }
     }
 }
@@ -208,14 +218,14 @@ fn pack_quantized(dtype: DType, rows: &Rows, codes: &mut [u8], scales: &mut [u8]
     let n_blocks = dtype.block_len() / 32;
     let block_bytes = dtype.block_bytes();
     let row_bytes = rows.n_cols / dtype.block_len() * block_bytes;
-    for (lane, row) in rows.bytes.chunks_exact(row_bytes).enumerate() {
-        let to_codes = codes.chunks_exact_mut(n_blocks * layout.code_bytes());
-        let to_scales = scales.chunks_exact_mut(layout.scale_bytes());
-        for ((block, codes), scales) in row.chunks_exact(block_bytes).zip(to_codes).zip(to_scales) {
-            let mut words = [0; 64];
+    let to_codes = codes.chunks_exact_mut(n_blocks * layout.code_bytes());
+    let to_scales = scales.chunks_exact_mut(layout.scale_bytes());
+    let (mut words, mut planes) = ([0; 64], [0; 8]);
+    for (i, (codes, scales)) in to_codes.zip(to_scales).enumerate() {
+        for (lane, row) in rows.bytes.chunks_exact(row_bytes).enumerate() {
+            let block = &row[i * block_bytes..][..block_bytes];
             layout::decode(dtype, block, &mut words);
             for part in 0..n_blocks {
-                let mut planes = [0; 8];
                 let n = layout.squeeze(&words[8 * part..8 * part + 8], &mut planes);
                 let to = &mut codes[part * layout.code_bytes()..][..layout.code_bytes()];
                 for (v, plane) in planes.iter().enumerate().take(n) {
