@@ -2,6 +2,7 @@
 //! bytes are single instructions.
 
 use super::Simd;
+use crate::matmul::packed;
 use std::arch::x86_64::*;
 
 /// AVX2, FMA and F16C.
@@ -196,6 +197,15 @@ impl Simd for Avx2 {
             _mm256_add_epi32(sum, _mm256_add_epi32(even, odd))
         }
     }
+}
+
+/// Interleaves the rows of a group with the compiler's vectors; see [`packed::pack_group`].
+///
+/// # Safety
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn pack_group(rows: &packed::Rows, codes: &mut [u8], scales: &mut [u8]) {
+    packed::pack_group(rows, codes, scales)
 }
 
 /// AVX2 with AVX-VNNI.

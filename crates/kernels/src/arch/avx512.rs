@@ -180,7 +180,7 @@ impl Simd for Avx512Vnni {
         unsafe {
             sums(pair, out.as_mut_ptr().cast());
             let vector = |i: usize| _mm512_loadu_ps(out[i].as_ptr());
-            [std::array::from_fn(|t| vector(t)), std::array::from_fn(|t| vector(TN + t))]
+            [std::array::from_fn(vector), std::array::from_fn(|t| vector(TN + t))]
         }
     }
 

@@ -5,6 +5,9 @@
 //! scales a block, `f32(integer 0) scale 0` plus, fused, `f32(integer 1) scale 1`; then minima, fused, one by one);
 //! dense types have one chain of fused multiply-adds over the columns. A bias is added last.
 
+// The copies of an unrolled body beyond its bound are dead, yet the lint reads them.
+#![allow(clippy::out_of_bounds_indexing)]
+
 use super::format::Format;
 use super::layout::GROUP;
 use crate::arch::{Simd, unroll};
@@ -551,15 +554,6 @@ macro_rules! entries {
         pub(crate) unsafe fn quantize_row(x: &[f32], out: &mut crate::matmul::activation::RowOut) {
             // SAFETY: the caller's promise.
             unsafe { crate::matmul::activation::quantize_row::<$simd>(x, out) }
-        }
-
-        /// Interleaves rows; see [`crate::matmul::packed::pack_group`].
-        ///
-        /// # Safety
-        /// The CPU has the instruction set.
-        $(#[target_feature(enable = $features)])?
-        pub(crate) unsafe fn pack_group(rows: &crate::matmul::packed::Rows, codes: &mut [u8], scales: &mut [u8]) {
-            crate::matmul::packed::pack_group(rows, codes, scales)
         }
 
         /// The kernels of a type.

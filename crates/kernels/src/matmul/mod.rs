@@ -60,7 +60,6 @@ macro_rules! on_isa {
 }
 use crate::quant::dequantize;
 pub(crate) use kernel::entries;
-use on_isa;
 
 /// Multiplies `x`, [T, K], with several weights, [N, K] each, that share it: `out`, [T, ΣN], gets their outputs side
 /// by side, plus `bias`, [ΣN].
@@ -314,7 +313,7 @@ fn multiply(
 /// a part's rows, unpacked, meet tile after tile of tokens.
 fn part_len(weights: &[&Packed], n_threads: usize) -> usize {
     let total: usize = weights.iter().map(|weight| weight.n_rows() * weight.n_cols()).sum();
-    (total / (8 * n_threads)).clamp(32 << 10, 256 << 10)
+    (total / (16 * n_threads)).clamp(32 << 10, 256 << 10)
 }
 
 /// The activations as the parts see them.

@@ -1,9 +1,9 @@
 //! Weights repacked for the micro-kernels.
 
+use super::Aligned;
 use super::layout::{self, GROUP, Layout};
-use super::{Aligned, on_isa};
 use crate::dtype::DType;
-use crate::threads;
+use crate::{isa, threads};
 
 /// A weight matrix, [N, K] = [outputs, inputs], with its rows interleaved in groups of sixteen.
 ///
@@ -50,12 +50,18 @@ impl Packed {
                 let rows = group * GROUP..((group + 1) * GROUP).min(n_rows);
                 let bytes = &bytes[rows.start * row_bytes..rows.end * row_bytes];
                 let rows = Rows { dtype, n_cols, bytes };
-                // SAFETY: each group is packed by one part, into its own bytes; the instruction set is available.
-                unsafe {
+                // SAFETY: each group is packed by one part, into its own bytes.
+                let (codes, scales) = unsafe {
                     let codes = to_codes.slice(group * codes_stride, codes_stride);
-                    let scales = to_scales.slice(group * scales_stride, scales_stride);
-                    on_isa!(arch => arch::pack_group(&rows, codes, scales));
+                    (codes, to_scales.slice(group * scales_stride, scales_stride))
+                };
+                #[cfg(target_arch = "x86_64")]
+                if isa::active() >= isa::Isa::Avx2 {
+                    // SAFETY: the instruction set is available.
+                    unsafe { crate::arch::avx2::pack_group(&rows, codes, scales) };
+                    continue;
                 }
+                pack_group(&rows, codes, scales);
             }
         });
         Packed { dtype, n_rows, n_cols, codes, scales }
