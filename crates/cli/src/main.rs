@@ -1,4 +1,6 @@
 //! The `rhetor` program.
 #![forbid(unsafe_code)]
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    rhetor::run(std::env::args_os()).into()
+}

@@ -1,2 +1,37 @@
 //! The engine: schedules, runs and samples; implements the waist.
+//!
+//! [`Engine`] makes a voice of a model and its tokenizer. A request's way through it: `prompt` renders and encodes it,
+//! `steps` puts it in line, `scheduler` says which tokens make up the next step and which pages of the cache they use
+//! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens, and `engine` turns those
+//! into text up to a stop string (`stop`).
+//!
+//! No HTTP, no training; no thread of its own.
 #![forbid(unsafe_code)]
+
+mod chat_template;
+mod engine;
+#[cfg(test)]
+mod engine_tests;
+mod error;
+#[cfg(test)]
+mod fake;
+mod kv_blocks;
+mod logprob;
+mod prompt;
+mod rng;
+mod runner;
+pub mod sampling;
+mod scheduler;
+mod search;
+mod sequence;
+mod steps;
+mod stop;
+mod templates;
+
+pub use chat_template::{ChatTemplate, GenerationPrompt};
+pub use engine::{Engine, EngineOptions};
+pub use error::Error;
+pub use rng::Rng;
+pub use sampling::SAMPLING;
+pub use scheduler::Stats;
+pub use templates::{NamedTemplate, TEMPLATES};

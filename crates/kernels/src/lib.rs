@@ -3,12 +3,26 @@
 //! One operation is one file: formula and shapes, a safe public function that checks lengths, a `reference`
 //! in obvious scalar code, and a dispatch to `arch`. No tensor, no file format, no allocation of results.
 
-mod arch;
+pub mod activation;
+pub mod add;
+pub mod attention;
 pub mod dtype;
 pub mod half;
 pub mod isa;
+pub mod kv;
+pub mod layer_norm;
+pub mod map;
 pub mod matmul;
 pub mod quant;
+pub mod rms_norm;
+pub mod rope;
+pub mod select;
+pub mod softmax;
 pub mod threads;
+
+mod arch;
+mod rows;
+#[cfg(test)]
+mod testing;
 
 pub use dtype::DType;

@@ -1,2 +1,25 @@
-//! Token ids to logits: families, layers, key-value cache.
+//! Token ids in, logits out: families, their layers, and the key-value cache.
+//!
+//! [`Model::load`] finds the family of a checkpoint in [`FAMILIES`], checks every tensor's name and shape, and packs
+//! the weights for the kernels of this CPU; [`Model::forward`] is then free of errors. A family has no code path for
+//! quantization, training or serving: those are properties of its bricks in [`layers`].
+//!
+//! No text, no sampling, no loss.
 #![forbid(unsafe_code)]
+
+mod config;
+pub mod convert;
+pub mod families;
+mod kv_cache;
+pub mod layers;
+mod load;
+mod model;
+mod names;
+pub mod quant_mix;
+
+pub use config::{Key, Keys, ModelConfig};
+pub use families::{FAMILIES, Family};
+pub use kv_cache::KvCache;
+pub use load::{LoadError, Weights};
+pub use model::{Batch, LoadOptions, Model, Network, SequenceSpan};
+pub use names::TensorName;

@@ -103,3 +103,11 @@ pub(crate) trait Simd: Copy {
     /// Asks for the cache line at `at`, which need not exist.
     unsafe fn prefetch(at: *const u8);
 }
+
+#[cfg(target_arch = "x86_64")]
+mod vector_avx2;
+#[cfg(target_arch = "x86_64")]
+mod vector_avx512;
+
+pub(crate) mod math;
+pub(crate) mod vector;

@@ -22,8 +22,8 @@ const _: () = assert!(size_of::<BlockIq4Nl>() == 18);
 pub const IQ4_NL_VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-/// Candidate scales map the extreme to -127 and up to this many more or less.
-const N_CANDIDATES: i32 = 7;
+/// Scales that are tried: they map the extreme to 127, or to -127 and up to 7 more or less.
+const CANDIDATES: usize = 16;
 
 // SAFETY: repr(C) of byte arrays.
 unsafe impl Block<32> for BlockIq4Nl {
@@ -35,7 +35,7 @@ unsafe impl Block<32> for BlockIq4Nl {
         *out = levels.map(|level| scale * f32::from(IQ4_NL_VALUES[usize::from(level & 15)]));
     }
 
-    /// Tries 16 scales with and without importance, as `llama-quantize` does.
+    /// Tries as many scales without importance as with it, like `llama-quantize`.
     #[inline(always)]
     fn quantize(values: &[f32; 32], importance: Option<Importance<'_, 32>>) -> BlockIq4Nl {
         let weights = match importance {
@@ -49,42 +49,84 @@ unsafe impl Block<32> for BlockIq4Nl {
         let inverse = inverse_or_zero(scale);
         BlockIq4Nl {
             scale: Half::from_f32(scale),
-            levels: pack_nibbles(&values.map(|x| nearest_value(inverse * x) as u8)),
+            levels: pack_nibbles(&values.map(|x| nearest_level(inverse * x))),
         }
     }
 }
 
+/// All candidates are tried side by side: one is one lane.
 #[inline(always)]
 fn best_scale(values: &[f32; 32], weights: &[f32; 32]) -> f32 {
     let extreme = extreme(values);
     if extreme.abs() < TINY {
         return 0.0;
     }
-    let sums = |inverse: f32| {
-        values.iter().zip(weights).fold((0f32, 0f32), |(sum_qx, sum_q2), (&x, &w)| {
-            let q = f32::from(IQ4_NL_VALUES[nearest_value(inverse * x)]);
-            (sum_qx + w * q * x, sum_q2 + w * q * q)
-        })
-    };
     let lowest = f32::from(IQ4_NL_VALUES[0]);
-    let (sum_qx, sum_q2) = sums(1.0 / (-extreme / lowest));
-    let mut scale = if sum_q2 > 0.0 { sum_qx / sum_q2 } else { 0.0 };
-    let mut best = scale * sum_qx;
-    for candidate in -N_CANDIDATES..=N_CANDIDATES {
-        let (sum_qx, sum_q2) = sums((candidate as f32 + lowest) / extreme);
-        if sum_q2 > 0.0 && sum_qx * sum_qx > best * sum_q2 {
-            scale = sum_qx / sum_q2;
-            best = scale * sum_qx;
+    let inverse: [f32; CANDIDATES] = std::array::from_fn(|candidate| match candidate {
+        0 => 1.0 / (-extreme / lowest),
+        _ => (candidate as f32 - 8.0 + lowest) / extreme,
+    });
+    let (mut sum_qx, mut sum_q2) = ([0f32; CANDIDATES], [0f32; CANDIDATES]);
+    for (&x, &w) in values.iter().zip(weights) {
+        for c in 0..CANDIDATES {
+            let q = nearest_value(inverse[c] * x);
+            sum_qx[c] += w * q * x;
+            sum_q2[c] += w * q * q;
+        }
+    }
+    let mut scale = if sum_q2[0] > 0.0 { sum_qx[0] / sum_q2[0] } else { 0.0 };
+    let mut best = scale * sum_qx[0];
+    for c in 1..CANDIDATES {
+        if sum_q2[c] > 0.0 && sum_qx[c] * sum_qx[c] > best * sum_q2[c] {
+            scale = sum_qx[c] / sum_q2[c];
+            best = scale * sum_qx[c];
         }
     }
     scale
 }
 
-/// Index of the number nearest to `x`; of two equally near the greater. A NaN counts as large.
-///
-/// Counts the gaps that `x` has more than half crossed.
+/// Whether `x` lies on the far side of the middle of gap `gap`; a middle belongs to the greater number, a NaN is large.
 #[inline(always)]
-fn nearest_value(x: f32) -> usize {
-    let nearer_to_low = |gap: &[i8]| x - f32::from(gap[0]) < f32::from(gap[1]) - x;
-    IQ4_NL_VALUES.windows(2).map(|gap| usize::from(!nearer_to_low(gap))).sum()
+fn is_beyond(x: f32, gap: usize) -> bool {
+    let middle = f32::from(i16::from(IQ4_NL_VALUES[gap]) + i16::from(IQ4_NL_VALUES[gap + 1])) / 2.0;
+    x.is_nan() || x >= middle
+}
+
+/// Index of the number nearest to `x`.
+#[inline(always)]
+fn nearest_level(x: f32) -> u8 {
+    (0..15).map(|gap| u8::from(is_beyond(x, gap))).sum()
+}
+
+/// The number nearest to `x`: the lowest and the widths of all gaps up to it.
+#[inline(always)]
+fn nearest_value(x: f32) -> f32 {
+    let mut value = f32::from(IQ4_NL_VALUES[0]);
+    for gap in 0..15 {
+        let width = f32::from(i16::from(IQ4_NL_VALUES[gap + 1]) - i16::from(IQ4_NL_VALUES[gap]));
+        value += if is_beyond(x, gap) { width } else { 0.0 };
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_number_is_the_one_at_the_least_distance_as_floats_compute_it() {
+        let by_distance =
+            |x: f32| IQ4_NL_VALUES.windows(2).position(|gap| x - f32::from(gap[0]) < f32::from(gap[1]) - x);
+        let mut check = |x: f32| {
+            let level = nearest_level(x);
+            assert_eq!(usize::from(level), by_distance(x).unwrap_or(15), "{x}");
+            assert_eq!(nearest_value(x), f32::from(IQ4_NL_VALUES[usize::from(level)]), "{x}");
+        };
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-45].into_iter().for_each(&mut check);
+        for gap in IQ4_NL_VALUES.windows(2) {
+            let middle = (f32::from(gap[0]) + f32::from(gap[1])) / 2.0;
+            (0..2000).for_each(|i| check(f32::from_bits(middle.to_bits() + i - 1000)));
+        }
+        (-40_000..40_000).for_each(|i| check(i as f32 / 256.0));
+    }
 }

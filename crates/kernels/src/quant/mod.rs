@@ -170,8 +170,12 @@ unsafe fn quantize_avx2<const LEN: usize, B: Block<LEN>>(
 #[inline(always)]
 fn quantize_rows<const LEN: usize, B: Block<LEN>>(values: &[f32], importance: Option<&[f32]>, out: &mut [B]) {
     let (values, _) = values.as_chunks::<LEN>();
+    // Plain loops: the body of a closure would be compiled apart, without the caller's instruction set.
     let Some(weights) = importance else {
-        return values.iter().zip(out).for_each(|(values, out)| *out = B::quantize(values, None));
+        for (values, out) in values.iter().zip(out) {
+            *out = B::quantize(values, None);
+        }
+        return;
     };
     let (weights, _) = weights.as_chunks::<LEN>();
     for (row, out) in values.chunks(weights.len()).zip(out.chunks_mut(weights.len())) {
@@ -186,12 +190,12 @@ fn quantize_rows<const LEN: usize, B: Block<LEN>>(values: &[f32], importance: Op
 fn dequantize_blocks<const LEN: usize, B: Block<LEN>>(bytes: &[u8], out: &mut [f32]) {
     let (blocks, (out, _)) = (blocks::<LEN, B>(bytes), out.as_chunks_mut::<LEN>());
     match isa::active() {
-        Isa::Scalar => blocks.iter().zip(out).for_each(|(block, out)| block.dequantize(out)),
-        // SAFETY: an instruction set above scalar is active, so the CPU has AVX2 and F16C.
+        Isa::Scalar => dequantize_each(blocks, out),
+        // SAFETY: an instruction set above scalar is active, so the CPU has AVX2.
         #[cfg(target_arch = "x86_64")]
         _ => unsafe { dequantize_avx2(blocks, out) },
         #[cfg(not(target_arch = "x86_64"))]
-        _ => blocks.iter().zip(out).for_each(|(block, out)| block.dequantize(out)),
+        _ => dequantize_each(blocks, out),
     }
 }
 
@@ -200,7 +204,14 @@ fn dequantize_blocks<const LEN: usize, B: Block<LEN>>(bytes: &[u8], out: &mut [f
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn dequantize_avx2<const LEN: usize, B: Block<LEN>>(blocks: &[B], out: &mut [[f32; LEN]]) {
-    blocks.iter().zip(out).for_each(|(block, out)| block.dequantize(out));
+    dequantize_each(blocks, out);
+}
+
+#[inline(always)]
+fn dequantize_each<const LEN: usize, B: Block<LEN>>(blocks: &[B], out: &mut [[f32; LEN]]) {
+    for (block, out) in blocks.iter().zip(out) {
+        block.dequantize(out);
+    }
 }
 
 fn read_f32(bytes: &[u8], out: &mut [f32]) {

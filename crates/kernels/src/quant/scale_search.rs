@@ -47,6 +47,32 @@ pub(super) enum Error {
     Squared,
 }
 
+/// The sum over `i` of `term(i, lane)`, in the order of `i`, for each lane.
+///
+/// One sum a loop: with several, the compiler takes the lanes apart.
+#[inline(always)]
+fn sum<const N: usize, const LANES: usize>(term: impl Fn(usize, usize) -> f32) -> [f32; LANES] {
+    let mut sum = [0f32; LANES];
+    for i in 0..N {
+        for s in 0..LANES {
+            sum[s] += term(i, s);
+        }
+    }
+    sum
+}
+
+/// `f(i, lane)` for each value.
+#[inline(always)]
+fn each<const N: usize, const LANES: usize>(f: impl Fn(usize, usize) -> f32) -> [[f32; LANES]; N] {
+    let mut out = [[0f32; LANES]; N];
+    for i in 0..N {
+        for s in 0..LANES {
+            out[i][s] = f(i, s);
+        }
+    }
+    out
+}
+
 /// The weighted sums that least squares without offset needs.
 #[inline(always)]
 fn symmetric_sums<const N: usize, const LANES: usize>(
@@ -197,29 +223,19 @@ pub(super) fn affine<const N: usize, const LANES: usize>(
     let mut best_inverse: [f32; LANES] = from_fn(|s| top as f32 / (max[s] - min[s]));
     let mut best_offset = min;
     let mut scale: [f32; LANES] = from_fn(|s| 1.0 / best_inverse[s]);
-    let mut best_error = [0f32; LANES];
-    for i in 0..N {
-        for s in 0..LANES {
-            let level = nearest(best_inverse[s] * (values[i][s] - min[s])).clamp(0, top) as f32;
-            best_error[s] += weights[i][s] * distance(scale[s] * level + min[s] - values[i][s]);
-        }
-    }
+    let mut best_error = sum::<N, LANES>(|i, s| {
+        let level = nearest(best_inverse[s] * (values[i][s] - min[s])).clamp(0, top) as f32;
+        weights[i][s] * distance(scale[s] * level + min[s] - values[i][s])
+    });
 
     for candidate in 0..=candidates.n_steps {
         let range = candidates.first + candidates.step * candidate as f32 + top as f32;
         let inverse: [f32; LANES] = from_fn(|s| range / (max[s] - min[s]));
-        let (mut sum_l, mut sum_l2, mut sum_xl) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
-        let mut levels = [[0f32; LANES]; N];
-        for i in 0..N {
-            for s in 0..LANES {
-                let (x, w) = (values[i][s], weights[i][s]);
-                let level = nearest(inverse[s] * (x - min[s])).clamp(0, top) as f32;
-                levels[i][s] = level;
-                sum_l[s] += w * level;
-                sum_l2[s] += w * level * level;
-                sum_xl[s] += w * level * x;
-            }
-        }
+        let levels: [[f32; LANES]; N] =
+            each(|i, s| nearest(inverse[s] * (values[i][s] - min[s])).clamp(0, top) as f32);
+        let sum_l = sum::<N, LANES>(|i, s| weights[i][s] * levels[i][s]);
+        let sum_l2 = sum::<N, LANES>(|i, s| weights[i][s] * levels[i][s] * levels[i][s]);
+        let sum_xl = sum::<N, LANES>(|i, s| weights[i][s] * levels[i][s] * values[i][s]);
         let (mut this_scale, mut this_min, mut solvable) = ([0f32; LANES], [0f32; LANES], [false; LANES]);
         for s in 0..LANES {
             let determinant = sum_w[s] * sum_l2[s] - sum_l[s] * sum_l[s];

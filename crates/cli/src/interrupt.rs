@@ -1,0 +1,41 @@
+//! Ctrl-C: ends the program with 130, or only what runs at the moment.
+
+use crate::exit::Exit;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether Ctrl-C only raises a flag.
+static STOPS_ANSWER: AtomicBool = AtomicBool::new(false);
+static RAISED: AtomicBool = AtomicBool::new(false);
+
+/// From now on Ctrl-C ends the program with 130.
+pub fn listen() {
+    // Fails only if there is a handler already, as in a test that runs two commands.
+    let _ = ctrlc::set_handler(|| {
+        if !STOPS_ANSWER.load(Ordering::SeqCst) || RAISED.swap(true, Ordering::SeqCst) {
+            std::process::exit(Exit::Interrupted.code().into());
+        }
+    });
+}
+
+/// While it lives, the first Ctrl-C only raises a flag, which [`raised`] tells; the second ends the program.
+pub struct StopsAnswer;
+
+impl StopsAnswer {
+    /// Lowers the flag and begins.
+    pub fn begin() -> StopsAnswer {
+        RAISED.store(false, Ordering::SeqCst);
+        STOPS_ANSWER.store(true, Ordering::SeqCst);
+        StopsAnswer
+    }
+}
+
+impl Drop for StopsAnswer {
+    fn drop(&mut self) {
+        STOPS_ANSWER.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Whether Ctrl-C was pressed since [`StopsAnswer::begin`].
+pub fn raised() -> bool {
+    RAISED.load(Ordering::SeqCst)
+}

@@ -1,0 +1,556 @@
+//! The engine at the waist: requests in, completions out.
+
+use crate::Error;
+use crate::chat_template::{ChatTemplate, GenerationPrompt};
+use crate::prompt::{Controls, Encoded, Encoder, Room};
+use crate::runner::Runner;
+use crate::sampling::validate;
+use crate::scheduler::Stats;
+use crate::sequence::{Ending, Goal, JobSpec, Output, Pick};
+use crate::steps::{Steps, Ticket};
+use crate::stop::StopFinder;
+use rhetor_kernels::kv::{KvType, PAGE_LEN};
+use rhetor_lm::{
+    Completion, Event, FinishReason, LanguageModel, Message, Prompt, Request, Score, Timings, TokenLogprob,
+    TokenScore, Usage,
+};
+use rhetor_models::{KvCache, Model, ModelConfig};
+use rhetor_tokenizer::{Detokenizer, Special, Tokenizer};
+use std::ops::ControlFlow;
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// How an engine is set up.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Tokens of prompt and answer together; `None` = what the model was made for.
+    pub context: Option<usize>,
+    /// How keys and values are stored.
+    pub kv: KvType,
+    /// Tokens that the key-value cache holds for all requests together; `None` = two contexts.
+    pub cache_tokens: Option<usize>,
+    /// Prompt tokens computed in one step; `None` = 512.
+    pub prefill_chunk: Option<usize>,
+    /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
+    pub now: Option<i64>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions { context: None, kv: KvType::F16, cache_tokens: None, prefill_chunk: None, now: None }
+    }
+}
+
+/// A model that speaks: many requests at once on one paged cache.
+///
+/// A request gives the same bytes whatever else is in flight, however many threads there are and whatever the cache
+/// still holds.
+pub struct Engine {
+    name: String,
+    steps: Steps,
+    tokenizer: Tokenizer,
+    template: Result<ChatTemplate, String>,
+    /// Absent where the numbers come from something else than a model: in tests.
+    config: Option<ModelConfig>,
+    controls: Controls,
+    breakers: OnceLock<Arc<[bool]>>,
+    context: usize,
+    cache_tokens: usize,
+    now: Option<i64>,
+}
+
+/// The parts that an engine is made of, whatever runs the numbers.
+pub(crate) struct Parts {
+    pub name: String,
+    pub runner: Box<dyn Runner>,
+    pub tokenizer: Tokenizer,
+    pub context: usize,
+    pub options: EngineOptions,
+    pub config: Option<ModelConfig>,
+}
+
+impl Engine {
+    /// A voice of `model`, called `name`; `tokenizer` is the model's own.
+    ///
+    /// The cache costs memory as it fills. Fails if the options ask for more than the model or the cache allow, or if
+    /// the tokenizer knows more tokens than the model.
+    pub fn new(
+        name: impl Into<String>,
+        model: Model,
+        tokenizer: Tokenizer,
+        options: EngineOptions,
+    ) -> Result<Engine, Error> {
+        let config = model.config().clone();
+        let context_max = config.context_len;
+        let context = options.context.unwrap_or(context_max);
+        if context == 0 || context > context_max {
+            return Err(Error::ContextOutOfRange { context, context_max });
+        }
+        let cache_tokens = options.cache_tokens.unwrap_or(2 * context);
+        if cache_tokens < context {
+            return Err(Error::CacheTooSmall { cache_tokens, context });
+        }
+        let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
+        let runner = Box::new((model, cache));
+        let parts = Parts { name: name.into(), runner, tokenizer, context, options, config: Some(config) };
+        Engine::from_parts(parts)
+    }
+
+    pub(crate) fn from_parts(parts: Parts) -> Result<Engine, Error> {
+        let Parts { name, runner, tokenizer, context, options, config } = parts;
+        let (n_tokens, vocab_size) = (tokenizer.n_tokens(), runner.vocab_size());
+        if n_tokens > vocab_size {
+            return Err(Error::TokenizerTooLarge { n_tokens, vocab_size });
+        }
+        let cache_tokens = runner.n_pages() * PAGE_LEN;
+        if cache_tokens < context {
+            return Err(Error::CacheTooSmall { cache_tokens, context });
+        }
+        let controls = Controls::of(&tokenizer);
+        let template = match tokenizer.chat_template() {
+            Some(source) => template(&tokenizer, source).map_err(|error| error.to_string()),
+            None => Err("the model comes without a chat template; choose one by name".to_string()),
+        };
+        Ok(Engine {
+            name,
+            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens),
+            tokenizer,
+            template,
+            config,
+            controls,
+            breakers: OnceLock::new(),
+            context,
+            cache_tokens,
+            now: options.now,
+        })
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The model's sizes and constants.
+    pub fn model_config(&self) -> &ModelConfig {
+        self.config.as_ref().expect("every engine that leaves this crate runs a model")
+    }
+
+    /// Tokens that prompt and answer may have together.
+    pub fn context_len(&self) -> usize {
+        self.context
+    }
+
+    /// What the engine has done so far, and how full its cache is.
+    pub fn stats(&self) -> Stats {
+        self.steps.stats()
+    }
+
+    /// Replaces the chat template: by one of [`crate::TEMPLATES`], or by Jinja source.
+    pub fn set_template(&mut self, name_or_source: &str) -> Result<(), Error> {
+        self.template = Ok(template(&self.tokenizer, name_or_source)?);
+        Ok(())
+    }
+
+    /// The text that a conversation becomes, up to where the answer begins.
+    pub fn render(&self, messages: &[Message]) -> Result<String, rhetor_lm::Error> {
+        self.template()?.render(messages, GenerationPrompt::Add, None, self.now())
+    }
+
+    /// The ids that a prompt becomes, before anything is dropped for want of room.
+    pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, rhetor_lm::Error> {
+        let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
+        Ok(self.encode_into(prompt, &room)?.ids)
+    }
+
+    /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1.
+    ///
+    /// The ids must fit into the context: a longer text is scored in windows by the caller.
+    pub fn score_ids(&self, ids: &[u32], from: usize) -> Result<Vec<TokenScore>, rhetor_lm::Error> {
+        if ids.len() > self.context {
+            let (prompt_tokens, context) = (ids.len(), self.context);
+            return Err(rhetor_lm::Error::ContextOverflow { prompt_tokens, max_tokens: 0, context });
+        }
+        if from == 0 {
+            return Err(rhetor_lm::Error::EmptyPrompt);
+        }
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.tokenizer.n_tokens()) {
+            let what = format!("score token {id}: its vocabulary has {} tokens", self.tokenizer.n_tokens());
+            return Err(self.unsupported(what));
+        }
+        let mut scores = Vec::new();
+        if from >= ids.len() {
+            return Ok(scores);
+        }
+        let ticket = self.steps.submit(JobSpec {
+            prompt: ids.to_vec(),
+            goal: Goal::Score { from },
+            n_top: 0,
+            breakers: Arc::default(),
+        });
+        loop {
+            let outputs = ticket.next();
+            if outputs.is_empty() {
+                return Ok(scores);
+            }
+            for output in outputs {
+                match output {
+                    Output::Scores(picks) => scores.extend(picks.iter().map(|pick| TokenScore {
+                        text: self.token_text(pick.id),
+                        id: pick.id,
+                        logprob: pick.logprob,
+                        is_greedy: pick.is_greedy,
+                    })),
+                    Output::Failed(reason) => {
+                        return Err(self.unsupported(format!("score this text: {reason}")));
+                    }
+                    Output::Prefill { .. } | Output::Token { .. } | Output::Finished { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn template(&self) -> Result<&ChatTemplate, rhetor_lm::Error> {
+        self.template.as_ref().map_err(|reason| rhetor_lm::Error::Template { reason: reason.clone() })
+    }
+
+    fn now(&self) -> i64 {
+        self.now.unwrap_or_else(|| {
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+        })
+    }
+
+    fn encoder(&self) -> Encoder<'_> {
+        Encoder { tokenizer: &self.tokenizer, controls: &self.controls }
+    }
+
+    fn encode_into(&self, prompt: &Prompt, room: &Room) -> Result<Encoded, rhetor_lm::Error> {
+        match prompt {
+            Prompt::Text { text, parse_special } => {
+                let special = if *parse_special { Special::Parse } else { Special::Literal };
+                self.encoder().text(text, special, room)
+            }
+            Prompt::Chat(messages) => self.encoder().chat(self.template()?, messages, self.now(), room),
+        }
+    }
+
+    /// By token id: whether the token ends the repeats that DRY looks for.
+    fn breakers(&self) -> Arc<[bool]> {
+        let breaks = |id| self.tokenizer.token_bytes(id).iter().any(|byte| b"\n:\"*".contains(byte));
+        self.breakers.get_or_init(|| (0..self.tokenizer.n_tokens() as u32).map(breaks).collect()).clone()
+    }
+
+    /// Refuses what no engine can do.
+    fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
+        let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
+        validate(&request.sampling, self.tokenizer.n_tokens())?;
+        if request.n == 0 || request.n > 1024 {
+            return invalid("n", format!("{} is outside 1 to 1024", request.n));
+        }
+        if request.beams == 0 || request.beams > 256 {
+            return invalid("beams", format!("{} is outside 1 to 256", request.beams));
+        }
+        if request.beams > 1 && request.sampling.temperature != 0.0 {
+            let reason =
+                format!("{} beams exclude a temperature of {}", request.beams, request.sampling.temperature);
+            return invalid("beams", reason);
+        }
+        if request.beams > 1 && request.n > request.beams {
+            return invalid(
+                "n",
+                format!("{} completions need as many beams; there are {}", request.n, request.beams),
+            );
+        }
+        if request.stop.iter().any(String::is_empty) {
+            return invalid("stop", "an empty string would end every answer before it begins".to_string());
+        }
+        Ok(())
+    }
+
+    /// What is to be done with a prompt of `n_prompt` tokens; the second value is the most tokens a completion may have.
+    fn goal(&self, request: &Request, n_prompt: usize) -> Result<(Goal, usize), rhetor_lm::Error> {
+        let room = self.context - n_prompt;
+        let sampling = Arc::new(request.sampling.clone());
+        let stops: Arc<[u32]> = {
+            let mut stops = self.tokenizer.stops().to_vec();
+            stops.sort_unstable();
+            stops.into()
+        };
+        if request.beams == 1 {
+            let max_tokens = request.max_tokens.map_or(room, |max| max.min(room));
+            let ending = Ending { stops, max_tokens };
+            return Ok((Goal::Sample { sampling, seed: request.seed, n: request.n, ending }, max_tokens));
+        }
+        // In the worst case the beams share nothing, and each needs a page more while it is copied.
+        let tokens_each = (self.cache_tokens / PAGE_LEN / request.beams).saturating_sub(1) * PAGE_LEN;
+        let room = room.min(tokens_each.saturating_sub(n_prompt));
+        let max_tokens = request.max_tokens.unwrap_or(room);
+        if room == 0 || max_tokens > room {
+            let reason = format!(
+                "{} beams of {} tokens do not fit into a cache of {} tokens",
+                request.beams,
+                n_prompt + max_tokens.max(1),
+                self.cache_tokens
+            );
+            return Err(rhetor_lm::Error::InvalidOption { option: "beams", reason });
+        }
+        let ending = Ending { stops, max_tokens };
+        Ok((Goal::Beam { sampling, width: request.beams, n: request.n, ending }, max_tokens))
+    }
+
+    fn token_text(&self, id: u32) -> String {
+        let bytes = self.tokenizer.token_bytes(id);
+        match self.tokenizer.piece(id) {
+            Some(piece) if bytes.is_empty() => piece.to_string(),
+            _ => String::from_utf8_lossy(bytes).into_owned(),
+        }
+    }
+
+    fn token_logprob(&self, pick: &Pick) -> TokenLogprob {
+        TokenLogprob {
+            text: self.token_text(pick.id),
+            bytes: self.tokenizer.token_bytes(pick.id).to_vec(),
+            id: pick.id,
+            logprob: pick.logprob,
+            top: pick.top.iter().map(|&(id, logprob)| (self.token_text(id), id, logprob)).collect(),
+        }
+    }
+
+    fn unsupported(&self, what: String) -> rhetor_lm::Error {
+        rhetor_lm::Error::Unsupported { model: self.name.clone(), what }
+    }
+}
+
+impl LanguageModel for Engine {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A token that ends an answer is among its `token_ids`, counted and scored, but has no text. With beams, text comes
+    /// when the search is over, and a stop string shortens the text but does not steer the search.
+    fn generate(
+        &self,
+        request: &Request,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Completion>, rhetor_lm::Error> {
+        let began = Instant::now();
+        self.check(request)?;
+        let room = Room { context: self.context, max_tokens: request.max_tokens, overflow: request.overflow };
+        let encoded = self.encode_into(&request.prompt, &room)?;
+        let n_prompt = encoded.ids.len();
+        let mut stops = request.stop.clone();
+        let mut stream = self.tokenizer.stream();
+        match (&request.prompt, &self.template) {
+            (Prompt::Chat(_), Ok(template)) => {
+                stops.extend(template.stops().iter().map(|stop| stop.to_string()))
+            }
+            (Prompt::Chat(_), Err(_)) => {}
+            (Prompt::Text { .. }, _) => stream = stream.continuing(),
+        }
+        let voice = || Voice::new(stream.clone(), StopFinder::new(stops.clone()), request.logprobs.is_some());
+        let mut conversation = Listening {
+            engine: self,
+            voices: (0..request.n).map(|_| voice()).collect(),
+            n_prompt,
+            n_cached: 0,
+            on_event,
+            is_cancelled: false,
+        };
+        if request.max_tokens == Some(0) {
+            conversation.voices.iter_mut().for_each(|voice| voice.reason = Some(FinishReason::Length));
+        } else {
+            let (goal, _) = self.goal(request, n_prompt)?;
+            let breakers =
+                if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
+            let n_top = request.logprobs.unwrap_or(0);
+            let ticket = self.steps.submit(JobSpec { prompt: encoded.ids, goal, n_top, breakers });
+            conversation.listen(&ticket)?;
+        }
+        let Listening { voices, n_cached, .. } = conversation;
+        let usage = Usage {
+            prompt_tokens: n_prompt,
+            cached_tokens: n_cached,
+            truncated_tokens: encoded.n_truncated,
+            completion_tokens: 0,
+        };
+        let completions = voices.into_iter().filter(|voice| voice.reason.is_some());
+        Ok(completions
+            .map(|voice| {
+                let mut completion = voice.into_completion(usage, encoded.warnings.clone(), began);
+                let is_full =
+                    completion.finish_reason == FinishReason::Length && request.max_tokens.is_none();
+                if is_full {
+                    completion.warnings.push(format!("the context of {} tokens is full", self.context));
+                }
+                completion
+            })
+            .collect())
+    }
+
+    /// The text is tokenized as a whole; tokens that begin within the context are not scored. With an empty context the
+    /// first token is scored after the token that begins a text.
+    fn score(&self, context: &str, continuation: &str) -> Result<Score, rhetor_lm::Error> {
+        let whole = format!("{context}{continuation}");
+        let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
+        let mut ids = self.encoder().text(&whole, Special::Literal, &room)?.ids;
+        let from = if context.is_empty() {
+            let start = self.tokenizer.bos().or(self.tokenizer.eos()).ok_or(rhetor_lm::Error::EmptyPrompt)?;
+            if !self.tokenizer.adds_bos() && !whole.is_empty() {
+                ids.insert(0, start);
+            }
+            1
+        } else {
+            let before = self.encoder().text(context, Special::Literal, &room)?.ids;
+            ids.iter().zip(&before).take_while(|(a, b)| a == b).count().max(1)
+        };
+        Ok(Score { tokens: self.score_ids(&ids, from)?, n_bytes: continuation.len() })
+    }
+}
+
+/// One completion as it is spoken.
+struct Voice {
+    stream: Detokenizer,
+    stops: StopFinder,
+    text: String,
+    ids: Vec<u32>,
+    logprobs: Option<Vec<TokenLogprob>>,
+    logprob_sum: f64,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    reason: Option<FinishReason>,
+}
+
+impl Voice {
+    fn new(stream: Detokenizer, stops: StopFinder, with_logprobs: bool) -> Voice {
+        Voice {
+            stream,
+            stops,
+            text: String::new(),
+            ids: Vec::new(),
+            logprobs: with_logprobs.then(Vec::new),
+            logprob_sum: 0.0,
+            first: None,
+            last: None,
+            reason: None,
+        }
+    }
+
+    fn into_completion(self, usage: Usage, warnings: Vec<String>, began: Instant) -> Completion {
+        let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
+        let first = self.first.unwrap_or(began);
+        Completion {
+            text: self.text,
+            finish_reason: self.reason.unwrap_or(FinishReason::Cancelled),
+            usage: Usage { completion_tokens: self.ids.len(), ..usage },
+            token_ids: self.ids,
+            timings: Timings {
+                prefill_seconds: seconds(began, first),
+                decode_seconds: seconds(first, self.last.unwrap_or(first)),
+            },
+            logprobs: self.logprobs,
+            logprob_sum: self.logprob_sum,
+            warnings,
+        }
+    }
+}
+
+/// A caller that listens to its completions.
+struct Listening<'a> {
+    engine: &'a Engine,
+    voices: Vec<Voice>,
+    n_prompt: usize,
+    n_cached: usize,
+    on_event: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    is_cancelled: bool,
+}
+
+impl Listening<'_> {
+    /// Takes outputs until all completions are complete or the caller breaks off.
+    fn listen(&mut self, ticket: &Ticket<'_>) -> Result<(), rhetor_lm::Error> {
+        loop {
+            let outputs = ticket.next();
+            if outputs.is_empty() {
+                return Ok(());
+            }
+            for output in outputs {
+                self.take(output, ticket)?;
+                if self.is_cancelled {
+                    for voice in self.voices.iter_mut().filter(|voice| voice.reason.is_none()) {
+                        voice.reason = Some(FinishReason::Cancelled);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, output: Output, ticket: &Ticket<'_>) -> Result<(), rhetor_lm::Error> {
+        match output {
+            Output::Prefill { done, cached } => {
+                self.n_cached = cached;
+                let event = Event::Prefill { done, total: self.n_prompt };
+                self.is_cancelled |= (self.on_event)(event).is_break();
+            }
+            Output::Token { index, pick } => {
+                if self.voices[index].reason.is_none() && self.speak(index, &pick) {
+                    self.voices[index].reason = Some(FinishReason::Stop);
+                    ticket.finish(index);
+                }
+            }
+            Output::Finished { index, reason } => {
+                if self.voices[index].reason.is_none() {
+                    self.close(index, reason);
+                }
+            }
+            Output::Scores(_) => {}
+            Output::Failed(reason) => {
+                return Err(self.engine.unsupported(format!("finish this request: {reason}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a token; true if a stop string is complete.
+    fn speak(&mut self, index: usize, pick: &Pick) -> bool {
+        let voice = &mut self.voices[index];
+        let now = Instant::now();
+        voice.first.get_or_insert(now);
+        voice.last = Some(now);
+        voice.ids.push(pick.id);
+        voice.logprob_sum += f64::from(pick.logprob);
+        if let Some(logprobs) = &mut voice.logprobs {
+            logprobs.push(self.engine.token_logprob(pick));
+        }
+        if self.engine.tokenizer.stops().contains(&pick.id) {
+            return false;
+        }
+        let piece = voice.stream.push(pick.id);
+        let (text, is_stop) = voice.stops.push(&piece);
+        self.emit(index, &text);
+        is_stop
+    }
+
+    /// Gives out what was held back: it is no part of a stop string any more.
+    fn close(&mut self, index: usize, reason: FinishReason) {
+        let voice = &mut self.voices[index];
+        let rest = voice.stream.finish();
+        let (mut text, is_stop) = voice.stops.push(&rest);
+        if !is_stop {
+            text.push_str(&voice.stops.finish());
+        }
+        voice.reason = Some(if is_stop { FinishReason::Stop } else { reason });
+        self.emit(index, &text);
+    }
+
+    fn emit(&mut self, index: usize, text: &str) {
+        if !text.is_empty() {
+            self.voices[index].text.push_str(text);
+            self.is_cancelled |= (self.on_event)(Event::Text { index, text }).is_break();
+        }
+    }
+}
+
+/// Compiles a template with the spellings of the model's first and last token.
+fn template(tokenizer: &Tokenizer, source: &str) -> Result<ChatTemplate, Error> {
+    let spelling = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id)).unwrap_or_default();
+    ChatTemplate::new(source, spelling(tokenizer.bos()), spelling(tokenizer.eos()))
+}

@@ -1,0 +1,44 @@
+//! Why an engine cannot be made.
+
+/// Why an engine cannot be made as wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The tokenizer may produce ids for which the model has no embedding.
+    #[error("the tokenizer has {n_tokens} tokens; the model expects at most {vocab_size}")]
+    TokenizerTooLarge {
+        /// Tokens of the tokenizer.
+        n_tokens: usize,
+        /// Rows of the model's embedding.
+        vocab_size: usize,
+    },
+    /// The context asked for is longer than the model allows, or empty.
+    #[error("a context of {context} tokens is asked for; the model allows 1 to {context_max}")]
+    ContextOutOfRange {
+        /// Tokens asked for.
+        context: usize,
+        /// Tokens the model allows.
+        context_max: usize,
+    },
+    /// The cache cannot hold a single full context.
+    #[error("the cache holds {cache_tokens} tokens; a context of {context} needs at least as many")]
+    CacheTooSmall {
+        /// Tokens of the cache.
+        cache_tokens: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// The chat template is no valid Jinja.
+    #[error("the chat template is not valid: {reason}")]
+    InvalidTemplate {
+        /// What the parser says, with the line.
+        reason: String,
+    },
+    /// No built-in template has that name.
+    #[error("there is no chat template `{name}`; there are {known}")]
+    UnknownTemplate {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+}

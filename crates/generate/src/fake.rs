@@ -1,0 +1,61 @@
+//! A model of a few lines for the tests of the engine: its logits are a function of the tokens that stand in the pages,
+//! so a page that was mixed up, forgotten or not copied changes the answer.
+
+use crate::runner::Runner;
+use rhetor_kernels::kv::PAGE_LEN;
+use rhetor_models::Batch;
+
+/// Pages that hold the tokens themselves.
+pub(crate) struct Fake {
+    pages: Vec<[u32; PAGE_LEN]>,
+    vocab_size: usize,
+    /// A token that makes the model panic.
+    pub panics_at: Option<u32>,
+}
+
+impl Fake {
+    pub fn new(n_pages: usize, vocab_size: usize) -> Fake {
+        Fake { pages: vec![[u32::MAX; PAGE_LEN]; n_pages], vocab_size, panics_at: None }
+    }
+
+    /// The logits after `tokens`.
+    pub fn logits(tokens: impl Iterator<Item = u32>, vocab_size: usize) -> Vec<f32> {
+        let mix = |h: u64, x: u64| (h ^ x).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        let seed = tokens.fold(1, |h, token| mix(h, u64::from(token) + 1));
+        (0..vocab_size as u64).map(|id| (mix(mix(seed, id), 7) >> 40) as f32 / (1 << 22) as f32).collect()
+    }
+}
+
+impl Runner for Fake {
+    fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32])) {
+        let mut row = 0;
+        let mut rows = Vec::new();
+        for span in &batch.spans {
+            for position in span.start..span.start + span.len {
+                let token = batch.tokens[row];
+                assert_ne!(Some(token), self.panics_at, "the fake model was told to panic");
+                self.pages[span.pages[position / PAGE_LEN] as usize][position % PAGE_LEN] = token;
+                if batch.outputs.contains(&row) {
+                    let past =
+                        (0..=position).map(|i| self.pages[span.pages[i / PAGE_LEN] as usize][i % PAGE_LEN]);
+                    rows.extend(Fake::logits(past, self.vocab_size));
+                }
+                row += 1;
+            }
+        }
+        assert_eq!(row, batch.tokens.len());
+        read(&rows);
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32) {
+        self.pages[to as usize] = self.pages[from as usize];
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn n_pages(&self) -> usize {
+        self.pages.len()
+    }
+}

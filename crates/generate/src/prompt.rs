@@ -1,0 +1,232 @@
+//! Requests become token ids, at the only door where text is tokenized.
+//!
+//! A chat template's text is encoded with its control tokens parsed. What people wrote must not become a control token:
+//! where a message spells one, the spelling is replaced by a character of private use before the template sees it, and
+//! put back as literal text when the rendered prompt is encoded piece by piece. A message that spells none, which is
+//! nearly every one, leaves the rendered text as it is: it is encoded in one piece, to the ids that any other program
+//! gets.
+
+use crate::chat_template::{ChatTemplate, GenerationPrompt};
+use rhetor_lm::{Error, Message, Overflow, Role};
+use rhetor_tokenizer::{Special, Tokenizer};
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+/// A prompt that fits into the context.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Encoded {
+    /// Its tokens; never empty.
+    pub ids: Vec<u32>,
+    /// Tokens that were dropped to make it fit.
+    pub n_truncated: usize,
+    /// What was dropped, in words.
+    pub warnings: Vec<String>,
+}
+
+/// The room there is for a prompt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Tokens that prompt and answer may have together.
+    pub context: usize,
+    /// Tokens the answer may have, if that was said.
+    pub max_tokens: Option<usize>,
+    /// What happens if that is not enough.
+    pub overflow: Overflow,
+}
+
+impl Room {
+    /// Tokens that a prompt may have.
+    fn n_prompt_max(&self) -> usize {
+        self.context.saturating_sub(self.max_tokens.unwrap_or(1).max(1))
+    }
+
+    /// Tokens that are left of a prompt that must be shortened. If nothing was said about the length of the answer, it
+    /// gets a quarter of the context.
+    fn n_prompt_kept(&self) -> usize {
+        self.context.saturating_sub(self.max_tokens.unwrap_or(self.context / 4).max(1))
+    }
+
+    fn overflow(&self, prompt_tokens: usize) -> Error {
+        let max_tokens = self.max_tokens.unwrap_or(1);
+        Error::ContextOverflow { prompt_tokens, max_tokens, context: self.context }
+    }
+}
+
+/// The spellings of control tokens.
+#[derive(Debug, Default)]
+pub(crate) struct Controls {
+    /// By first byte; longest first.
+    spellings: HashMap<u8, Vec<String>>,
+}
+
+impl Controls {
+    /// All control tokens of a vocabulary.
+    pub fn of(tokenizer: &Tokenizer) -> Controls {
+        let ids = (0..tokenizer.n_tokens() as u32).filter(|&id| tokenizer.is_special(id));
+        let mut spellings: HashMap<u8, Vec<String>> = HashMap::new();
+        for piece in ids.filter_map(|id| tokenizer.piece(id)).filter(|piece| !piece.is_empty()) {
+            spellings.entry(piece.as_bytes()[0]).or_default().push(piece.to_string());
+        }
+        for alike in spellings.values_mut() {
+            alike.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+        }
+        Controls { spellings }
+    }
+
+    /// Where `text` spells control tokens: from the left, the longest at each place, without overlap.
+    fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while at < text.len() {
+            let alike = self.spellings.get(&text.as_bytes()[at]).map_or(&[][..], Vec::as_slice);
+            match alike.iter().find(|spelling| text.as_bytes()[at..].starts_with(spelling.as_bytes())) {
+                Some(spelling) => {
+                    found.push(at..at + spelling.len());
+                    at += spelling.len();
+                }
+                None => at += 1,
+            }
+        }
+        found
+    }
+}
+
+/// Messages whose spelled control tokens are hidden behind characters of private use.
+struct Guarded {
+    messages: Vec<Message>,
+    /// What each character stands for.
+    hidden: HashMap<char, String>,
+}
+
+fn guard(controls: &Controls, messages: &[Message]) -> Guarded {
+    let mut hidden: HashMap<String, char> = HashMap::new();
+    let used: HashSet<char> =
+        messages.iter().flat_map(|m| m.content.chars()).filter(|&c| c >= '\u{F0000}').collect();
+    let mut unused = ('\u{F0000}'..='\u{10FFFD}').filter(|c| !used.contains(c));
+    let mut guarded = messages.to_vec();
+    for message in &mut guarded {
+        for range in controls.find(&message.content).into_iter().rev() {
+            let spelling = message.content[range.clone()].to_string();
+            let stand_in = *hidden
+                .entry(spelling)
+                .or_insert_with(|| unused.next().expect("fewer spellings than characters of private use"));
+            message.content.replace_range(range, stand_in.encode_utf8(&mut [0; 4]));
+        }
+    }
+    Guarded { messages: guarded, hidden: hidden.into_iter().map(|(spelling, c)| (c, spelling)).collect() }
+}
+
+/// Encodes prompts for one model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoder<'a> {
+    /// Turns text into ids.
+    pub tokenizer: &'a Tokenizer,
+    /// The spellings of its control tokens.
+    pub controls: &'a Controls,
+}
+
+impl Encoder<'_> {
+    /// Encodes plain text.
+    pub fn text(&self, text: &str, special: Special, room: &Room) -> Result<Encoded, Error> {
+        let ids = self.with_bos(self.tokenizer.encode(text, special));
+        let ids = match (ids.is_empty(), self.tokenizer.bos().or(self.tokenizer.eos())) {
+            (false, _) => ids,
+            // GPT-2 and its like begin a text with the token that ends one.
+            (true, Some(start)) => vec![start],
+            (true, None) => return Err(Error::EmptyPrompt),
+        };
+        if ids.len() <= room.n_prompt_max() {
+            return Ok(Encoded { ids, ..Encoded::default() });
+        }
+        let n_first = usize::from(self.tokenizer.adds_bos());
+        if room.overflow == Overflow::Error || room.n_prompt_kept() <= n_first {
+            return Err(room.overflow(ids.len()));
+        }
+        let n_truncated = ids.len() - room.n_prompt_kept();
+        let mut kept = ids[..n_first].to_vec();
+        kept.extend_from_slice(&ids[n_first + n_truncated..]);
+        let warning =
+            format!("the first {n_truncated} tokens were dropped to fit the context of {}", room.context);
+        Ok(Encoded { ids: kept, n_truncated, warnings: vec![warning] })
+    }
+
+    /// Renders and encodes a conversation.
+    pub fn chat(
+        &self,
+        template: &ChatTemplate,
+        messages: &[Message],
+        now: i64,
+        room: &Room,
+    ) -> Result<Encoded, Error> {
+        if messages.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let all = self.conversation(template, messages, now)?;
+        let n_all = all.len();
+        if n_all <= room.n_prompt_max() {
+            return Ok(Encoded { ids: all, ..Encoded::default() });
+        }
+        if room.overflow == Overflow::Error {
+            return Err(room.overflow(n_all));
+        }
+        let mut kept = messages.to_vec();
+        while drop_oldest(&mut kept) {
+            let ids = self.conversation(template, &kept, now)?;
+            if ids.len() <= room.n_prompt_kept() {
+                let n_truncated = n_all - ids.len();
+                let warning = format!(
+                    "the oldest {} of {} messages ({n_truncated} tokens) were dropped to fit the context of {}",
+                    messages.len() - kept.len(),
+                    messages.len(),
+                    room.context
+                );
+                return Ok(Encoded { ids, n_truncated, warnings: vec![warning] });
+            }
+        }
+        Err(room.overflow(self.conversation(template, &kept, now)?.len()))
+    }
+
+    fn conversation(
+        &self,
+        template: &ChatTemplate,
+        messages: &[Message],
+        now: i64,
+    ) -> Result<Vec<u32>, Error> {
+        let guarded = guard(self.controls, messages);
+        let rendered = template.render(&guarded.messages, GenerationPrompt::Add, None, now)?;
+        let mut ids = Vec::new();
+        let mut rest = rendered.as_str();
+        while let Some(at) = rest.find(|c| guarded.hidden.contains_key(&c)) {
+            let c = rest[at..].chars().next().expect("found there");
+            ids.extend(self.tokenizer.encode(&rest[..at], Special::Parse));
+            ids.extend(self.tokenizer.encode(&guarded.hidden[&c], Special::Literal));
+            rest = &rest[at + c.len_utf8()..];
+        }
+        ids.extend(self.tokenizer.encode(rest, Special::Parse));
+        Ok(self.with_bos(ids))
+    }
+
+    /// Puts BOS in front, if the model wants it and the template has not written it itself.
+    fn with_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if let Some(bos) = self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos())
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        ids
+    }
+}
+
+/// Drops the oldest message that is not the system's, and what then stands before the next turn of the user: templates
+/// want that a person begins. False if only the last message is left.
+fn drop_oldest(messages: &mut Vec<Message>) -> bool {
+    let mut is_dropped = false;
+    while let Some(at) = messages.iter().position(|message| message.role != Role::System) {
+        if at + 1 >= messages.len() || is_dropped && messages[at].role == Role::User {
+            break;
+        }
+        messages.remove(at);
+        is_dropped = true;
+    }
+    is_dropped
+}

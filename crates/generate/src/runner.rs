@@ -1,0 +1,41 @@
+//! What the engine needs of a model: token ids in, logits out, pages copied.
+
+use rhetor_models::{Batch, KvCache, Model};
+
+/// Runs one batch after another on a paged key-value cache.
+///
+/// The seam between the engine's books and the numbers: implemented for a model with its cache, and by a small fake in
+/// the tests of the engine.
+pub(crate) trait Runner: Send {
+    /// Computes `batch`, writes its keys and values, and shows `read`, once, the logits of the rows asked for:
+    /// [batch.outputs.len(), V].
+    fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32]));
+
+    /// Copies a page of keys and values in all layers.
+    fn copy_page(&mut self, from: u32, to: u32);
+
+    /// V, padded rows included.
+    fn vocab_size(&self) -> usize;
+
+    /// Pages of the cache.
+    fn n_pages(&self) -> usize;
+}
+
+impl Runner for (Model, KvCache) {
+    fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32])) {
+        let (model, cache) = self;
+        read(model.forward(batch, Some(cache)).data());
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32) {
+        self.1.copy_page(from, to);
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.0.config().vocab_size
+    }
+
+    fn n_pages(&self) -> usize {
+        self.1.n_pages()
+    }
+}

@@ -1,0 +1,437 @@
+//! Who is computed next: which tokens of which sequences make up a step, and what becomes of the logits.
+//!
+//! Sequences stand in order of arrival. Every step takes one token of each sequence that is being continued, and fills
+//! up with parts of prompts, shared fairly. When pages run out, the sequence that came last is put back: its pages go to
+//! the others, and it is computed again when there is room (from the prefix cache, if that still holds it). The first
+//! in line is never put back, and nobody is admitted whose worst case exceeds the whole cache: so there is always a
+//! sequence that moves, and no deadlock.
+
+use crate::kv_blocks::KvBlocks;
+use crate::logprob;
+use crate::sampling::{Past, Sampler, Scratch};
+use crate::search::beam::Advance;
+use crate::sequence::{Goal, Job, JobSpec, Output, Sequence};
+use rhetor_kernels::kv::PAGE_LEN;
+use rhetor_models::{Batch, SequenceSpan};
+use std::ops::Range;
+
+/// Logits that a step may materialise, in numbers: 64 MiB.
+const LOGITS_MAX: usize = 16 << 20;
+
+/// What the engine has done since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Stats {
+    /// Steps.
+    pub steps: u64,
+    /// Prompt tokens computed, cached ones not counted.
+    pub tokens_prefilled: u64,
+    /// Tokens computed one at a time.
+    pub tokens_decoded: u64,
+    /// Prompt tokens found in the cache.
+    pub tokens_cached: u64,
+    /// Sequences put back because pages ran out.
+    pub preemptions: u64,
+    /// Pages copied because two sequences went different ways.
+    pub pages_copied: u64,
+    /// Pages of the cache.
+    pub cache_pages_total: usize,
+    /// Pages in use by sequences in flight.
+    pub cache_pages_used: usize,
+    /// Pages kept only because a later prompt may begin with them.
+    pub cache_pages_idle: usize,
+    /// Seconds inside the model.
+    pub seconds_in_model: f64,
+}
+
+/// One step: what the runner computes, and whose it is.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Pages to copy before, in order, (from, to).
+    pub copies: Vec<(u32, u32)>,
+    /// The tokens.
+    pub batch: Batch,
+    /// One entry for each span of the batch.
+    spans: Vec<PlannedSpan>,
+}
+
+/// A part of a sequence in a step.
+#[derive(Debug)]
+struct PlannedSpan {
+    job: usize,
+    sequence: usize,
+    /// Tokens computed once the step is done.
+    n_computed: usize,
+    /// Which of the batch's outputs are its own.
+    outputs: Range<usize>,
+}
+
+/// The jobs in flight and the books of their pages.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    jobs: Vec<Job>,
+    blocks: KvBlocks,
+    next_id: u64,
+    /// Prompt tokens in a step.
+    chunk: usize,
+    vocab_size: usize,
+    /// Ids that may be chosen: those the tokenizer knows.
+    n_tokens: usize,
+    scratch: Scratch,
+    pub stats: Stats,
+}
+
+impl Scheduler {
+    /// A scheduler over `n_pages` pages for a model of `vocab_size` logits, of which the tokenizer knows `n_tokens`.
+    pub fn new(n_pages: usize, chunk: usize, vocab_size: usize, n_tokens: usize) -> Scheduler {
+        Scheduler {
+            jobs: Vec::new(),
+            blocks: KvBlocks::new(n_pages),
+            next_id: 0,
+            chunk: chunk.max(1),
+            vocab_size,
+            n_tokens: n_tokens.min(vocab_size),
+            scratch: Scratch::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Puts a job at the end of the line and returns its number.
+    pub fn submit(&mut self, spec: JobSpec) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.jobs.push(Job::new(id, spec));
+        id
+    }
+
+    /// The job of that number, which has not been closed.
+    pub fn job(&mut self, id: u64) -> Option<&mut Job> {
+        self.jobs.iter_mut().find(|job| job.id == id)
+    }
+
+    /// Removes what is no longer wanted and gives its pages back. Only between steps.
+    pub fn sweep(&mut self) {
+        for job in &mut self.jobs {
+            let is_closed = job.is_closed;
+            for sequence in job.sequences.iter_mut().filter(|s| is_closed || s.is_done) {
+                sequence.put_back(&mut self.blocks);
+            }
+        }
+        self.jobs.retain(|job| !job.is_closed);
+    }
+
+    /// Ends every job with an error and forgets the whole cache, whose content is in doubt.
+    pub fn fail_all(&mut self, reason: &str) {
+        self.blocks = KvBlocks::new(self.blocks.n_pages());
+        for job in &mut self.jobs {
+            for sequence in &mut job.sequences {
+                sequence.pages.clear();
+                sequence.is_done = true;
+            }
+            job.outbox.push(Output::Failed(reason.to_string()));
+        }
+    }
+
+    /// The state of the books.
+    pub fn stats(&self) -> Stats {
+        let (total, idle) = (self.blocks.n_pages(), self.blocks.n_idle());
+        let available = self.blocks.n_available();
+        Stats {
+            cache_pages_total: total,
+            cache_pages_used: total - available,
+            cache_pages_idle: idle,
+            ..self.stats
+        }
+    }
+
+    /// Chooses the next step. It is empty only if no job wants one.
+    pub fn schedule(&mut self) -> Plan {
+        self.sweep();
+        self.start_waiting();
+        let mut plan = Plan::default();
+        self.plan_decodes(&mut plan);
+        self.plan_prefills(&mut plan);
+        if plan.spans.is_empty() {
+            self.fail_stuck();
+        }
+        plan
+    }
+
+    /// Gives pages to sequences that have none, in order, as long as there are enough.
+    fn start_waiting(&mut self) {
+        let Scheduler { jobs, blocks, stats, .. } = self;
+        for job in jobs.iter_mut() {
+            for i in 0..job.sequences.len() {
+                if job.sequences[i].is_done || !job.sequences[i].pages.is_empty() {
+                    continue;
+                }
+                let n_reusable = job.n_reusable(&job.sequences[i]);
+                if !job.sequences[i].start(blocks, n_reusable) {
+                    // Those behind wait too: else a long prompt could wait for ever.
+                    return;
+                }
+                if job.n_cached.is_none() {
+                    let n_cached = job.sequences[i].n_computed;
+                    job.n_cached = Some(n_cached);
+                    stats.tokens_cached += n_cached as u64;
+                    job.outbox.push(Output::Prefill { done: n_cached, cached: n_cached });
+                }
+            }
+        }
+    }
+
+    /// Adds the next token of every sequence that waits for one, in order.
+    fn plan_decodes(&mut self, plan: &mut Plan) {
+        for job in 0..self.jobs.len() {
+            let n = self.jobs[job].sequences.len();
+            let stride = if self.jobs[job].moves_together() { n } else { 1 };
+            for first in (0..n).step_by(stride) {
+                let unit = first..first + stride;
+                if self.is_ready(job, &unit) && self.make_room(job, &unit) {
+                    for i in unit {
+                        let Scheduler { jobs, blocks, stats, .. } = self;
+                        let sequence = &mut jobs[job].sequences[i];
+                        if sequence.needs_page(blocks) {
+                            let copy = sequence.take_page(blocks);
+                            stats.pages_copied += u64::from(copy.is_some());
+                            plan.copies.extend(copy);
+                        }
+                        stats.tokens_decoded += 1;
+                        self.plan_span(plan, job, i, 1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether all sequences of the unit have pages and wait for the logits of their last token, the prompt done.
+    fn is_ready(&self, job: usize, unit: &Range<usize>) -> bool {
+        let job = &self.jobs[job];
+        job.sequences[unit.clone()].iter().all(|sequence| {
+            !sequence.is_done
+                && !sequence.pages.is_empty()
+                && sequence.n_pending() == 1
+                && sequence.tokens.len() > job.n_prompt
+        })
+    }
+
+    /// Makes sure that the unit's next tokens find pages, putting back those that came later; false if the unit itself
+    /// had to be put back.
+    fn make_room(&mut self, job: usize, unit: &Range<usize>) -> bool {
+        loop {
+            let sequences = &self.jobs[job].sequences[unit.clone()];
+            let n_needed = sequences.iter().filter(|sequence| sequence.needs_page(&self.blocks)).count();
+            if n_needed <= self.blocks.n_available() {
+                return true;
+            }
+            let (victim, victims) = self.last_with_pages().expect("the unit itself has pages");
+            for sequence in &mut self.jobs[victim].sequences[victims.clone()] {
+                sequence.put_back(&mut self.blocks);
+            }
+            self.stats.preemptions += 1;
+            if victim == job && victims.start == unit.start {
+                return false;
+            }
+        }
+    }
+
+    /// The unit that came last of those that hold pages.
+    fn last_with_pages(&self) -> Option<(usize, Range<usize>)> {
+        self.jobs.iter().enumerate().rev().find_map(|(i, job)| {
+            let last = job.sequences.iter().rposition(|sequence| !sequence.pages.is_empty())?;
+            Some((i, if job.moves_together() { 0..job.sequences.len() } else { last..last + 1 }))
+        })
+    }
+
+    /// Fills the step up with parts of prompts, an equal share for each sequence that has one.
+    fn plan_prefills(&mut self, plan: &mut Plan) {
+        let mut waiting = Vec::new();
+        for (j, job) in self.jobs.iter().enumerate() {
+            for (s, sequence) in job.sequences.iter().enumerate() {
+                // Beams that were put back are computed up to their last token; that one they take together.
+                let n_left = sequence.n_pending() - usize::from(sequence.tokens.len() > job.n_prompt);
+                if !sequence.is_done && !sequence.pages.is_empty() && n_left > 0 {
+                    waiting.push((j, s, n_left));
+                }
+            }
+        }
+        // Those who are being answered wait for the whole step: it stays short while there are any.
+        let mut budget = if plan.spans.is_empty() { self.chunk } else { self.chunk.div_ceil(4) };
+        let n_waiting = waiting.len();
+        for (i, (job, sequence, n_left)) in waiting.into_iter().enumerate() {
+            let share = (budget / (n_waiting - i)).max(PAGE_LEN.min(self.chunk));
+            let len = self.limit_outputs(job, sequence, n_left.min(share).min(budget));
+            if len == 0 {
+                break;
+            }
+            budget -= len;
+            self.stats.tokens_prefilled += len as u64;
+            self.plan_span(plan, job, sequence, len);
+        }
+    }
+
+    /// Shortens a part of a text that is scored so that the logits of its rows fit into the memory set aside.
+    fn limit_outputs(&self, job: usize, sequence: usize, len: usize) -> usize {
+        let Goal::Score { from } = self.jobs[job].goal else { return len };
+        let n_silent = (from - 1).saturating_sub(self.jobs[job].sequences[sequence].n_computed);
+        len.min(n_silent + (LOGITS_MAX / self.vocab_size).max(1))
+    }
+
+    /// Adds `len` tokens of a sequence to the step.
+    fn plan_span(&mut self, plan: &mut Plan, job: usize, sequence: usize, len: usize) {
+        let (j, s) = (job, sequence);
+        let job = &self.jobs[j];
+        let sequence = &job.sequences[s];
+        let start = sequence.n_computed;
+        let end = start + len;
+        let wanted = match job.goal {
+            // Row i speaks about token i + 1; the last row of a scored text speaks about nothing.
+            Goal::Score { from } => (from - 1).max(start)..end.min(sequence.tokens.len() - 1),
+            Goal::Sample { .. } | Goal::Beam { .. } => sequence.tokens.len() - 1..end,
+        };
+        let row = plan.batch.tokens.len();
+        let first_output = plan.batch.outputs.len();
+        plan.batch.outputs.extend(wanted.map(|position| row + position - start));
+        plan.batch.tokens.extend_from_slice(&sequence.tokens[start..end]);
+        plan.batch.spans.push(SequenceSpan { pages: sequence.pages.clone(), start, len });
+        plan.spans.push(PlannedSpan {
+            job: j,
+            sequence: s,
+            n_computed: end,
+            outputs: first_output..plan.batch.outputs.len(),
+        });
+    }
+
+    /// A job that can never move would make everybody wait: it fails instead. Does nothing if no job is left to move.
+    fn fail_stuck(&mut self) {
+        let stuck = |job: &&mut Job| job.sequences.iter().any(|sequence| !sequence.is_done);
+        if let Some(job) = self.jobs.iter_mut().find(stuck) {
+            job.outbox.push(Output::Failed("its tokens do not fit into the cache".to_string()));
+            job.sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
+        }
+    }
+
+    /// Takes the logits of a step, `[plan.batch.outputs.len(), V]`, and moves every sequence of it on.
+    pub fn postprocess(&mut self, plan: &Plan, logits: &[f32]) {
+        self.stats.steps += 1;
+        let rows: Vec<&[f32]> = logits.chunks_exact(self.vocab_size).collect();
+        let mut beams = Vec::new();
+        for span in &plan.spans {
+            let Scheduler { jobs, blocks, .. } = self;
+            let job = &mut jobs[span.job];
+            let sequence = &mut job.sequences[span.sequence];
+            let was_prompt = sequence.n_computed < job.n_prompt;
+            sequence.computed(span.n_computed, blocks);
+            if was_prompt && sequence.index == 0 {
+                let cached = job.n_cached.unwrap_or(0);
+                job.outbox.push(Output::Prefill { done: span.n_computed.min(job.n_prompt), cached });
+            }
+            if sequence.is_done || job.is_closed {
+                continue;
+            }
+            let own_rows = &rows[span.outputs.clone()];
+            match job.goal {
+                Goal::Score { .. } => self.score(span, own_rows),
+                Goal::Sample { .. } if !own_rows.is_empty() => self.sample(span, own_rows[0]),
+                // Beams stand together in the plan; the first one speaks for all.
+                Goal::Beam { .. } if !own_rows.is_empty() && span.sequence == 0 => beams.push(span),
+                Goal::Sample { .. } | Goal::Beam { .. } => {}
+            }
+        }
+        for span in beams {
+            let n = self.jobs[span.job].sequences.len();
+            self.advance_beams(span.job, &rows[span.outputs.start..span.outputs.start + n]);
+        }
+        self.sweep();
+    }
+
+    /// Reports how likely the tokens after the span's rows were.
+    fn score(&mut self, span: &PlannedSpan, rows: &[&[f32]]) {
+        let job = &mut self.jobs[span.job];
+        let sequence = &mut job.sequences[span.sequence];
+        // The last row speaks about the token after the span, or, at the end of the text, about its last token.
+        let end = (span.n_computed + 1).min(sequence.tokens.len());
+        let targets = &sequence.tokens[end - rows.len()..end];
+        let picks =
+            rows.iter().zip(targets).map(|(row, &id)| logprob::pick(row, id, self.n_tokens, job.n_top));
+        job.outbox.push(Output::Scores(picks.collect()));
+        sequence.is_done = sequence.n_pending() == 0;
+    }
+
+    /// Chooses the next token of a sequence; after a prompt, that of all the job's completions.
+    fn sample(&mut self, span: &PlannedSpan, row: &[f32]) {
+        let job = &mut self.jobs[span.job];
+        let Goal::Sample { sampling, seed, n, .. } = &job.goal else { unreachable!("checked by the caller") };
+        let mut chosen = vec![span.sequence];
+        if job.sequences.len() < *n {
+            for index in 1..*n {
+                let sampler = Sampler::new(sampling.clone(), *seed, index);
+                let fork = job.sequences[0].fork(index, Some(sampler), &mut self.blocks);
+                chosen.push(job.sequences.len());
+                job.sequences.push(fork);
+            }
+        }
+        for i in chosen {
+            self.choose(span.job, i, row);
+        }
+    }
+
+    fn choose(&mut self, job: usize, sequence: usize, row: &[f32]) {
+        let Job { sequences, goal, n_prompt, n_top, breakers, outbox, .. } = &mut self.jobs[job];
+        let Goal::Sample { ending, .. } = goal else { unreachable!("checked by the caller") };
+        let sequence = &mut sequences[sequence];
+        let past = Past { tokens: &sequence.tokens, n_prompt: *n_prompt, breakers };
+        let sampler = sequence.sampler.as_mut().expect("sampled sequences have a sampler");
+        let Some(id) = sampler.next(&row[..self.n_tokens], &past, &mut self.scratch) else {
+            outbox.push(Output::Failed("no token has a finite logit".to_string()));
+            sequences_done(sequences);
+            return;
+        };
+        sequence.tokens.push(id);
+        let pick = logprob::pick(row, id, self.n_tokens, *n_top);
+        outbox.push(Output::Token { index: sequence.index, pick });
+        if let Some(reason) = ending.reached(id, sequence.tokens.len() - *n_prompt) {
+            outbox.push(Output::Finished { index: sequence.index, reason });
+            sequence.is_done = true;
+        }
+    }
+
+    /// Moves a beam search on by one token.
+    fn advance_beams(&mut self, job: usize, rows: &[&[f32]]) {
+        let Scheduler { jobs, blocks, scratch, n_tokens, .. } = self;
+        let Job { sequences, beam, n_prompt, n_top, breakers, outbox, .. } = &mut jobs[job];
+        let pasts: Vec<Past<'_>> = sequences
+            .iter()
+            .map(|sequence| Past { tokens: &sequence.tokens, n_prompt: *n_prompt, breakers })
+            .collect();
+        let beam = beam.as_mut().expect("checked by the caller");
+        match beam.advance(rows, &pasts, (*n_tokens, *n_top), scratch) {
+            Advance::Continue(next) => {
+                let mut forks = Vec::new();
+                for (index, (parent, token)) in next.into_iter().enumerate() {
+                    let mut fork = sequences[parent].fork(index, None, blocks);
+                    fork.tokens.push(token);
+                    forks.push(fork);
+                }
+                for sequence in sequences.iter_mut() {
+                    sequence.put_back(blocks);
+                }
+                *sequences = forks;
+            }
+            Advance::Done(best) => {
+                if best.is_empty() {
+                    outbox.push(Output::Failed("no token has a finite logit".to_string()));
+                }
+                for (index, (reason, picks)) in best.into_iter().enumerate() {
+                    outbox.extend(picks.into_iter().map(|pick| Output::Token { index, pick }));
+                    outbox.push(Output::Finished { index, reason });
+                }
+                sequences_done(sequences);
+            }
+        }
+    }
+}
+
+/// Nothing more is wanted of a job.
+fn sequences_done(sequences: &mut [Sequence]) {
+    sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
+}

@@ -1,0 +1,269 @@
+//! A list of tokens that grows, and the pages that hold its keys and values; and the job that it belongs to.
+
+use crate::kv_blocks::{Chain, KvBlocks};
+use crate::sampling::Sampler;
+use crate::search::beam::Beam;
+use rhetor_kernels::kv::PAGE_LEN;
+use rhetor_lm::{FinishReason, Sampling};
+use std::sync::Arc;
+
+/// What is asked of the engine, in tokens.
+#[derive(Debug, Clone)]
+pub(crate) struct JobSpec {
+    /// The tokens to continue or to score; never empty.
+    pub prompt: Vec<u32>,
+    /// What is to be done with them.
+    pub goal: Goal,
+    /// Report this many alternatives for each token.
+    pub n_top: usize,
+    /// By token id: whether it ends the repeats that DRY looks for. Empty = none does.
+    pub breakers: Arc<[bool]>,
+}
+
+/// What is to be done with the tokens of a job.
+#[derive(Debug, Clone)]
+pub(crate) enum Goal {
+    /// `n` continuations, each drawn with its own random stream.
+    Sample { sampling: Arc<Sampling>, seed: u64, n: usize, ending: Ending },
+    /// The best continuations by beam search.
+    Beam { sampling: Arc<Sampling>, width: usize, n: usize, ending: Ending },
+    /// How likely each token from this position on is, given those before it; the position is at least 1.
+    Score { from: usize },
+}
+
+/// When a continuation ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    /// Tokens that end it, sorted.
+    pub stops: Arc<[u32]>,
+    /// The most tokens that are generated; at least 1.
+    pub max_tokens: usize,
+}
+
+impl Ending {
+    /// Why a continuation of `n` tokens ends with `token`, if it does.
+    pub fn reached(&self, token: u32, n: usize) -> Option<FinishReason> {
+        if self.stops.binary_search(&token).is_ok() {
+            Some(FinishReason::Stop)
+        } else if n >= self.max_tokens {
+            Some(FinishReason::Length)
+        } else {
+            None
+        }
+    }
+}
+
+/// A token that was chosen or scored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pick {
+    /// Its id.
+    pub id: u32,
+    /// Natural logarithm of its probability in the model's own distribution.
+    pub logprob: f32,
+    /// Whether no other token was more likely.
+    pub is_greedy: bool,
+    /// The most likely alternatives, most likely first.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// What a job reports, in the order found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Output {
+    /// Prompt tokens computed, cached ones included.
+    Prefill { done: usize, cached: usize },
+    /// Completion `index` grew by a token.
+    Token { index: usize, pick: Pick },
+    /// Completion `index` is complete.
+    Finished { index: usize, reason: FinishReason },
+    /// Tokens of a text that is scored, in order.
+    Scores(Vec<Pick>),
+    /// The job failed; nothing follows.
+    Failed(String),
+}
+
+/// A list of tokens that grows.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    /// Which completion of its job.
+    pub index: usize,
+    /// Prompt and generated tokens.
+    pub tokens: Vec<u32>,
+    /// Tokens whose keys and values are in the pages.
+    pub n_computed: usize,
+    /// Pages, in order. Empty = not started, or put back.
+    pub pages: Vec<u32>,
+    /// How many of the pages are registered for other sequences to find.
+    n_registered: usize,
+    /// The place after the last registered page.
+    chain: Chain,
+    /// Chooses the next token, unless the job does.
+    pub sampler: Option<Sampler>,
+    /// Whether nothing more is wanted.
+    pub is_done: bool,
+}
+
+impl Sequence {
+    /// A sequence that has not begun.
+    pub fn new(index: usize, tokens: Vec<u32>, sampler: Option<Sampler>) -> Sequence {
+        Sequence {
+            index,
+            tokens,
+            n_computed: 0,
+            pages: Vec::new(),
+            n_registered: 0,
+            chain: Chain::default(),
+            sampler,
+            is_done: false,
+        }
+    }
+
+    /// Tokens whose keys and values are still to be computed.
+    pub fn n_pending(&self) -> usize {
+        self.tokens.len() - self.n_computed
+    }
+
+    /// Takes pages for all tokens, cached ones first, of which at most `n_reusable` tokens; false if there are too few.
+    pub fn start(&mut self, blocks: &mut KvBlocks, n_reusable: usize) -> bool {
+        let (mut pages, chain) = blocks.take_prefix(&self.tokens[..n_reusable]);
+        let n_cached = pages.len();
+        let n_pages = self.tokens.len().div_ceil(PAGE_LEN);
+        if blocks.n_available() < n_pages - n_cached {
+            blocks.release_all(&pages);
+            return false;
+        }
+        pages.extend((n_cached..n_pages).map(|_| blocks.allocate().expect("counted above")));
+        self.pages = pages;
+        self.chain = chain;
+        self.n_registered = n_cached;
+        self.n_computed = n_cached * PAGE_LEN;
+        true
+    }
+
+    /// Gives all pages back; they stay findable as long as their room is not needed.
+    pub fn put_back(&mut self, blocks: &mut KvBlocks) {
+        blocks.release_all(&self.pages);
+        self.pages.clear();
+        self.n_computed = 0;
+        self.n_registered = 0;
+        self.chain = Chain::default();
+    }
+
+    /// Whether the next token to be computed, the last, needs a page that is not there yet or is used by others too.
+    pub fn needs_page(&self, blocks: &KvBlocks) -> bool {
+        match self.pages.get(self.n_computed / PAGE_LEN) {
+            None => true,
+            Some(&page) => blocks.is_shared(page),
+        }
+    }
+
+    /// Takes the page that [`Sequence::needs_page`] speaks of; returns what must be copied first, (from, to).
+    pub fn take_page(&mut self, blocks: &mut KvBlocks) -> Option<(u32, u32)> {
+        let new = blocks.allocate().expect("the scheduler made room");
+        match self.pages.get_mut(self.n_computed / PAGE_LEN) {
+            None => {
+                self.pages.push(new);
+                None
+            }
+            Some(page) => {
+                let old = std::mem::replace(page, new);
+                blocks.release(old);
+                Some((old, new))
+            }
+        }
+    }
+
+    /// Notes that the tokens before `n_computed` are computed, and registers the pages that became full.
+    pub fn computed(&mut self, n_computed: usize, blocks: &mut KvBlocks) {
+        self.n_computed = n_computed;
+        while (self.n_registered + 1) * PAGE_LEN <= n_computed {
+            let at = self.n_registered * PAGE_LEN;
+            let page = self.pages[self.n_registered];
+            self.chain = blocks.register(page, self.chain, &self.tokens[at..at + PAGE_LEN]);
+            self.n_registered += 1;
+        }
+    }
+
+    /// A second sequence with the same past on the same pages.
+    pub fn fork(&self, index: usize, sampler: Option<Sampler>, blocks: &mut KvBlocks) -> Sequence {
+        for &page in &self.pages {
+            blocks.retain(page);
+        }
+        Sequence {
+            index,
+            tokens: self.tokens.clone(),
+            n_computed: self.n_computed,
+            pages: self.pages.clone(),
+            n_registered: self.n_registered,
+            chain: self.chain,
+            sampler,
+            is_done: false,
+        }
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// Unique, growing with arrival.
+    pub id: u64,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// What is to be done.
+    pub goal: Goal,
+    /// Alternatives reported for each token.
+    pub n_top: usize,
+    /// See [`JobSpec::breakers`].
+    pub breakers: Arc<[bool]>,
+    /// One until the prompt is computed; then one for each completion or beam.
+    pub sequences: Vec<Sequence>,
+    /// The beams, if the goal is beam search.
+    pub beam: Option<Beam>,
+    /// What the caller has not collected yet.
+    pub outbox: Vec<Output>,
+    /// Prompt tokens that were found in the cache at the first start.
+    pub n_cached: Option<usize>,
+    /// Whether the caller has left.
+    pub is_closed: bool,
+}
+
+impl Job {
+    /// A job that has not begun.
+    pub fn new(id: u64, spec: JobSpec) -> Job {
+        let n_prompt = spec.prompt.len();
+        let sampler = match &spec.goal {
+            Goal::Sample { sampling, seed, .. } => Some(Sampler::new(sampling.clone(), *seed, 0)),
+            Goal::Beam { .. } | Goal::Score { .. } => None,
+        };
+        let beam = match &spec.goal {
+            Goal::Beam { sampling, width, n, ending } => {
+                Some(Beam::new(*width, *n, sampling.clone(), ending.clone()))
+            }
+            Goal::Sample { .. } | Goal::Score { .. } => None,
+        };
+        Job {
+            id,
+            n_prompt,
+            goal: spec.goal,
+            n_top: spec.n_top,
+            breakers: spec.breakers,
+            sequences: vec![Sequence::new(0, spec.prompt, sampler)],
+            beam,
+            outbox: Vec::new(),
+            n_cached: None,
+            is_closed: false,
+        }
+    }
+
+    /// Whether all its sequences must be computed in the same step.
+    pub fn moves_together(&self) -> bool {
+        self.beam.is_some()
+    }
+
+    /// Leading tokens whose logits are not wanted, so that their pages may come from the cache.
+    pub fn n_reusable(&self, sequence: &Sequence) -> usize {
+        match self.goal {
+            Goal::Score { from } => from - 1,
+            Goal::Sample { .. } | Goal::Beam { .. } => sequence.tokens.len() - 1,
+        }
+    }
+}

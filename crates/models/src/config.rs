@@ -1,0 +1,395 @@
+//! The sizes and constants of a model, read from the file's own keys.
+
+use rhetor_formats::{Checkpoint, Kind, Metadata, TypedValue};
+use rhetor_kernels::activation::Activation;
+use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling, RopeTable, Yarn};
+
+use crate::load::LoadError;
+
+/// The sizes and constants of a decoder, in the letters of the glossary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Name in the table of families.
+    pub family: &'static str,
+    /// V: rows of the embedding.
+    pub vocab_size: usize,
+    /// D: width of the residual stream.
+    pub hidden_size: usize,
+    /// L: blocks.
+    pub n_layers: usize,
+    /// H: query heads.
+    pub n_heads: usize,
+    /// K: key and value heads.
+    pub n_kv_heads: usize,
+    /// d: width of a head.
+    pub head_dim: usize,
+    /// F: width of the feed-forward layer.
+    pub ffn_size: usize,
+    /// The most tokens that the model was made for.
+    pub context_len: usize,
+    /// P: rows of the table of learned positions; 0 if positions are not learned.
+    pub position_len: usize,
+    /// ε of the norms.
+    pub norm_eps: f32,
+    /// The non-linearity of the feed-forward layer.
+    pub activation: Activation,
+    /// Factor of the scores before softmax, for layer `i`: `attention_scale / (i + 1 if by layer else 1)`.
+    pub attention_scale: f32,
+    /// Whether the scale of layer `i` is divided by `i + 1` (GPT-2's `scale_attn_by_inverse_layer_idx`).
+    pub attention_scale_by_layer: bool,
+    /// A query sees this many keys, itself included; `None` = all before it.
+    pub window: Option<usize>,
+    /// Rotary positions.
+    pub rope: Option<RopeOptions>,
+    /// Whether the output layer is the embedding (used when the file holds no output layer).
+    pub tied: bool,
+}
+
+impl ModelConfig {
+    /// Bytes of keys and values for one token, at `bytes_per_element`.
+    pub fn kv_bytes_per_token(&self, bytes_per_element: f64) -> f64 {
+        2.0 * (self.n_layers * self.n_kv_heads * self.head_dim) as f64 * bytes_per_element
+    }
+
+    /// The factors that GGUF's tensor `rope_freqs` holds where LLaMA 3 scales its rotary positions. `[r/2]`
+    pub fn rope_factors(&self) -> Option<Vec<f32>> {
+        let rope = self.rope.as_ref().filter(|rope| matches!(rope.scaling, RopeScaling::Llama3 { .. }))?;
+        let plain = RopeTable::new(RopeOptions { scaling: RopeScaling::None, ..rope.clone() });
+        let scaled = RopeTable::new(rope.clone());
+        let pairs = plain.inverse_frequencies().iter().zip(scaled.inverse_frequencies());
+        Some(pairs.map(|(plain, scaled)| plain / scaled).collect())
+    }
+
+    /// The factor of the attention scores in layer `i`.
+    pub fn attention_scale_of(&self, i: usize) -> f32 {
+        if self.attention_scale_by_layer {
+            self.attention_scale / (i + 1) as f32
+        } else {
+            self.attention_scale
+        }
+    }
+}
+
+/// A checkpoint's keys, read by GGUF's name or by Hugging Face's, whichever the file speaks.
+pub struct Keys<'a> {
+    checkpoint: &'a Checkpoint,
+    metadata: &'a Metadata,
+    /// `llama.` in GGUF files, empty else.
+    prefix: String,
+}
+
+impl<'a> Keys<'a> {
+    /// The keys of `checkpoint`, whose architecture in GGUF is `architecture`.
+    pub fn new(checkpoint: &'a Checkpoint, architecture: &str) -> Keys<'a> {
+        let prefix = match checkpoint.kind() {
+            Kind::Gguf | Kind::Llama2C => format!("{architecture}."),
+            Kind::HuggingFace | Kind::Safetensors | Kind::PyTorch => String::new(),
+        };
+        Keys { checkpoint, metadata: checkpoint.metadata(), prefix }
+    }
+
+    /// The keys that a GGUF file of this architecture would have, before it is written; errors name `checkpoint`.
+    pub(crate) fn of_gguf(
+        checkpoint: &'a Checkpoint,
+        metadata: &'a Metadata,
+        architecture: &str,
+    ) -> Keys<'a> {
+        Keys { checkpoint, metadata, prefix: format!("{architecture}.") }
+    }
+
+    /// Whether the file uses GGUF's names and row orders.
+    pub fn speaks_gguf(&self) -> bool {
+        !self.prefix.is_empty()
+    }
+
+    /// The file's name for the key that is `gguf` (after the architecture) or `hugging_face`.
+    fn key(&self, gguf: &str, hugging_face: &str) -> String {
+        if self.speaks_gguf() { format!("{}{gguf}", self.prefix) } else { hugging_face.to_string() }
+    }
+
+    /// A size that may be absent.
+    pub fn size_opt(&self, gguf: &str, hugging_face: &str) -> Result<Option<usize>, LoadError> {
+        let value = self.metadata.get_u64(&self.key(gguf, hugging_face))?;
+        Ok(value.map(|value| usize::try_from(value).unwrap_or(usize::MAX)))
+    }
+
+    /// A size, at least 1 and at most 2³¹: beyond that the file is broken.
+    pub fn size(&self, gguf: &str, hugging_face: &str) -> Result<usize, LoadError> {
+        let value = self.size_opt(gguf, hugging_face)?;
+        self.checked(value, gguf, hugging_face)
+    }
+
+    /// A size with the default that the architecture's class gives.
+    pub fn size_or(&self, gguf: &str, hugging_face: &str, default: usize) -> Result<usize, LoadError> {
+        let value = self.size_opt(gguf, hugging_face)?.or(Some(default));
+        self.checked(value, gguf, hugging_face)
+    }
+
+    fn checked(&self, value: Option<usize>, gguf: &str, hugging_face: &str) -> Result<usize, LoadError> {
+        let key = || self.key(gguf, hugging_face);
+        match value {
+            Some(value) if (1..=1 << 31).contains(&value) => Ok(value),
+            Some(value) => Err(LoadError::BadValue {
+                file: self.checkpoint.path().to_path_buf(),
+                key: key(),
+                got: value.to_string(),
+                expected: "a size from 1 to 2147483648".to_string(),
+            }),
+            None => Err(LoadError::MissingKey { file: self.checkpoint.path().to_path_buf(), key: key() }),
+        }
+    }
+
+    /// A number with a default.
+    pub fn number_or(&self, gguf: &str, hugging_face: &str, default: f32) -> Result<f32, LoadError> {
+        Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?.unwrap_or(default))
+    }
+
+    /// A number that may be absent; an empty name means that this kind of file has no such key.
+    pub fn number_opt(&self, gguf: &str, hugging_face: &str) -> Result<Option<f32>, LoadError> {
+        if (if self.speaks_gguf() { gguf } else { hugging_face }).is_empty() {
+            return Ok(None);
+        }
+        Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?)
+    }
+
+    /// A switch of Hugging Face's with a default; GGUF files have none of these.
+    pub fn switch_or(&self, hugging_face: &str, default: bool) -> Result<bool, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(default);
+        }
+        Ok(self.metadata.get_bool(hugging_face)?.unwrap_or(default))
+    }
+
+    /// A word that may be absent.
+    pub fn word_opt(&self, gguf: &str, hugging_face: &str) -> Result<Option<String>, LoadError> {
+        if (if self.speaks_gguf() { gguf } else { hugging_face }).is_empty() {
+            return Ok(None);
+        }
+        Ok(self.metadata.get_str(&self.key(gguf, hugging_face))?.map(str::to_string))
+    }
+
+    /// The list of numbers under a key of Hugging Face's, if there.
+    fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
+        Ok(self.metadata.get_f32s(hugging_face)?)
+    }
+
+    /// A value that we do not support.
+    pub fn refuse(&self, gguf: &str, hugging_face: &str, got: impl ToString, expected: &str) -> LoadError {
+        LoadError::BadValue {
+            file: self.checkpoint.path().to_path_buf(),
+            key: self.key(gguf, hugging_face),
+            got: got.to_string(),
+            expected: expected.to_string(),
+        }
+    }
+
+    /// The sliding window, if the file gives one.
+    pub fn window_opt(&self) -> Result<Option<usize>, LoadError> {
+        Ok(self.size_opt("attention.sliding_window", "sliding_window")?.filter(|&window| window > 0))
+    }
+
+    /// The size of the vocabulary: the key if there, else the length of GGUF's list of tokens.
+    pub fn vocab_size(&self) -> Result<usize, LoadError> {
+        match self.size_opt("vocab_size", "vocab_size")? {
+            Some(value) => self.checked(Some(value), "vocab_size", "vocab_size"),
+            None => {
+                let n_tokens = self.metadata.get_array("tokenizer.ggml.tokens")?.map(|tokens| tokens.len());
+                self.checked(n_tokens, "vocab_size", "vocab_size")
+            }
+        }
+    }
+
+    /// The non-linearity named by a key of Hugging Face's; GGUF leaves it to the architecture.
+    pub fn activation(&self, hugging_face: &str, default: &str) -> Result<Activation, LoadError> {
+        let word = self.word_opt("", hugging_face)?.unwrap_or_else(|| default.to_string());
+        Ok(match word.as_str() {
+            "silu" | "swish" => Activation::Silu,
+            "gelu" => Activation::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
+            "quick_gelu" => Activation::QuickGelu,
+            "relu" => Activation::Relu,
+            "tanh" => Activation::Tanh,
+            _ => {
+                return Err(self.refuse(
+                    "",
+                    hugging_face,
+                    word,
+                    "silu, gelu, gelu_new, quick_gelu, relu or tanh",
+                ));
+            }
+        })
+    }
+
+    /// Rotary positions over heads of `head_dim`, pairs in GGUF's order `gguf_order` or in Hugging Face's halves.
+    ///
+    /// Hugging Face's keys are looked for under `rope_parameters` (transformers 5), then flat and under `rope_scaling` (4).
+    pub fn rope(&self, head_dim: usize, gguf_order: RopeOrder, theta: f32) -> Result<RopeOptions, LoadError> {
+        let (order, theta, rotary_dim) = if self.speaks_gguf() {
+            let rotary_dim = self.size_opt("rope.dimension_count", "")?.unwrap_or(head_dim);
+            (gguf_order, self.number_or("rope.freq_base", "", theta)?, rotary_dim)
+        } else {
+            let nested = self.number_opt("", "rope_parameters.rope_theta")?;
+            let theta = nested.map_or_else(|| self.number_or("", "rope_theta", theta), Ok)?;
+            let nested = self.number_opt("", "rope_parameters.partial_rotary_factor")?;
+            let factor = nested.map_or_else(|| self.number_or("", "partial_rotary_factor", 1.0), Ok)?;
+            (RopeOrder::Half, theta, (head_dim as f32 * factor) as usize)
+        };
+        if rotary_dim % 2 != 0 || rotary_dim > head_dim {
+            let expected = format!("an even number up to {head_dim}, the width of a head");
+            return Err(self.refuse("rope.dimension_count", "partial_rotary_factor", rotary_dim, &expected));
+        }
+        if theta.is_nan() || theta <= 0.0 {
+            return Err(self.refuse("rope.freq_base", "rope_theta", theta, "a positive number"));
+        }
+        let context = self.size("context_length", "max_position_embeddings")?;
+        Ok(RopeOptions { theta, rotary_dim, order, context, scaling: self.rope_scaling(context)? })
+    }
+
+    fn rope_scaling(&self, context_len: usize) -> Result<RopeScaling, LoadError> {
+        if self.speaks_gguf() {
+            let kind = self.word_opt("rope.scaling.type", "")?;
+            let factor = self.number_or("rope.scaling.factor", "", 1.0)?;
+            let original = self.size_opt("rope.scaling.original_context_length", "")?.unwrap_or(context_len);
+            return match kind.as_deref() {
+                None | Some("none") => Ok(RopeScaling::None),
+                Some("linear") => Ok(RopeScaling::Linear { factor }),
+                Some("yarn") => Ok(RopeScaling::Yarn(Yarn {
+                    factor,
+                    original_context: original,
+                    beta_fast: self.number_or("rope.scaling.yarn_beta_fast", "", 32.0)?,
+                    beta_slow: self.number_or("rope.scaling.yarn_beta_slow", "", 1.0)?,
+                    attention_factor: self.number_opt("rope.scaling.attn_factor", "")?,
+                    mscale: None,
+                    mscale_all_dim: None,
+                    truncate: true,
+                })),
+                Some(other) => Err(self.refuse("rope.scaling.type", "", other, "none, linear or yarn")),
+            };
+        }
+        let section = if self.word_opt("", "rope_parameters.rope_type")?.is_some() {
+            "rope_parameters"
+        } else {
+            "rope_scaling"
+        };
+        let key = |name: &str| format!("{section}.{name}");
+        let kind = match self.word_opt("", &key("rope_type"))? {
+            Some(kind) => kind,
+            None => self.word_opt("", &key("type"))?.unwrap_or_else(|| "default".to_string()),
+        };
+        let number = |name: &str| self.number_opt("", &key(name));
+        let required = |name: &str| {
+            let file = self.checkpoint.path().to_path_buf();
+            number(name)?.ok_or_else(|| LoadError::MissingKey { file, key: key(name) })
+        };
+        let original =
+            number("original_max_position_embeddings")?.map_or(context_len, |value| value as usize);
+        Ok(match kind.as_str() {
+            "default" => RopeScaling::None,
+            "linear" => RopeScaling::Linear { factor: required("factor")? },
+            "dynamic" => RopeScaling::DynamicNtk { factor: required("factor")?, original_context: original },
+            "llama3" => RopeScaling::Llama3 {
+                factor: required("factor")?,
+                low_freq_factor: required("low_freq_factor")?,
+                high_freq_factor: required("high_freq_factor")?,
+                original_context: required("original_max_position_embeddings")? as usize,
+            },
+            "yarn" => RopeScaling::Yarn(Yarn {
+                factor: required("factor")?,
+                original_context: original,
+                beta_fast: number("beta_fast")?.unwrap_or(32.0),
+                beta_slow: number("beta_slow")?.unwrap_or(1.0),
+                attention_factor: number("attention_factor")?,
+                mscale: number("mscale")?,
+                mscale_all_dim: number("mscale_all_dim")?,
+                truncate: self.switch_or(&key("truncate"), true)?,
+            }),
+            other => {
+                if self.numbers_opt(&key("short_factor"))?.is_some() {
+                    return Err(self.refuse(
+                        "",
+                        &key("rope_type"),
+                        other,
+                        "a scaling without per-length factors",
+                    ));
+                }
+                return Err(self.refuse(
+                    "",
+                    &key("rope_type"),
+                    other,
+                    "default, linear, dynamic, llama3 or yarn",
+                ));
+            }
+        })
+    }
+}
+
+/// One key as both kinds of files write it; an empty name means that this kind has none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    /// GGUF's name, after the architecture.
+    pub gguf: &'static str,
+    /// Hugging Face's name.
+    pub hugging_face: &'static str,
+    /// The value, with GGUF's type.
+    pub value: TypedValue,
+}
+
+impl Key {
+    /// A key with any value.
+    pub fn new(gguf: &'static str, hugging_face: &'static str, value: impl Into<TypedValue>) -> Key {
+        Key { gguf, hugging_face, value: value.into() }
+    }
+
+    /// A size, which GGUF stores in 32 bits.
+    pub fn size(gguf: &'static str, hugging_face: &'static str, value: usize) -> Key {
+        Key::new(gguf, hugging_face, u32::try_from(value).unwrap_or(u32::MAX))
+    }
+
+    /// The keys of rotary positions. What GGUF cannot say by keys is returned as the error: its name.
+    ///
+    /// LLaMA 3's scaling has no keys in GGUF: there it is the tensor `rope_freqs` ([`ModelConfig::rope_factors`]).
+    pub fn rope(rope: &RopeOptions) -> Result<Vec<Key>, &'static str> {
+        let mut keys = vec![
+            Key::new("rope.freq_base", "rope_theta", rope.theta),
+            Key::size("rope.dimension_count", "", rope.rotary_dim),
+        ];
+        match &rope.scaling {
+            RopeScaling::None => {}
+            RopeScaling::Linear { factor } => keys.extend([
+                Key::new("rope.scaling.type", "rope_scaling.rope_type", "linear"),
+                Key::new("rope.scaling.factor", "rope_scaling.factor", *factor),
+            ]),
+            RopeScaling::Yarn(yarn) => {
+                if yarn.mscale.is_some() || yarn.mscale_all_dim.is_some() || !yarn.truncate {
+                    return Err("YaRN with mscale or without truncation");
+                }
+                keys.extend([
+                    Key::new("rope.scaling.type", "rope_scaling.rope_type", "yarn"),
+                    Key::new("rope.scaling.factor", "rope_scaling.factor", yarn.factor),
+                    Key::new("rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast", yarn.beta_fast),
+                    Key::new("rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow", yarn.beta_slow),
+                    Key::size(
+                        "rope.scaling.original_context_length",
+                        "rope_scaling.original_max_position_embeddings",
+                        yarn.original_context,
+                    ),
+                ]);
+                let factor = yarn.attention_factor;
+                keys.extend(
+                    factor.map(|f| Key::new("rope.scaling.attn_factor", "rope_scaling.attention_factor", f)),
+                );
+            }
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => keys
+                .extend([
+                    Key::new("", "rope_scaling.rope_type", "llama3"),
+                    Key::new("", "rope_scaling.factor", *factor),
+                    Key::new("", "rope_scaling.low_freq_factor", *low_freq_factor),
+                    Key::new("", "rope_scaling.high_freq_factor", *high_freq_factor),
+                    Key::size("", "rope_scaling.original_max_position_embeddings", *original_context),
+                ]),
+            RopeScaling::DynamicNtk { .. } => return Err("rotary positions with dynamic scaling"),
+            RopeScaling::Factors(_) => return Err("rotary positions with a factor for each pair"),
+        }
+        Ok(keys)
+    }
+}

@@ -1,0 +1,501 @@
+//! From one kind of checkpoint to another, and from one stored type to another.
+//!
+//! Between files of one kind the tensors keep their names and only their types change, whatever the architecture.
+//! Between GGUF and a Hugging Face directory the family's table gives the names, and what the two kinds store
+//! differently is turned: `Conv1D` weights are transposed, and the rows of query and key heads reordered, since
+//! GGUF's LLaMA pairs neighbours in its rotary positions where Hugging Face pairs halves.
+//!
+//! The vocabulary is not this crate's affair: its keys come and go as [`ConvertOptions::vocabulary`] and files beside the weights.
+
+use rhetor_formats::{
+    Checkpoint, ElementType, Kind, Metadata, TensorEntry, TensorToWrite, TypedValue, Value, gguf, safetensors,
+};
+use rhetor_kernels::rope::{RopeOrder, RopeScaling};
+use rhetor_kernels::{DType, quant};
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::config::{Key, Keys, ModelConfig};
+use crate::families::{Family, MISTRAL};
+use crate::load::{LoadError, transpose};
+use crate::model::Model;
+use crate::names::{Stored, TensorName};
+use crate::quant_mix::{Mix, ModelFacts};
+
+/// How important each input column of a weight is: the mean square of its activations.
+pub type Importance = HashMap<String, Vec<f32>>;
+
+/// What the user chooses.
+pub struct ConvertOptions<'a> {
+    /// The stored types.
+    pub mix: Mix,
+    /// Importance by GGUF name (`blk.0.attn_q.weight`), if there is an importance matrix.
+    pub importance: Option<&'a Importance>,
+    /// Keys of the vocabulary that a GGUF file gets when the source is none.
+    pub vocabulary: Vec<(String, TypedValue)>,
+}
+
+/// One tensor done, of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Converted<'a> {
+    /// Tensors done.
+    pub done: usize,
+    /// Tensors in all.
+    pub total: usize,
+    /// The name it has in the new file.
+    pub name: &'a str,
+    /// The type it was stored in, and the type it is stored in now.
+    pub types: (DType, DType),
+}
+
+/// Why a conversion fails.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// The source cannot be read as a model.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Format(#[from] rhetor_formats::Error),
+    /// The new kind of file has no place for something that the source has.
+    #[error("{}: {what} cannot be said in {kind}", file.display())]
+    NoPlace {
+        /// The source.
+        file: PathBuf,
+        /// What has no place.
+        what: String,
+        /// The new kind of file.
+        kind: &'static str,
+    },
+    /// The importance matrix does not fit.
+    #[error("the importance of `{name}` has {got} columns; the weight has {expected}")]
+    Importance {
+        /// The tensor.
+        name: String,
+        /// Columns of the matrix.
+        got: usize,
+        /// Columns of the weight.
+        expected: usize,
+    },
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// One tensor of the new file: where it comes from and what is done to it.
+struct Planned<'a> {
+    origin: Origin<'a>,
+    from: DType,
+    to: TensorToWrite,
+    to_dtype: DType,
+    turn: Turn,
+}
+
+/// Where a tensor of the new file comes from.
+enum Origin<'a> {
+    Stored(&'a TensorEntry),
+    /// Values that the source says by keys and the new file by a tensor.
+    Computed(Vec<f32>),
+}
+
+/// What is done to a tensor's elements besides changing their type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Nothing,
+    /// `[r, c] → [c, r]`
+    Transpose,
+    /// Rows of heads of `head_dim`, from halves to neighbours.
+    ToNeighbours {
+        head_dim: usize,
+    },
+    /// Rows of heads of `head_dim`, from neighbours to halves.
+    ToHalves {
+        head_dim: usize,
+    },
+}
+
+/// Writes `source` to the GGUF file `path`; an existing file is replaced when the new one is complete.
+pub fn to_gguf(
+    source: &Checkpoint,
+    path: &Path,
+    options: &ConvertOptions,
+    on_tensor: &mut dyn FnMut(Converted),
+) -> Result<(), ConvertError> {
+    let (mut metadata, mut planned) = match source.kind() {
+        Kind::Gguf | Kind::Llama2C => (source.metadata().clone(), same_names(source)?),
+        _ => (gguf_metadata(source)?, other_names(source, true)?),
+    };
+    for (key, value) in &options.vocabulary {
+        metadata.set(key.clone(), value.clone());
+    }
+    metadata.set("general.quantization_version", 2u32);
+    metadata.set("general.file_type", options.mix.file_type());
+    let config = Model::config_of(source)?;
+    let facts = ModelFacts {
+        architecture: Family::of(source)?.gguf,
+        n_layers: config.n_layers,
+        n_heads: config.n_heads,
+        n_kv_heads: config.n_kv_heads,
+        n_experts: 0,
+        has_output: planned.iter().any(|plan| plan.to.name == "output.weight"),
+        has_importance: options.importance.is_some(),
+    };
+    for plan in &mut planned {
+        plan.to_dtype = options.mix.dtype_for(&plan.to.name, &plan.to.shape, &facts);
+        plan.to.dtype = ElementType::Known(plan.to_dtype);
+    }
+    let to_write: Vec<TensorToWrite> = planned.iter().map(|plan| plan.to.clone()).collect();
+    check_importance(&planned, options.importance)?;
+    gguf::write(path, &metadata, &to_write, |i, out| {
+        let importance = options.importance.and_then(|importance| importance.get(&planned[i].to.name));
+        write_tensor(source, &planned[i], importance.map(Vec::as_slice), out)?;
+        on_tensor(report(&planned, i));
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Writes `source` to the directory `dir` as `config.json` and `model.safetensors`, weights stored as `dtype` (a dense
+/// type). The files of the vocabulary are the caller's affair.
+pub fn to_hugging_face(
+    source: &Checkpoint,
+    dir: &Path,
+    dtype: DType,
+    on_tensor: &mut dyn FnMut(Converted),
+) -> Result<(), ConvertError> {
+    if dtype.is_quantized() {
+        let what = format!("a weight of type {dtype}");
+        return Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind: "safetensors" });
+    }
+    let from_gguf = matches!(source.kind(), Kind::Gguf | Kind::Llama2C);
+    let mut planned = if from_gguf { other_names(source, false)? } else { same_names(source)? };
+    for plan in &mut planned {
+        plan.to_dtype = dtype;
+        plan.to.dtype = ElementType::Known(dtype);
+    }
+    let config = if from_gguf { hugging_face_config(source, dtype)? } else { own_config(source, dtype)? };
+    std::fs::create_dir_all(dir).map_err(|source| ConvertError::Io { path: dir.to_path_buf(), source })?;
+    let to_write: Vec<TensorToWrite> = planned.iter().map(|plan| plan.to.clone()).collect();
+    let notes = [("format", "pt")];
+    safetensors::write(&dir.join("model.safetensors"), &notes, &to_write, |i, out| {
+        write_tensor(source, &planned[i], None, out)?;
+        on_tensor(report(&planned, i));
+        Ok(())
+    })?;
+    let text = serde_json::to_string_pretty(&config).expect("a JSON value can be written") + "\n";
+    rhetor_formats::write_bytes(&dir.join("config.json"), text.as_bytes())?;
+    Ok(())
+}
+
+fn report<'a>(planned: &'a [Planned], i: usize) -> Converted<'a> {
+    let plan = &planned[i];
+    Converted { done: i + 1, total: planned.len(), name: &plan.to.name, types: (plan.from, plan.to_dtype) }
+}
+
+/// Every tensor under its own name.
+fn same_names(source: &Checkpoint) -> Result<Vec<Planned<'_>>, ConvertError> {
+    source.tensors().iter().map(|entry| plan(source, entry, entry.name.clone(), Turn::Nothing)).collect()
+}
+
+/// Every tensor under its name in the other kind of file, to GGUF or from it.
+fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, ConvertError> {
+    let family = Family::of(source)?;
+    let config = Model::config_of(source)?;
+    let has_prefix = source.tensors().iter().any(|tensor| tensor.name.starts_with(family.prefix));
+    let prefix_in = if has_prefix { family.prefix } else { "" };
+    let mut planned = Vec::new();
+    for row in family.tensors {
+        for i in 0..if row.is_per_layer() { config.n_layers } else { 1 } {
+            for suffix in [".weight", ".bias"] {
+                let gguf = row.gguf_name(i, suffix);
+                let (from, to) = if to_gguf {
+                    (row.hugging_face_name(prefix_in, i, suffix), gguf)
+                } else {
+                    (gguf, row.hugging_face_name(family.prefix, i, suffix))
+                };
+                let Some(entry) = source.find(&from) else { continue };
+                if row.ours == "rope_freqs" {
+                    let (what, kind) = ("a table of rotary factors".to_string(), "config.json");
+                    return Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind });
+                }
+                planned.push(plan(source, entry, to, turn(row, &config, suffix, to_gguf))?);
+            }
+        }
+    }
+    if let Some(factors) = config.rope_factors().filter(|_| to_gguf) {
+        let to = TensorToWrite {
+            name: "rope_freqs.weight".to_string(),
+            dtype: ElementType::Known(DType::F32),
+            shape: vec![factors.len()],
+        };
+        let origin = Origin::Computed(factors);
+        planned.push(Planned { origin, from: DType::F32, to, to_dtype: DType::F32, turn: Turn::Nothing });
+    }
+    Ok(planned)
+}
+
+fn turn(row: &TensorName, config: &ModelConfig, suffix: &str, to_gguf: bool) -> Turn {
+    let head_dim = config.head_dim;
+    match row.stored {
+        Stored::Same => Turn::Nothing,
+        Stored::Transposed if suffix == ".bias" => Turn::Nothing,
+        Stored::Transposed => Turn::Transpose,
+        Stored::HeadRows if to_gguf => Turn::ToNeighbours { head_dim },
+        Stored::HeadRows => Turn::ToHalves { head_dim },
+    }
+}
+
+fn plan<'a>(
+    source: &Checkpoint,
+    entry: &'a TensorEntry,
+    name: String,
+    turn: Turn,
+) -> Result<Planned<'a>, ConvertError> {
+    let from = entry.dtype.known().ok_or_else(|| LoadError::ElementType {
+        file: source.path().to_path_buf(),
+        name: entry.name.clone(),
+        got: entry.dtype.to_string(),
+        expected: "f32, f16, bf16 or a quantized type",
+    })?;
+    let mut shape = entry.shape.clone();
+    if turn == Turn::Transpose {
+        shape.reverse();
+    }
+    Ok(Planned {
+        origin: Origin::Stored(entry),
+        from,
+        to: TensorToWrite { name, dtype: entry.dtype, shape },
+        to_dtype: from,
+        turn,
+    })
+}
+
+fn check_importance(planned: &[Planned], importance: Option<&Importance>) -> Result<(), ConvertError> {
+    for plan in planned {
+        let Some(columns) = importance.and_then(|importance| importance.get(&plan.to.name)) else { continue };
+        let expected = plan.to.shape.last().copied().unwrap_or(1);
+        if columns.len() != expected {
+            return Err(ConvertError::Importance {
+                name: plan.to.name.clone(),
+                got: columns.len(),
+                expected,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The new order of rows: row `i` of the result is row `order(i)` of the source.
+fn source_row(turn: Turn, i: usize) -> usize {
+    match turn {
+        Turn::Nothing | Turn::Transpose => i,
+        Turn::ToNeighbours { head_dim } => {
+            let (head, at) = (i / head_dim, i % head_dim);
+            head * head_dim + (at % 2) * (head_dim / 2) + at / 2
+        }
+        Turn::ToHalves { head_dim } => {
+            let (head, at) = (i / head_dim, i % head_dim);
+            head * head_dim + (at % (head_dim / 2)) * 2 + at / (head_dim / 2)
+        }
+    }
+}
+
+/// Turns, converts and writes one tensor.
+fn write_tensor(
+    source: &Checkpoint,
+    plan: &Planned,
+    importance: Option<&[f32]>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (entry, bytes) = match &plan.origin {
+        Origin::Stored(entry) => (entry, source.bytes(entry)),
+        Origin::Computed(values) => {
+            return values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()));
+        }
+    };
+    let shape = &entry.shape;
+    let turned;
+    let bytes = match plan.turn {
+        Turn::Nothing => bytes,
+        Turn::Transpose => {
+            turned = transpose(bytes, plan.from.block_bytes(), shape[0], shape[1]);
+            &turned[..]
+        }
+        turn => {
+            let row_bytes = bytes.len() / shape[0].max(1);
+            let rows = (0..shape[0]).flat_map(|i| {
+                let row = source_row(turn, i);
+                &bytes[row * row_bytes..(row + 1) * row_bytes]
+            });
+            turned = rows.copied().collect();
+            &turned[..]
+        }
+    };
+    if plan.from == plan.to_dtype {
+        out.write_all(bytes)?;
+    } else {
+        let n_columns = plan.to.shape.last().copied().unwrap_or(1);
+        let n_rows = plan.to.shape.iter().product::<usize>() / n_columns.max(1);
+        // A slab of rows at a time keeps the memory small: about 16 MB of f32.
+        let slab_rows = ((1 << 22) / n_columns.max(1)).max(1);
+        let row_bytes = plan.from.bytes_of(n_columns).unwrap_or(0);
+        let mut values = Vec::new();
+        let mut encoded = Vec::new();
+        for start in (0..n_rows).step_by(slab_rows) {
+            let n_slab = slab_rows.min(n_rows - start);
+            values.resize(n_slab * n_columns, 0.0);
+            quant::dequantize(
+                plan.from,
+                &bytes[start * row_bytes..(start + n_slab) * row_bytes],
+                &mut values,
+            );
+            encoded.resize(plan.to_dtype.bytes_of(values.len()).unwrap_or(0), 0);
+            quant::quantize(plan.to_dtype, &values, importance, &mut encoded);
+            out.write_all(&encoded)?;
+        }
+    }
+    source.release(entry);
+    Ok(())
+}
+
+/// The keys of a GGUF file, from a Hugging Face directory's config.
+fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
+    let family = Family::of(source)?;
+    let config = Model::config_of(source)?;
+    let mut metadata = Metadata::new(source.path());
+    metadata.set("general.architecture", family.gguf);
+    if let Some(name) = source.path().file_name().and_then(|name| name.to_str()) {
+        metadata.set("general.name", name);
+    }
+    for key in keys(source, family, &config)? {
+        if !key.gguf.is_empty() {
+            metadata.set(format!("{}.{}", family.gguf, key.gguf), key.value);
+        }
+    }
+    let read_back = (family.config)(&Keys::of_gguf(source, &metadata, family.gguf))?;
+    match difference(&config, &read_back) {
+        Some(what) => Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind: "GGUF" }),
+        None => Ok(metadata),
+    }
+}
+
+/// The first constant of `config` that is another in `read_back`: GGUF leaves some to the architecture.
+///
+/// What the tensors of the file say is left out: a separate output layer, and LLaMA 3's table of rotary factors.
+fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
+    let told_by_keys = |config: &ModelConfig| {
+        let mut config = ModelConfig { tied: true, ..config.clone() };
+        if let Some(rope) = &mut config.rope {
+            rope.order = RopeOrder::Half;
+            if matches!(rope.scaling, RopeScaling::Llama3 { .. }) {
+                rope.scaling = RopeScaling::None;
+            }
+        }
+        format!("{config:#?}")
+    };
+    let (ours, theirs) = (told_by_keys(config), told_by_keys(read_back));
+    let line = ours.lines().zip(theirs.lines()).find(|(a, b)| a != b)?.0;
+    Some(line.trim().trim_end_matches(',').to_string())
+}
+
+fn keys(source: &Checkpoint, family: &Family, config: &ModelConfig) -> Result<Vec<Key>, ConvertError> {
+    let mut keys = (family.keys)(config);
+    if let Some(rope) = &config.rope {
+        keys.extend(Key::rope(rope).map_err(|what| ConvertError::NoPlace {
+            file: source.path().to_path_buf(),
+            what: what.to_string(),
+            kind: "the other kind of file",
+        })?);
+    }
+    Ok(keys)
+}
+
+/// `config.json` of a source that has one, with the new type.
+fn own_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
+    let mut config = source.json("config.json")?.unwrap_or_else(|| serde_json::json!({}));
+    config["torch_dtype"] = torch_name(dtype).into();
+    if config.get("dtype").is_some() {
+        config["dtype"] = torch_name(dtype).into();
+    }
+    Ok(config)
+}
+
+/// `config.json` for a GGUF source.
+fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
+    let config = Model::config_of(source)?;
+    let family = match Family::of(source)? {
+        // GGUF calls Mistral `llama`; Hugging Face's LLaMA has no window.
+        family if family.gguf == "llama" && config.window.is_some() => &MISTRAL,
+        family => family,
+    };
+    let mut json = serde_json::json!({
+        "architectures": [family.architectures[0]],
+        "model_type": family.model_type,
+        "torch_dtype": torch_name(dtype),
+    });
+    for key in keys(source, family, &config)? {
+        if !key.hugging_face.is_empty() {
+            // `rope_scaling.factor` is `factor` inside `rope_scaling`.
+            match key.hugging_face.split_once('.') {
+                Some((section, name)) => json[section][name] = to_json(&key.value.value),
+                None => json[key.hugging_face] = to_json(&key.value.value),
+            }
+        }
+    }
+    let is_tied = !source.tensors().iter().any(|tensor| tensor.name == "output.weight");
+    json["tie_word_embeddings"] = is_tied.into();
+    if family.model_type == "llama" {
+        let has = |suffix: &str| source.tensors().iter().any(|tensor| tensor.name.ends_with(suffix));
+        json["attention_bias"] = has(".attn_q.bias").into();
+        json["mlp_bias"] = has(".ffn_up.bias").into();
+    }
+    for (key, id) in [("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")] {
+        if let Some(id) = source.metadata().get_u64(&format!("tokenizer.ggml.{id}_token_id"))? {
+            json[key] = id.into();
+        }
+    }
+    Ok(json)
+}
+
+fn torch_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F16 => "float16",
+        DType::BF16 => "bfloat16",
+        _ => "float32",
+    }
+}
+
+fn to_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bool(value) => (*value).into(),
+        Value::U64(value) => (*value).into(),
+        Value::I64(value) => (*value).into(),
+        // An f32 widened to f64 would be written with digits that nobody meant.
+        Value::F64(value) => {
+            serde_json::from_str(&(*value as f32).to_string()).unwrap_or(serde_json::Value::Null)
+        }
+        Value::String(value) => value.as_str().into(),
+        Value::Array(values) => values.iter().map(|value| to_json(&value)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reordering_head_rows_there_and_back_changes_nothing() {
+        for i in 0..24 {
+            let there = source_row(Turn::ToNeighbours { head_dim: 6 }, i);
+            assert_eq!(source_row(Turn::ToHalves { head_dim: 6 }, there), i);
+        }
+        // Neighbours 0 and 1 are the first elements of the two halves.
+        assert_eq!(source_row(Turn::ToNeighbours { head_dim: 6 }, 1), 3);
+    }
+}

@@ -1,0 +1,153 @@
+//! GPT-2: decoder; layer norms before each sublayer, learned positions, biases everywhere, tied output.
+//!
+//! Sizes from 124M to 1.5B, and Cerebras-GPT's, which only differ in numbers.
+//! Source: Language Models are Unsupervised Multitask Learners (2019), §2.3, and the published code.
+
+use rhetor_catalog::{About, Source};
+use rhetor_tensor::Tensor;
+
+use super::Family;
+use crate::config::{Key, Keys, ModelConfig};
+use crate::kv_cache::KvCache;
+use crate::layers::{Attention, Embedding, FeedForward, LayerNorm, Linear, Positions};
+use crate::load::{LoadError, Weights};
+use crate::model::Network;
+use crate::names::{Stored, TensorName, name};
+
+pub const GPT2: Family = Family {
+    about: About {
+        name: "gpt2",
+        summary: "GPT-2 from 124M to 1.5B, and models of its shape",
+        source: Source::Paper {
+            title: "Language Models are Unsupervised Multitask Learners",
+            id: "OpenAI 2019",
+            section: "§2.3",
+        },
+        options: &[],
+    },
+    gguf: "gpt2",
+    model_type: "gpt2",
+    architectures: &["GPT2LMHeadModel"],
+    prefix: "transformer.",
+    config,
+    keys,
+    tensors: TENSORS,
+    build,
+};
+
+const TENSORS: &[TensorName] = &[
+    name("token_embd", "wte", "V D"),
+    name("position_embd", "wpe", "P D"),
+    name("blk.{i}.attn_norm", "h.{i}.ln_1", "D"),
+    name("blk.{i}.attn_qkv", "h.{i}.attn.c_attn", "3*D D").stored(Stored::Transposed),
+    name("blk.{i}.attn_output", "h.{i}.attn.c_proj", "D D").stored(Stored::Transposed),
+    name("blk.{i}.ffn_norm", "h.{i}.ln_2", "D"),
+    name("blk.{i}.ffn_up", "h.{i}.mlp.c_fc", "F D").stored(Stored::Transposed),
+    name("blk.{i}.ffn_down", "h.{i}.mlp.c_proj", "D F").stored(Stored::Transposed),
+    name("output_norm", "ln_f", "D"),
+    name("output", "lm_head", "V D"),
+];
+
+fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
+    let hidden_size = keys.size("embedding_length", "n_embd")?;
+    let n_heads = keys.size("attention.head_count", "n_head")?;
+    if hidden_size % n_heads != 0 {
+        let expected = format!("a divisor of the width {hidden_size}");
+        return Err(keys.refuse("attention.head_count", "n_head", n_heads, &expected));
+    }
+    let head_dim = hidden_size / n_heads;
+    let context_len = keys.size("context_length", "n_positions")?;
+    let scales = keys.switch_or("scale_attn_weights", true)?;
+    Ok(ModelConfig {
+        family: "gpt2",
+        vocab_size: keys.vocab_size()?,
+        hidden_size,
+        n_layers: keys.size("block_count", "n_layer")?,
+        n_heads,
+        n_kv_heads: n_heads,
+        head_dim,
+        ffn_size: keys.size_or("feed_forward_length", "n_inner", 4 * hidden_size)?,
+        context_len,
+        position_len: context_len,
+        norm_eps: keys.number_or("attention.layer_norm_epsilon", "layer_norm_epsilon", 1e-5)?,
+        activation: keys.activation("activation_function", "gelu_new")?,
+        attention_scale: if scales { (head_dim as f32).powf(-0.5) } else { 1.0 },
+        attention_scale_by_layer: keys.switch_or("scale_attn_by_inverse_layer_idx", false)?,
+        window: None,
+        rope: None,
+        tied: true,
+    })
+}
+
+fn keys(config: &ModelConfig) -> Vec<Key> {
+    let scales = config.attention_scale != 1.0;
+    vec![
+        Key::size("vocab_size", "vocab_size", config.vocab_size),
+        Key::size("embedding_length", "n_embd", config.hidden_size),
+        Key::size("block_count", "n_layer", config.n_layers),
+        Key::size("feed_forward_length", "n_inner", config.ffn_size),
+        Key::size("attention.head_count", "n_head", config.n_heads),
+        Key::size("context_length", "n_positions", config.context_len),
+        Key::new("attention.layer_norm_epsilon", "layer_norm_epsilon", config.norm_eps),
+        Key::new("", "activation_function", "gelu_new"),
+        Key::new("", "scale_attn_weights", scales),
+        Key::new("", "scale_attn_by_inverse_layer_idx", config.attention_scale_by_layer),
+    ]
+}
+
+struct Gpt2 {
+    token_embd: Embedding,
+    position_embd: Embedding,
+    blocks: Vec<Block>,
+    output_norm: LayerNorm,
+    output: Linear,
+}
+
+struct Block {
+    attn_norm: LayerNorm,
+    attn: Attention,
+    ffn_norm: LayerNorm,
+    ffn: FeedForward,
+}
+
+fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
+    let token_embd = weights.embedding("token_embd")?;
+    let position_embd = weights.embedding("position_embd")?;
+    let blocks = (0..weights.config.n_layers)
+        .map(|i| {
+            Ok(Block {
+                attn_norm: weights.layer_norm("blk.{i}.attn_norm", i)?,
+                attn: weights.attention(&["blk.{i}.attn_qkv"], "blk.{i}.attn_output", i)?,
+                ffn_norm: weights.layer_norm("blk.{i}.ffn_norm", i)?,
+                ffn: FeedForward {
+                    up: weights.linear(&["blk.{i}.ffn_up"], i)?,
+                    down: weights.linear(&["blk.{i}.ffn_down"], i)?,
+                    activation: weights.config.activation,
+                },
+            })
+        })
+        .collect::<Result<Vec<Block>, LoadError>>()?;
+    let output_norm = weights.layer_norm("output_norm", 0)?;
+    let output = weights.output("output", &token_embd)?;
+    Ok(Box::new(Gpt2 { token_embd, position_embd, blocks, output_norm, output }))
+}
+
+impl Network for Gpt2 {
+    fn blocks(&self, tokens: &[u32], at: &Positions, mut cache: Option<&mut KvCache>) -> Tensor {
+        let positions: Vec<u32> = at.of_row.iter().map(|&position| position as u32).collect();
+        let mut x = self.token_embd.forward(tokens) + self.position_embd.forward(&positions); // [T, D]
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.attn.forward(
+                &block.attn_norm.forward(&x),
+                at,
+                cache.as_mut().map(|cache| cache.layer(i)),
+            ) + x;
+            x = block.ffn.forward(&block.ffn_norm.forward(&x)) + x;
+        }
+        x
+    }
+
+    fn head(&self, x: &Tensor) -> Tensor {
+        self.output.forward(&self.output_norm.forward(x)) // [N, V]
+    }
+}

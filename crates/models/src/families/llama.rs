@@ -1,0 +1,160 @@
+//! LLaMA: decoder; root-mean-square norms before each sublayer, rotary positions, gated feed-forward (SwiGLU), no biases.
+//!
+//! One architecture, many checkpoints: LLaMA 1, 2 and 3, OpenLLaMA, TinyLlama, SmolLM2, Vicuna, Code Llama, SOLAR, Orca 2.
+//! Source: LLaMA, arXiv:2302.13971, §2.2; grouped-query attention from LLaMA 2, arXiv:2307.09288, §2.2.
+
+use rhetor_catalog::{About, Source};
+use rhetor_kernels::rope::RopeOrder;
+use rhetor_tensor::Tensor;
+
+use super::Family;
+use crate::config::{Key, Keys, ModelConfig};
+use crate::kv_cache::KvCache;
+use crate::layers::{Attention, Embedding, GatedFeedForward, Linear, Positions, RmsNorm};
+use crate::load::{LoadError, Weights};
+use crate::model::Network;
+use crate::names::{Stored, TensorName, name};
+
+pub const LLAMA: Family = Family {
+    about: About {
+        name: "llama",
+        summary: "LLaMA and all that share its block: SmolLM2, TinyLlama, Vicuna, Code Llama, SOLAR, Orca 2",
+        source: Source::Paper {
+            title: "LLaMA: Open and Efficient Foundation Language Models",
+            id: "arXiv:2302.13971",
+            section: "§2.2",
+        },
+        options: &[],
+    },
+    gguf: "llama",
+    model_type: "llama",
+    architectures: &["LlamaForCausalLM", "LLaMAForCausalLM"],
+    prefix: "model.",
+    config,
+    keys,
+    tensors: TENSORS,
+    build,
+};
+
+pub(super) const TENSORS: &[TensorName] = &[
+    name("token_embd", "embed_tokens", "V D"),
+    name("rope_freqs", "rope_freqs", "r/2"),
+    name("blk.{i}.attn_norm", "layers.{i}.input_layernorm", "D"),
+    name("blk.{i}.attn_q", "layers.{i}.self_attn.q_proj", "H*d D").stored(Stored::HeadRows),
+    name("blk.{i}.attn_k", "layers.{i}.self_attn.k_proj", "K*d D").stored(Stored::HeadRows),
+    name("blk.{i}.attn_v", "layers.{i}.self_attn.v_proj", "K*d D"),
+    name("blk.{i}.attn_output", "layers.{i}.self_attn.o_proj", "D H*d"),
+    name("blk.{i}.ffn_norm", "layers.{i}.post_attention_layernorm", "D"),
+    name("blk.{i}.ffn_gate", "layers.{i}.mlp.gate_proj", "F D"),
+    name("blk.{i}.ffn_up", "layers.{i}.mlp.up_proj", "F D"),
+    name("blk.{i}.ffn_down", "layers.{i}.mlp.down_proj", "D F"),
+    name("output_norm", "norm", "D"),
+    name("output", "lm_head", "V D"),
+];
+
+pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
+    let hidden_size = keys.size("embedding_length", "hidden_size")?;
+    let n_heads = keys.size("attention.head_count", "num_attention_heads")?;
+    let head_dim = keys.size_or("attention.key_length", "head_dim", (hidden_size / n_heads).max(1))?;
+    let value_dim = keys.size_or("attention.value_length", "head_dim", head_dim)?;
+    if value_dim != head_dim {
+        let expected = format!("{head_dim}, the width of a key");
+        return Err(keys.refuse("attention.value_length", "head_dim", value_dim, &expected));
+    }
+    Ok(ModelConfig {
+        family: "llama",
+        vocab_size: keys.vocab_size()?,
+        hidden_size,
+        n_layers: keys.size("block_count", "num_hidden_layers")?,
+        n_heads,
+        n_kv_heads: keys.size_or("attention.head_count_kv", "num_key_value_heads", n_heads)?,
+        head_dim,
+        ffn_size: keys.size("feed_forward_length", "intermediate_size")?,
+        context_len: keys.size("context_length", "max_position_embeddings")?,
+        position_len: 0,
+        norm_eps: keys.number_or("attention.layer_norm_rms_epsilon", "rms_norm_eps", 1e-6)?,
+        activation: keys.activation("hidden_act", "silu")?,
+        attention_scale: (head_dim as f32).powf(-0.5),
+        attention_scale_by_layer: false,
+        // Hugging Face's LLaMA has no window; GGUF calls Mistral `llama` too and then says so by this key.
+        window: if keys.speaks_gguf() { keys.window_opt()? } else { None },
+        rope: Some(keys.rope(head_dim, RopeOrder::Interleaved, 10_000.0)?),
+        tied: keys.switch_or("tie_word_embeddings", false)?,
+    })
+}
+
+pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
+    let mut keys = vec![
+        Key::size("vocab_size", "vocab_size", config.vocab_size),
+        Key::size("embedding_length", "hidden_size", config.hidden_size),
+        Key::size("block_count", "num_hidden_layers", config.n_layers),
+        Key::size("feed_forward_length", "intermediate_size", config.ffn_size),
+        Key::size("attention.head_count", "num_attention_heads", config.n_heads),
+        Key::size("attention.head_count_kv", "num_key_value_heads", config.n_kv_heads),
+        Key::size("attention.key_length", "head_dim", config.head_dim),
+        Key::size("attention.value_length", "", config.head_dim),
+        Key::size("context_length", "max_position_embeddings", config.context_len),
+        Key::new("attention.layer_norm_rms_epsilon", "rms_norm_eps", config.norm_eps),
+        Key::new("", "hidden_act", "silu"),
+    ];
+    keys.extend(config.window.map(|window| Key::size("attention.sliding_window", "sliding_window", window)));
+    keys
+}
+
+struct Llama {
+    token_embd: Embedding,
+    blocks: Vec<Block>,
+    output_norm: RmsNorm,
+    output: Linear,
+}
+
+struct Block {
+    attn_norm: RmsNorm,
+    attn: Attention,
+    ffn_norm: RmsNorm,
+    ffn: GatedFeedForward,
+}
+
+pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
+    let token_embd = weights.embedding("token_embd")?;
+    let blocks = (0..weights.config.n_layers)
+        .map(|i| {
+            Ok(Block {
+                attn_norm: weights.rms_norm("blk.{i}.attn_norm", i)?,
+                attn: weights.attention(
+                    &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"],
+                    "blk.{i}.attn_output",
+                    i,
+                )?,
+                ffn_norm: weights.rms_norm("blk.{i}.ffn_norm", i)?,
+                ffn: GatedFeedForward {
+                    gate_up: weights.linear(&["blk.{i}.ffn_gate", "blk.{i}.ffn_up"], i)?,
+                    down: weights.linear(&["blk.{i}.ffn_down"], i)?,
+                    activation: weights.config.activation,
+                },
+            })
+        })
+        .collect::<Result<Vec<Block>, LoadError>>()?;
+    let output_norm = weights.rms_norm("output_norm", 0)?;
+    let output = weights.output("output", &token_embd)?;
+    Ok(Box::new(Llama { token_embd, blocks, output_norm, output }))
+}
+
+impl Network for Llama {
+    fn blocks(&self, tokens: &[u32], at: &Positions, mut cache: Option<&mut KvCache>) -> Tensor {
+        let mut x = self.token_embd.forward(tokens); // [T, D]
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.attn.forward(
+                &block.attn_norm.forward(&x),
+                at,
+                cache.as_mut().map(|cache| cache.layer(i)),
+            ) + x;
+            x = block.ffn.forward(&block.ffn_norm.forward(&x)) + x;
+        }
+        x
+    }
+
+    fn head(&self, x: &Tensor) -> Tensor {
+        self.output.forward(&self.output_norm.forward(x)) // [N, V]
+    }
+}

@@ -1,0 +1,42 @@
+//! The feed-forward layer, plain and gated.
+
+use rhetor_kernels::activation::Activation;
+use rhetor_tensor::{Tensor, ops};
+
+use super::Linear;
+
+/// `down(act(up x))`, arXiv:1706.03762, eq. 2 with any non-linearity.
+pub struct FeedForward {
+    /// [F, D]
+    pub up: Linear,
+    /// [D, F]
+    pub down: Linear,
+    /// The non-linearity.
+    pub activation: Activation,
+}
+
+impl FeedForward {
+    /// x: [T, D] → [T, D]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let hidden = self.up.forward(x); // [T, F]
+        self.down.forward(&ops::activation::activation(hidden, self.activation))
+    }
+}
+
+/// `down(act(gate x) · up x)`: SwiGLU and its kin, arXiv:2002.05202, eq. 6.
+pub struct GatedFeedForward {
+    /// Gate and up side by side: [2F, D]
+    pub gate_up: Linear,
+    /// [D, F]
+    pub down: Linear,
+    /// The non-linearity of the gate.
+    pub activation: Activation,
+}
+
+impl GatedFeedForward {
+    /// x: [T, D] → [T, D]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let gate_up = self.gate_up.forward(x); // [T, 2F]
+        self.down.forward(&ops::activation::gated(&gate_up, self.activation))
+    }
+}

@@ -1,0 +1,35 @@
+//! Normalisation of each row.
+
+use rhetor_tensor::{Tensor, ops};
+
+/// Root-mean-square norm, arXiv:1910.07467, eq. 4.
+pub struct RmsNorm {
+    /// `[D]`
+    pub weight: Tensor,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+impl RmsNorm {
+    /// x: [T, D] → [T, D]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        ops::norm::rms_norm(x, &self.weight, self.eps)
+    }
+}
+
+/// Layer norm with weight and bias, arXiv:1607.06450, eq. 4.
+pub struct LayerNorm {
+    /// `[D]`
+    pub weight: Tensor,
+    /// `[D]`
+    pub bias: Tensor,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl LayerNorm {
+    /// x: [T, D] → [T, D]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        ops::norm::layer_norm(x, &self.weight, &self.bias, self.eps)
+    }
+}

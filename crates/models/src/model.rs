@@ -1,0 +1,155 @@
+//! A loaded model: finds its family, loads its weights, runs its network.
+
+use rhetor_formats::Checkpoint;
+use rhetor_kernels::attention::Span;
+use rhetor_kernels::rope::RopeScaling;
+use rhetor_tensor::Tensor;
+
+use crate::config::{Keys, ModelConfig};
+use crate::families::Family;
+use crate::kv_cache::KvCache;
+use crate::layers::Positions;
+use crate::load::{LoadError, Weights};
+
+/// What the user chooses when a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    /// Positions to prepare for; `None` = what the model was made for. More than that is refused.
+    pub context: Option<usize>,
+}
+
+/// Some rows of tokens of one or more sequences, to be run in one forward pass.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// The tokens of all sequences, one sequence after another. `[T]`
+    pub tokens: Vec<u32>,
+    /// Where each sequence's tokens stand; their lengths add up to T.
+    pub spans: Vec<SequenceSpan>,
+    /// The rows of `tokens` whose logits are wanted, ascending.
+    pub outputs: Vec<usize>,
+}
+
+/// The part of one sequence that a batch holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SequenceSpan {
+    /// The sequence's pages in the cache, enough for `start + len` tokens. Empty without a cache.
+    pub pages: Vec<u32>,
+    /// Position of the first token.
+    pub start: usize,
+    /// Tokens of this sequence in the batch.
+    pub len: usize,
+}
+
+impl Batch {
+    /// One whole sequence without a cache, all logits wanted.
+    pub fn whole(tokens: &[u32]) -> Batch {
+        Batch {
+            tokens: tokens.to_vec(),
+            spans: vec![SequenceSpan { pages: Vec::new(), start: 0, len: tokens.len() }],
+            outputs: (0..tokens.len()).collect(),
+        }
+    }
+}
+
+/// What a family builds: its blocks in order.
+pub trait Network: Send + Sync {
+    /// tokens: [T], at their positions → hidden states [T, D] before the output layer's norm.
+    fn blocks(&self, tokens: &[u32], at: &Positions, cache: Option<&mut KvCache>) -> Tensor;
+
+    /// x: [N, D] → logits [N, V]
+    fn head(&self, x: &Tensor) -> Tensor;
+}
+
+/// A loaded model.
+pub struct Model {
+    config: ModelConfig,
+    family: &'static Family,
+    network: Box<dyn Network>,
+    n_parameters: usize,
+    n_bytes: usize,
+}
+
+impl Model {
+    /// Loads the weights of `checkpoint`, checked and packed for this CPU.
+    pub fn load(checkpoint: &Checkpoint, options: LoadOptions) -> Result<Model, LoadError> {
+        let family = Family::of(checkpoint)?;
+        let mut config = Model::config_of(checkpoint)?;
+        if let Some(context) = options.context {
+            if context == 0 || context > config.context_len {
+                return Err(LoadError::ContextTooLong { asked: context, trained: config.context_len });
+            }
+            config.context_len = context;
+        }
+        let mut weights = Weights::new(checkpoint, family, &config)?;
+        let network = (family.build)(&mut weights)?;
+        let (n_parameters, n_bytes) = weights.finish()?;
+        Ok(Model { config, family, network, n_parameters, n_bytes })
+    }
+
+    /// The sizes that a checkpoint claims, without loading its weights.
+    pub fn config_of(checkpoint: &Checkpoint) -> Result<ModelConfig, LoadError> {
+        let family = Family::of(checkpoint)?;
+        let mut config = (family.config)(&Keys::new(checkpoint, family.gguf))?;
+        if let Some(rope) = &mut config.rope
+            && let RopeScaling::DynamicNtk { factor, original_context } = rope.scaling
+        {
+            // Such files say what the model was trained on, not how far its positions reach.
+            rope.context = rope.context.max((original_context as f32 * factor) as usize);
+            config.context_len = rope.context;
+        }
+        if config.n_heads % config.n_kv_heads != 0 {
+            return Err(LoadError::Heads { n_heads: config.n_heads, n_kv_heads: config.n_kv_heads });
+        }
+        Ok(config)
+    }
+
+    /// Sizes and constants.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The family's entry in the table.
+    pub fn family(&self) -> &'static Family {
+        self.family
+    }
+
+    /// Elements of all weights, tied ones counted once.
+    pub fn n_parameters(&self) -> usize {
+        self.n_parameters
+    }
+
+    /// Bytes of all weights as they are held in memory.
+    pub fn n_bytes(&self) -> usize {
+        self.n_bytes
+    }
+
+    /// Logits of the wanted rows. → [N, V]
+    ///
+    /// With a cache, each span continues its sequence: keys and values of all positions before `start` must be there, and those of the
+    /// span are added. Without, each span must be a whole sequence from position 0. A row's logits do not depend on what else is in the batch.
+    ///
+    /// Panics if the batch contradicts itself: lengths that do not add up, pages too few, a token outside the vocabulary.
+    pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
+        let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
+        assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
+        let positions: Vec<usize> =
+            batch.spans.iter().flat_map(|span| span.start..span.start + span.len).collect();
+        let last = positions.iter().max().copied().unwrap_or(0);
+        assert!(
+            last < self.config.context_len,
+            "position {last} in a context of {}",
+            self.config.context_len
+        );
+        let spans: Vec<Span> = (batch.spans.iter())
+            .map(|span| Span { table: &span.pages, start: span.start, len: span.len })
+            .collect();
+        let at = Positions { of_row: &positions, spans: &spans };
+        let x = self.network.blocks(&batch.tokens, &at, cache); // [T, D]
+        let x = if batch.outputs.len() == n_rows {
+            x
+        } else {
+            rhetor_tensor::ops::rows::rows(&x, &batch.outputs)
+        };
+        self.network.head(&x)
+    }
+}

@@ -1,0 +1,80 @@
+//! What a family's tensors are called in each kind of file, and what shape they have.
+
+use crate::config::ModelConfig;
+
+/// One row of a family's table of tensors.
+///
+/// Names stand without `.weight` and `.bias`; `{i}` is the layer. Ours are GGUF's.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorName {
+    /// Our name, which is GGUF's.
+    pub ours: &'static str,
+    /// Hugging Face's name, without the prefix that some files leave out.
+    pub hugging_face: &'static str,
+    /// Shape of the weight as a linear layer has it: `[out, in]`, in the letters of the glossary, as in `H*d D`.
+    pub shape: &'static str,
+    /// How Hugging Face stores the weight.
+    pub stored: Stored,
+}
+
+/// How Hugging Face stores a weight, compared with ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// As ours.
+    Same,
+    /// `[in, out]`: GPT-2's `Conv1D`.
+    Transposed,
+    /// As ours, but the rows of each head pair halves in rotary positions, where GGUF's pair neighbours.
+    HeadRows,
+}
+
+/// A row whose weight is stored alike in both kinds of files.
+pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'static str) -> TensorName {
+    TensorName { ours, hugging_face, shape, stored: Stored::Same }
+}
+
+impl TensorName {
+    /// The same row, stored in another way by Hugging Face.
+    pub const fn stored(self, stored: Stored) -> TensorName {
+        TensorName { stored, ..self }
+    }
+
+    /// The shape in numbers, outermost first.
+    pub fn extents(&self, config: &ModelConfig) -> Vec<usize> {
+        self.shape
+            .split(' ')
+            .map(|extent| extent.split('*').map(|factor| letter(factor, config)).product())
+            .collect()
+    }
+
+    /// GGUF's name in layer `i`, with `.weight` or `.bias`.
+    pub fn gguf_name(&self, i: usize, suffix: &str) -> String {
+        self.ours.replace("{i}", &i.to_string()) + suffix
+    }
+
+    /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
+    pub fn hugging_face_name(&self, prefix: &str, i: usize, suffix: &str) -> String {
+        // The output layer stands beside the model, outside its prefix.
+        let prefix = if self.hugging_face == "lm_head" { "" } else { prefix };
+        format!("{prefix}{}{suffix}", self.hugging_face.replace("{i}", &i.to_string()))
+    }
+
+    /// Whether the row is repeated in each layer.
+    pub fn is_per_layer(&self) -> bool {
+        self.ours.contains("{i}")
+    }
+}
+
+fn letter(factor: &str, config: &ModelConfig) -> usize {
+    match factor {
+        "V" => config.vocab_size,
+        "D" => config.hidden_size,
+        "F" => config.ffn_size,
+        "H" => config.n_heads,
+        "K" => config.n_kv_heads,
+        "d" => config.head_dim,
+        "P" => config.position_len,
+        "r/2" => config.rope.as_ref().map_or(0, |rope| rope.rotary_dim / 2),
+        number => number.parse().unwrap_or_else(|_| panic!("`{number}` is no letter of a shape")),
+    }
+}

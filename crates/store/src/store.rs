@@ -1,0 +1,362 @@
+//! The models on this machine.
+//!
+//! ```text
+//! HOME/blobs/sha256-…      every file once, named by its content
+//! HOME/models/NAME/FILE    the same files under their own names (hard links)
+//! HOME/manifests/NAME.json what belongs to a model; written last, so a model without one was never finished
+//! HOME/partial/…           what an unfinished pull has fetched
+//! HOME/lock                held by the one process that changes the store
+//! ```
+
+use crate::download::Client;
+use crate::error::at;
+use crate::file_name::slug;
+use crate::manifest::{Manifest, StoredFile};
+use crate::pull::{self, Network, Progress, PullOptions};
+use crate::sha256::{self, hex};
+use crate::{CATALOGUE, CatalogueEntry, Error, Reference};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The models on this machine, below one folder.
+#[derive(Debug, Clone)]
+pub struct Store {
+    home: PathBuf,
+}
+
+/// A model that is ready to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledModel {
+    /// Its name in the store, or its path.
+    pub name: String,
+    /// The file or folder to open.
+    pub path: PathBuf,
+    /// What the store knows about it; none for a file of the user's own.
+    pub manifest: Option<Manifest>,
+    /// Whether this pull has fetched anything.
+    pub was_fetched: bool,
+}
+
+/// A file of a model, compared with its manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileCheck {
+    /// The file as the manifest names it.
+    pub file: StoredFile,
+    /// What was found.
+    pub state: FileState,
+}
+
+/// What was found in place of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileState {
+    /// Exactly the bytes that were pulled.
+    Whole,
+    /// Nothing.
+    Missing,
+    /// Other bytes.
+    Changed {
+        /// Their sha256 in hex.
+        got: String,
+    },
+}
+
+/// What was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The model's name.
+    pub name: String,
+    /// Bytes given back to the disk; files that another model shares stay.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// The store in `home`; nothing is read or created yet.
+    pub fn open(home: &Path) -> Store {
+        Store { home: home.to_path_buf() }
+    }
+
+    /// The folder of the store.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Makes the model that `reference` names ready to be opened, fetching what is missing.
+    ///
+    /// A pull that was killed is continued by the next one. `on_progress` may break the pull off.
+    pub fn pull(
+        &self,
+        reference: &str,
+        options: &PullOptions,
+        on_progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<PulledModel, Error> {
+        match self.find_here(reference, options.catalogue) {
+            Err(Error::NotPulled { .. }) => {}
+            here => return here,
+        }
+        if options.network == Network::Offline {
+            return Err(Error::Offline { wanted: reference.to_string() });
+        }
+        let lock = self.lock(on_progress)?;
+        // Another process may have pulled it while this one waited.
+        if let Ok(here) = self.find_here(reference, options.catalogue) {
+            return Ok(here);
+        }
+        let client = Client::new(options);
+        let recipe = pull::find(&client, options, &Reference::parse(reference)?, on_progress)?;
+        if on_progress(Progress::Planned(&recipe.plan)).is_break() {
+            return Err(Error::Cancelled);
+        }
+        let files = pull::carry_out(&client, options, self, &recipe, on_progress)?;
+        let plan = recipe.plan;
+        let manifest = Manifest {
+            schema: 1,
+            name: plan.name,
+            source: plan.source,
+            licence: plan.licence,
+            licence_terms: plan.licence_terms,
+            pulled_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+            made_by: concat!("rhetor ", env!("CARGO_PKG_VERSION")).to_string(),
+            files,
+        };
+        self.link(&manifest)?;
+        manifest.write(&self.manifest_path(&manifest.name))?;
+        drop(lock);
+        Ok(PulledModel { was_fetched: true, ..self.pulled(manifest) })
+    }
+
+    /// The file or folder of the model that `reference` names, without asking the network.
+    pub fn resolve(&self, reference: &str) -> Result<PathBuf, Error> {
+        Ok(self.find_here(reference, CATALOGUE)?.path)
+    }
+
+    /// Every model of the store, by name.
+    pub fn list(&self) -> Result<Vec<Manifest>, Error> {
+        let folder = self.home.join("manifests");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(at(&folder)(error)),
+        };
+        let mut manifests = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(at(&folder))?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                manifests.extend(Manifest::read(&path)?);
+            }
+        }
+        manifests.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(manifests)
+    }
+
+    /// What the store knows about a pulled model.
+    pub fn show(&self, reference: &str) -> Result<PulledModel, Error> {
+        let name = Reference::parse(reference)?.to_string();
+        match Manifest::read(&self.manifest_path(&name))? {
+            Some(manifest) => Ok(self.pulled(manifest)),
+            None => Err(Error::NotPulled { name, home: self.home.clone() }),
+        }
+    }
+
+    /// Removes a pulled model; files that another model shares stay.
+    pub fn remove(&self, reference: &str) -> Result<Removed, Error> {
+        let manifest = self.show(reference)?.manifest.expect("a shown model has a manifest");
+        let _lock = self.lock(&mut |_| ControlFlow::Continue(()))?;
+        let manifest_path = self.manifest_path(&manifest.name);
+        fs::remove_file(&manifest_path).map_err(at(&manifest_path))?;
+        let folder = self.model_folder(&manifest.name);
+        remove_folder(&folder)?;
+        let others = self.list()?;
+        let mut bytes = 0;
+        for file in &manifest.files {
+            let is_shared = |other: &Manifest| other.files.iter().any(|f| f.sha256 == file.sha256);
+            if !others.iter().any(is_shared) {
+                self.drop_blob(&file.sha256)?;
+                bytes += file.size;
+            }
+        }
+        Ok(Removed { name: manifest.name, bytes })
+    }
+
+    /// Reads every file of a pulled model and compares it with its sha256.
+    pub fn verify(
+        &self,
+        reference: &str,
+        on_progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Vec<FileCheck>, Error> {
+        let manifest = self.show(reference)?.manifest.expect("a shown model has a manifest");
+        let folder = self.model_folder(&manifest.name);
+        let mut checks = Vec::new();
+        for file in manifest.files {
+            let path = folder.join(&file.path);
+            let state = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => FileState::Missing,
+                Err(error) => return Err(at(&path)(error)),
+                Ok(mut open) => match hash_of(&mut open, &path, &file, on_progress)? {
+                    got if got == file.sha256 => FileState::Whole,
+                    got => FileState::Changed { got },
+                },
+            };
+            checks.push(FileCheck { file, state });
+        }
+        Ok(checks)
+    }
+
+    /// Where unfinished pulls leave what they have.
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.home.join("partial")
+    }
+
+    /// Moves the finished file `from` among the blobs.
+    pub(crate) fn keep_blob(&self, from: &Path, sha256: &str) -> Result<(), Error> {
+        let blob = self.blob(sha256);
+        let folder = self.home.join("blobs");
+        fs::create_dir_all(&folder).map_err(at(&folder))?;
+        // A model that already has this blob keeps sharing it, unless its bytes have been spoilt since.
+        let mut hash = Sha256::new();
+        if let Ok(mut there) = File::open(&blob)
+            && sha256::absorb(&mut there, &mut hash, |_| {}).is_ok()
+            && hex(&hash.finalize()) == sha256
+        {
+            return fs::remove_file(from).map_err(at(from));
+        }
+        fs::rename(from, &blob).map_err(at(&blob))?;
+        sync_folder(&folder);
+        Ok(())
+    }
+
+    /// Removes a blob that no model needs.
+    pub(crate) fn drop_blob(&self, sha256: &str) -> Result<(), Error> {
+        let blob = self.blob(sha256);
+        match fs::remove_file(&blob) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&blob)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The model on this disk: the user's own path, or a finished pull whose files are all there.
+    fn find_here(&self, text: &str, catalogue: &[CatalogueEntry]) -> Result<PulledModel, Error> {
+        let reference = Reference::parse(text)?;
+        let name = reference.to_string();
+        if !matches!(reference, Reference::Path(_))
+            && let Some(manifest) = Manifest::read(&self.manifest_path(&name))?
+        {
+            let folder = self.model_folder(&name);
+            let is_there = |file: &StoredFile| {
+                fs::metadata(folder.join(&file.path)).is_ok_and(|found| found.len() == file.size)
+            };
+            if manifest.files.iter().all(is_there) {
+                return Ok(self.pulled(manifest));
+            }
+        }
+        let is_listed = catalogue.iter().any(|entry| entry.name == name);
+        match reference {
+            Reference::Path(path) if path.exists() => Ok(in_place(name, path)),
+            Reference::Name(_) if !is_listed && Path::new(text).exists() => Ok(in_place(name, text.into())),
+            Reference::Path(path) => Err(Error::NoFile { path }),
+            Reference::Name(_) if !is_listed => Err(Error::UnknownModel { name }),
+            _ => Err(Error::NotPulled { name, home: self.home.clone() }),
+        }
+    }
+
+    fn pulled(&self, manifest: Manifest) -> PulledModel {
+        let folder = self.model_folder(&manifest.name);
+        let path = match manifest.files.as_slice() {
+            [file] => folder.join(&file.path),
+            _ => folder,
+        };
+        PulledModel { name: manifest.name.clone(), path, manifest: Some(manifest), was_fetched: false }
+    }
+
+    /// Gives the blobs of `manifest` their own names, all at once.
+    fn link(&self, manifest: &Manifest) -> Result<(), Error> {
+        let models = self.home.join("models");
+        fs::create_dir_all(&models).map_err(at(&models))?;
+        let temporary = tempfile::Builder::new().prefix(".new-").tempdir_in(&models).map_err(at(&models))?;
+        for file in &manifest.files {
+            let path = temporary.path().join(&file.path);
+            let folder = path.parent().expect("a file has a folder");
+            fs::create_dir_all(folder).map_err(at(folder))?;
+            let blob = self.blob(&file.sha256);
+            // A file system without hard links pays with a copy.
+            if fs::hard_link(&blob, &path).is_err() {
+                fs::copy(&blob, &path).map_err(at(&path))?;
+            }
+        }
+        let folder = self.model_folder(&manifest.name);
+        remove_folder(&folder)?;
+        fs::rename(temporary.keep(), &folder).map_err(at(&folder))?;
+        sync_folder(&models);
+        Ok(())
+    }
+
+    /// Waits until no other process changes the store.
+    fn lock(&self, on_progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<File, Error> {
+        fs::create_dir_all(&self.home).map_err(at(&self.home))?;
+        let path = self.home.join("lock");
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(at(&path)(error)),
+        }
+        if on_progress(Progress::Waiting).is_break() {
+            return Err(Error::Cancelled);
+        }
+        file.lock().map_err(at(&path))?;
+        Ok(file)
+    }
+
+    fn blob(&self, sha256: &str) -> PathBuf {
+        self.home.join("blobs").join(format!("sha256-{sha256}"))
+    }
+
+    fn model_folder(&self, name: &str) -> PathBuf {
+        self.home.join("models").join(slug(name))
+    }
+
+    fn manifest_path(&self, name: &str) -> PathBuf {
+        self.home.join("manifests").join(format!("{}.json", slug(name)))
+    }
+}
+
+/// Bytes left on the disk of `folder`, or of its nearest parent that exists.
+pub fn free_space(folder: &Path) -> io::Result<u64> {
+    let folder = std::path::absolute(folder)?;
+    let there = folder.ancestors().find(|parent| parent.exists()).unwrap_or(&folder);
+    fs4::available_space(there)
+}
+
+fn in_place(name: String, path: PathBuf) -> PulledModel {
+    PulledModel { name, path, manifest: None, was_fetched: false }
+}
+
+fn hash_of(
+    open: &mut File,
+    path: &Path,
+    file: &StoredFile,
+    on_progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    let on_bytes = |done| on_progress(Progress::Checking { file: &file.path, done, total: file.size });
+    sha256::absorb(open, &mut hash, on_bytes).map_err(at(path))?;
+    Ok(hex(&hash.finalize()))
+}
+
+fn remove_folder(folder: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a rename survive a power cut where the system can; elsewhere the next pull repairs it.
+fn sync_folder(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}

@@ -1,0 +1,10 @@
+//! The operations, one file each: shapes checked here, numbers in `rhetor-kernels`.
+
+pub mod activation;
+pub mod add;
+pub mod attention;
+pub mod embedding;
+pub mod linear;
+pub mod norm;
+pub mod rope;
+pub mod rows;
