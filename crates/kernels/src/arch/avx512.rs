@@ -147,7 +147,7 @@ macro_rules! common {
                 let rounded = x.map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
                 _mm_storeu_si128(codes.cast(), _mm512_cvtsepi32_epi8(rounded[0]));
                 _mm_storeu_si128(codes.cast::<__m128i>().add(1), _mm512_cvtsepi32_epi8(rounded[1]));
-                // The sums are those of the codes: a value that does not fit occurs beside a scale that is no number only.
+                // What does not fit a code, and is another number in the sum, occurs beside a scale that is no number only.
                 (scale, rounded.map(|rounded| _mm512_reduce_add_epi32(rounded)))
             }
         }

@@ -601,7 +601,8 @@ fn mix<V: Vector, S: Stored, const R: usize, const C: usize>(
                 *v = unsafe { S::load(page.bytes.as_ptr().add(start + j * V::LANES * S::WIDTH)) };
                 if S::SCALED {
                     let group = (c + j * V::LANES) / GROUP_LEN;
-                    let at = layout.value_scales + 4 * (slot * layout.n_groups + group.min(layout.n_groups - 1));
+                    let at =
+                        layout.value_scales + 4 * (slot * layout.n_groups + group.min(layout.n_groups - 1));
                     // SAFETY: each value has `n_groups` scales.
                     *v = v.mul(V::splat(unsafe { page.bytes.as_ptr().add(at).cast::<f32>().read() }));
                 }

@@ -38,13 +38,14 @@ impl Factor {
         })
     }
 
-    /// The second and third number of a block with that scale and those sums of its halves.
+    /// The second and third number of a block with that scale and those sums of its halves. Beside a scale that is no
+    /// number the sums may be anything.
     #[inline(always)]
     pub fn numbers(self, scale: f32, sums: [i32; 2]) -> [u32; 2] {
         match self {
-            Factor::Offset(offset) => [(-offset * (sums[0] + sums[1])) as u32, 0],
-            Factor::HalfOffset(offset) => sums.map(|sum| (-offset * sum) as u32),
-            Factor::Min => [((sums[0] + sums[1]) as f32 * scale).to_bits(), 0],
+            Factor::Offset(offset) => [sums[0].wrapping_add(sums[1]).wrapping_mul(-offset) as u32, 0],
+            Factor::HalfOffset(offset) => sums.map(|sum| sum.wrapping_mul(-offset) as u32),
+            Factor::Min => [(sums[0].wrapping_add(sums[1]) as f32 * scale).to_bits(), 0],
             Factor::HalfMin => sums.map(|sum| (sum as f32 * scale).to_bits()),
         }
     }
