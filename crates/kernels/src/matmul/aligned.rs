@@ -98,7 +98,7 @@ mod mapped {
             protection: i32,
             flags: i32,
             file: i32,
-            offset: isize,
+            offset: i64,
         ) -> *mut c_void;
         fn munmap(at: *mut c_void, len: usize) -> i32;
         fn madvise(at: *mut c_void, len: usize, advice: i32) -> i32;
