@@ -2,6 +2,7 @@
 //! bytes are single instructions.
 
 use super::Simd;
+use crate::matmul::packed;
 use std::arch::x86_64::*;
 
 /// AVX2, FMA and F16C.
@@ -44,6 +45,12 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        unsafe fn store(to: *mut u8, x: __m256i) {
+            // SAFETY: 32 bytes may be written.
+            unsafe { _mm256_storeu_si256(to.cast(), x) }
+        }
+
+        #[inline(always)]
         unsafe fn store_f32(to: *mut f32, x: __m256) {
             // SAFETY: 32 bytes may be written.
             unsafe { _mm256_storeu_ps(to, x) }
@@ -71,6 +78,12 @@ macro_rules! common {
         unsafe fn and(x: __m256i, y: __m256i) -> __m256i {
             // SAFETY: the caller has the instruction set.
             unsafe { _mm256_and_si256(x, y) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_i32(x: __m256i, y: __m256i) -> __m256i {
+            // SAFETY: the caller has the instruction set.
+            unsafe { _mm256_add_epi32(x, y) }
         }
 
         #[inline(always)]
@@ -186,14 +199,23 @@ impl Simd for Avx2 {
     }
 }
 
+/// Interleaves the rows of a group with the compiler's vectors; see [`packed::pack_group`].
+///
+/// # Safety
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn pack_group(rows: &packed::Rows, codes: &mut [u8], scales: &mut [u8]) {
+    packed::pack_group(rows, codes, scales)
+}
+
 /// AVX2 with AVX-VNNI.
 pub(crate) mod vnni {
     use super::Avx2Vnni;
-    crate::matmul::entries!(Avx2Vnni, [1 2 4], [1 2], "avx2,fma,f16c,avxvnni");
+    crate::matmul::entries!(Avx2Vnni, features: ["avx2,fma,f16c,avxvnni"], packed: [1], unpacked: [2], halves: [2], dense: [1 2]);
 }
 
 /// AVX2 without it.
 pub(crate) mod plain {
     use super::Avx2;
-    crate::matmul::entries!(Avx2, [1 2 4], [1 2], "avx2,fma,f16c");
+    crate::matmul::entries!(Avx2, features: ["avx2,fma,f16c"], packed: [1], unpacked: [2], halves: [2], dense: [1 2]);
 }

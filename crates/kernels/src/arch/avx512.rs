@@ -1,6 +1,8 @@
 //! AVX-512: sixteen lanes in one register; with VNNI and BF16 the dot products are single instructions.
 
 use super::Simd;
+use crate::matmul::activation::scale_and_inverse;
+use crate::matmul::kernel::{Pair, unpacked_sums};
 use std::arch::x86_64::*;
 
 /// AVX-512 F, BW, DQ and VL.
@@ -43,6 +45,12 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        unsafe fn store(to: *mut u8, x: __m512i) {
+            // SAFETY: 64 bytes may be written.
+            unsafe { _mm512_storeu_si512(to.cast(), x) }
+        }
+
+        #[inline(always)]
         unsafe fn store_f32(to: *mut f32, x: __m512) {
             // SAFETY: 64 bytes may be written.
             unsafe { _mm512_storeu_ps(to, x) }
@@ -70,6 +78,12 @@ macro_rules! common {
         unsafe fn and(x: __m512i, y: __m512i) -> __m512i {
             // SAFETY: the caller has the instruction set.
             unsafe { _mm512_and_si512(x, y) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_i32(x: __m512i, y: __m512i) -> __m512i {
+            // SAFETY: the caller has the instruction set.
+            unsafe { _mm512_add_epi32(x, y) }
         }
 
         #[inline(always)]
@@ -121,6 +135,24 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        unsafe fn quantize_block(x: &[f32; 32], codes: *mut i8) -> (f32, [i32; 2]) {
+            // SAFETY: 32 floats may be read and 32 bytes written.
+            unsafe {
+                let x = [0, 16].map(|i| _mm512_loadu_ps(x.as_ptr().add(i)));
+                // As integers the magnitudes are in the order of their values, and a NaN is above all.
+                let size = x.map(|x| _mm512_castps_si512(_mm512_abs_ps(x)));
+                let amax = f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(size[0], size[1])));
+                let (scale, inverse) = scale_and_inverse(amax);
+                let inverse = _mm512_set1_ps(inverse);
+                let rounded = x.map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
+                _mm_storeu_si128(codes.cast(), _mm512_cvtsepi32_epi8(rounded[0]));
+                _mm_storeu_si128(codes.cast::<__m128i>().add(1), _mm512_cvtsepi32_epi8(rounded[1]));
+                // What does not fit a code, and is another number in the sum, occurs beside a scale that is no number only.
+                (scale, rounded.map(|rounded| _mm512_reduce_add_epi32(rounded)))
+            }
+        }
+
+        #[inline(always)]
         unsafe fn prefetch(at: *const u8) {
             // SAFETY: a prefetch never faults.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
@@ -130,6 +162,27 @@ macro_rules! common {
 
 impl Simd for Avx512Vnni {
     common!();
+
+    #[inline(always)]
+    unsafe fn unpacked_sums<const WIDE: bool, const HALVES: bool, const MINS: bool, const TN: usize>(
+        pair: &Pair,
+    ) -> [[__m512; TN]; 2] {
+        let sums = match (HALVES, MINS, TN) {
+            (false, false, 6) => ordered::whole,
+            (false, true, 6) => ordered::whole_mins,
+            (true, false, 4) => ordered::halves,
+            (true, true, 4) => ordered::halves_mins,
+            // SAFETY: the same contract.
+            _ => return unsafe { unpacked_sums::<Self, WIDE, HALVES, MINS, TN>(pair) },
+        };
+        let mut out = [[0.0; 16]; 12];
+        // SAFETY: the functions write `2 * TN` vectors of at most 12, and need what this instruction set has.
+        unsafe {
+            sums(pair, out.as_mut_ptr().cast());
+            let vector = |i: usize| _mm512_loadu_ps(out[i].as_ptr());
+            [std::array::from_fn(vector), std::array::from_fn(|t| vector(TN + t))]
+        }
+    }
 
     #[inline(always)]
     unsafe fn dot(sum: __m512i, w: __m512i, a: *const u8) -> __m512i {
@@ -197,19 +250,30 @@ impl Simd for Avx512 {
     }
 }
 
+mod ordered;
+
 /// AVX-512 with VNNI and BF16.
 pub(crate) mod vnni {
     use super::Avx512Vnni;
     crate::matmul::entries!(
         Avx512Vnni,
-        [1 2 4 8 16],
-        [1 2 4 6],
-        "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c"
+        features: ["avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c"],
+        packed: [1 4 8],
+        unpacked: [2 6],
+        halves: [2 4],
+        dense: [1 2 6]
     );
 }
 
 /// AVX-512 without them.
 pub(crate) mod plain {
     use super::Avx512;
-    crate::matmul::entries!(Avx512, [1 2 4 8], [1 2 4 6], "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");
+    crate::matmul::entries!(
+        Avx512,
+        features: ["avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"],
+        packed: [1],
+        unpacked: [2 6],
+        halves: [4],
+        dense: [1 6]
+    );
 }

@@ -9,6 +9,20 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod scalar;
 
+use crate::matmul::activation::quantize_block;
+use crate::matmul::kernel::{Pair, unpacked_sums};
+
+/// Repeats the body for constants from 0 to below the bound, which is at most 16.
+macro_rules! unroll {
+    ($i:ident < $bound:expr, $body:block) => {
+        unroll!(@ $i, $bound, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $i:ident, $bound:expr, $body:block, $($n:literal)*) => {
+        $(if $n < $bound { const $i: usize = $n; $body })*
+    };
+}
+pub(crate) use unroll;
+
 /// Vectors of [`Simd::LANES`] 32-bit lanes, as integers (also seen as four bytes a lane) and as floats.
 ///
 /// # Safety
@@ -30,6 +44,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_f16(from: *const u8) -> Self::F;
     /// Loads `LANES` floats.
     unsafe fn load_f32(from: *const u8) -> Self::F;
+    /// Stores `LANES` lanes.
+    unsafe fn store(to: *mut u8, x: Self::I);
     /// Stores `LANES` floats.
     unsafe fn store_f32(to: *mut f32, x: Self::F);
     /// Loads 16 bytes, repeated in every 128 bits of the vector.
@@ -42,6 +58,8 @@ pub(crate) trait Simd: Copy {
 
     /// `x & y`.
     unsafe fn and(x: Self::I, y: Self::I) -> Self::I;
+    /// `x + y`, wrapping.
+    unsafe fn add_i32(x: Self::I, y: Self::I) -> Self::I;
     /// `x | (y & mask)`.
     unsafe fn or_masked(x: Self::I, y: Self::I, mask: Self::I) -> Self::I;
     /// Each lane shifted left.
@@ -67,6 +85,21 @@ pub(crate) trait Simd: Copy {
     unsafe fn add(x: Self::F, y: Self::F) -> Self::F;
     /// `x * y + z`, rounded once where the instruction set can.
     unsafe fn mul_add(x: Self::F, y: Self::F, z: Self::F) -> Self::F;
+    /// Quantizes a block of 32 activations to `codes`: its scale, and the sums of the codes of its halves; by default
+    /// what [`quantize_block`] does.
+    #[inline(always)]
+    unsafe fn quantize_block(x: &[f32; 32], codes: *mut i8) -> (f32, [i32; 2]) {
+        // SAFETY: 32 bytes may be written.
+        unsafe { quantize_block(x, &mut *codes.cast()) }
+    }
+    /// The sums of two groups of unpacked rows and `TN` tokens: by default what [`unpacked_sums`] does.
+    #[inline(always)]
+    unsafe fn unpacked_sums<const WIDE: bool, const HALVES: bool, const MINS: bool, const TN: usize>(
+        pair: &Pair,
+    ) -> [[Self::F; TN]; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { unpacked_sums::<Self, WIDE, HALVES, MINS, TN>(pair) }
+    }
     /// Asks for the cache line at `at`, which need not exist.
     unsafe fn prefetch(at: *const u8);
 }

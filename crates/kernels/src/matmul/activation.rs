@@ -6,6 +6,7 @@
 //! In memory tokens lie tile by tile, each tile [block, token, 32] bytes, so that a kernel reads one stream; beside
 //! it, for each [`Factor`] that the weights of a call need, [block, 3, token] numbers of 32 bits.
 
+use crate::arch::Simd;
 use crate::dtype::DType;
 
 /// What a type wants to know of a block of activations besides codes and scale: the second and third number of its
@@ -37,13 +38,14 @@ impl Factor {
         })
     }
 
-    /// The second and third number of a block with that scale and those sums of its halves.
+    /// The second and third number of a block with that scale and those sums of its halves. Beside a scale that is no
+    /// number the sums may be anything.
     #[inline(always)]
     pub fn numbers(self, scale: f32, sums: [i32; 2]) -> [u32; 2] {
         match self {
-            Factor::Offset(offset) => [(-offset * (sums[0] + sums[1])) as u32, 0],
-            Factor::HalfOffset(offset) => sums.map(|sum| (-offset * sum) as u32),
-            Factor::Min => [((sums[0] + sums[1]) as f32 * scale).to_bits(), 0],
+            Factor::Offset(offset) => [sums[0].wrapping_add(sums[1]).wrapping_mul(-offset) as u32, 0],
+            Factor::HalfOffset(offset) => sums.map(|sum| sum.wrapping_mul(-offset) as u32),
+            Factor::Min => [(sums[0].wrapping_add(sums[1]) as f32 * scale).to_bits(), 0],
             Factor::HalfMin => sums.map(|sum| (sum as f32 * scale).to_bits()),
         }
     }
@@ -63,21 +65,14 @@ pub(crate) struct RowOut<'a> {
 
 /// Quantizes one token's row of whole blocks.
 ///
-/// The pointers of `out` must cover the tile, and nobody else may use the token's part of it.
+/// # Safety
+/// The pointers of `out` cover the tile, nobody else uses the token's part of it, and the CPU has `S`.
 #[inline(always)]
-pub(crate) fn quantize_row(x: &[f32], out: &mut RowOut) {
+pub(crate) unsafe fn quantize_row<S: Simd>(x: &[f32], out: &mut RowOut) {
     for (block, x) in x.as_chunks::<32>().0.iter().enumerate() {
-        // As integers the magnitudes are in the order of their values, and a NaN is above all.
-        let amax = f32::from_bits(x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff)));
-        let scale = amax / 127.0;
-        let inverse = if scale.is_normal() { 127.0 / amax } else { 0.0 };
-        // Adding 1.5 * 2^23 rounds to an integer in the lowest bits.
-        let codes = x.map(|x| (x * inverse + 12_582_912.0).to_bits() as i8);
-        let sum = |codes: &[i8]| codes.iter().map(|&code| i32::from(code)).sum::<i32>();
-        let sums = [sum(&codes[..16]), sum(&codes[16..])];
         // SAFETY: the caller's promise: the block's place of this token lies inside the tile.
         unsafe {
-            out.codes.add((block * out.n_tokens + out.token) * 32).cast::<[i8; 32]>().write_unaligned(codes);
+            let (scale, sums) = S::quantize_block(x, out.codes.add((block * out.n_tokens + out.token) * 32));
             for &(factor, to) in out.factors {
                 let to = to.add(3 * block * out.n_tokens + out.token);
                 let [first, second] = factor.numbers(scale, sums);
@@ -87,4 +82,23 @@ pub(crate) fn quantize_row(x: &[f32], out: &mut RowOut) {
             }
         }
     }
+}
+
+/// Quantizes a block; returns its scale and the sums of the codes of its halves.
+#[inline(always)]
+pub(crate) fn quantize_block(x: &[f32; 32], codes: &mut [i8; 32]) -> (f32, [i32; 2]) {
+    // As integers the magnitudes are in the order of their values, and a NaN is above all.
+    let amax = f32::from_bits(x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff)));
+    let (scale, inverse) = scale_and_inverse(amax);
+    // Adding 1.5 * 2^23 rounds to an integer in the lowest bits.
+    *codes = x.map(|x| (x * inverse + 12_582_912.0).to_bits() as i8);
+    let sum = |codes: &[i8]| codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+    (scale, [sum(&codes[..16]), sum(&codes[16..])])
+}
+
+/// A block's scale and what its values are multiplied with; 0 where that would be no number.
+#[inline(always)]
+pub(crate) fn scale_and_inverse(amax: f32) -> (f32, f32) {
+    let scale = amax / 127.0;
+    (scale, if scale.is_normal() { 127.0 / amax } else { 0.0 })
 }

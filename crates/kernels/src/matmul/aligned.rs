@@ -17,10 +17,17 @@ unsafe impl Send for Aligned {}
 unsafe impl Sync for Aligned {}
 
 impl Aligned {
+    /// No bytes.
+    pub const EMPTY: Aligned = Aligned { start: NonNull::dangling(), len: 0 };
+
     /// `len` zeros.
     pub fn new(len: usize) -> Aligned {
         if len == 0 {
-            return Aligned { start: NonNull::dangling(), len };
+            return Aligned::EMPTY;
+        }
+        #[cfg(target_os = "linux")]
+        if len >= mapped::LEAST {
+            return Aligned { start: mapped::new(len), len };
         }
         let layout = layout(len);
         // SAFETY: the layout has a length.
@@ -58,15 +65,76 @@ impl Deref for Aligned {
 
 impl Drop for Aligned {
     fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: allocated with this layout.
-            unsafe { alloc::dealloc(self.start.as_ptr(), layout(self.len)) }
+        if self.len == 0 {
+            return;
         }
+        #[cfg(target_os = "linux")]
+        if self.len >= mapped::LEAST {
+            // SAFETY: mapped with this length.
+            return unsafe { mapped::drop(self.start, self.len) };
+        }
+        // SAFETY: allocated with this layout.
+        unsafe { alloc::dealloc(self.start.as_ptr(), layout(self.len)) }
     }
 }
 
 fn layout(len: usize) -> Layout {
     Layout::from_size_align(len, 64).expect("a buffer is shorter than the address space")
+}
+
+/// Large buffers straight from the kernel: zeros without writing them, huge pages as far as they are full.
+#[cfg(target_os = "linux")]
+mod mapped {
+    use super::{NonNull, alloc, layout};
+    use std::ffi::c_void;
+
+    /// Bytes of a huge page, and of the smallest buffer that is mapped.
+    pub(super) const LEAST: usize = 2 << 20;
+
+    unsafe extern "C" {
+        fn mmap(
+            at: *mut c_void,
+            len: usize,
+            protection: i32,
+            flags: i32,
+            file: i32,
+            offset: i64,
+        ) -> *mut c_void;
+        fn munmap(at: *mut c_void, len: usize) -> i32;
+        fn madvise(at: *mut c_void, len: usize, advice: i32) -> i32;
+    }
+
+    const READ_WRITE: i32 = 1 | 2;
+    const PRIVATE_ANONYMOUS: i32 = 0x02 | 0x20;
+    const HUGE_PAGES: i32 = 14;
+    const PAGE: usize = 4096;
+
+    pub(super) fn new(len: usize) -> NonNull<u8> {
+        let whole = len.next_multiple_of(PAGE);
+        // SAFETY: a fresh mapping, of which what lies before and behind the aligned part is given back.
+        unsafe {
+            let start = mmap(std::ptr::null_mut(), whole + LEAST, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0);
+            if start.addr() == usize::MAX {
+                alloc::handle_alloc_error(layout(len));
+            }
+            let before = start.addr().next_multiple_of(LEAST) - start.addr();
+            let aligned = start.byte_add(before);
+            if before > 0 {
+                munmap(start, before);
+            }
+            munmap(aligned.byte_add(whole), LEAST - before);
+            // Only full huge pages, so that the last one costs no more memory than it holds.
+            madvise(aligned, len / LEAST * LEAST, HUGE_PAGES);
+            NonNull::new(aligned.cast()).unwrap_or_else(|| alloc::handle_alloc_error(layout(len)))
+        }
+    }
+
+    /// # Safety
+    /// `start` comes from `new(len)` and is not used any more.
+    pub(super) unsafe fn drop(start: NonNull<u8>, len: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { munmap(start.as_ptr().cast(), len.next_multiple_of(PAGE)) };
+    }
 }
 
 /// See [`Aligned::parts`].

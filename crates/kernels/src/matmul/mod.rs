@@ -23,7 +23,7 @@ use crate::half::f32_to_bf16;
 use crate::threads;
 use activation::{Factor, RowOut};
 use aligned::Aligned;
-use kernel::{Tile, Tiles};
+use kernel::{Kernels, Tile, Tiles, WIDTH};
 use layout::GROUP;
 use std::cell::RefCell;
 
@@ -60,7 +60,6 @@ macro_rules! on_isa {
 }
 use crate::quant::dequantize;
 pub(crate) use kernel::entries;
-use on_isa;
 
 /// Multiplies `x`, [T, K], with several weights, [N, K] each, that share it: `out`, [T, ΣN], gets their outputs side
 /// by side, plus `bias`, [ΣN].
@@ -90,13 +89,13 @@ pub fn matmul(x: &[f32], weights: &[&Packed], bias: Option<&[f32]>, out: &mut [f
 
 thread_local! {
     /// The calling thread's activations, kept from call to call.
-    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { codes: None, factors: Vec::new(), bf16: Vec::new() }) };
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { codes: Aligned::EMPTY, factors: Vec::new(), bf16: Vec::new() }) };
 }
 
 /// The activations in the forms that the weights of a call ask for.
 struct Scratch {
     /// Codes, tile after tile.
-    codes: Option<Aligned>,
+    codes: Aligned,
     /// Numbers of each factor that is wanted, tile after tile.
     factors: Vec<(Factor, Aligned)>,
     /// Activations rounded to bf16, rows filled up to an even length.
@@ -115,13 +114,13 @@ impl Scratch {
                 continue;
             }
             if n_factors == self.factors.len() {
-                self.factors.push((factor, Aligned::new(0)));
+                self.factors.push((factor, Aligned::EMPTY));
             }
             self.factors[n_factors].0 = factor;
             n_factors += 1;
         }
         if n_factors > 0 {
-            self.quantize(x, n_cols, quantized_tiles(), n_factors);
+            self.quantize(x, n_cols, n_factors);
         }
         if weights.iter().any(|weight| weight.dtype() == DType::BF16) {
             let stride = n_cols.next_multiple_of(2);
@@ -133,10 +132,11 @@ impl Scratch {
         }
     }
 
-    fn quantize(&mut self, x: &[f32], n_cols: usize, tiles: Tiles, n_factors: usize) {
+    fn quantize(&mut self, x: &[f32], n_cols: usize, n_factors: usize) {
         let n_tokens = x.len() / n_cols;
-        let n_places = spans(n_tokens, tiles).last().map_or(0, |span| span.first_place + span.n_places);
-        let codes = self.codes.get_or_insert_with(|| Aligned::new(0));
+        let spans = Tiling::of(n_tokens).spans(n_tokens);
+        let n_places = spans.clone().last().map_or(0, |span| span.first_place + span.n_places);
+        let codes = &mut self.codes;
         codes.reserve(n_places * n_cols);
         let factor_bytes = n_cols / 32 * 12;
         for (_, numbers) in &mut self.factors[..n_factors] {
@@ -154,9 +154,7 @@ impl Scratch {
         threads::run(n_tokens.div_ceil(part_tokens), |part| {
             let to_codes = &to_codes;
             let tokens = part * part_tokens..((part + 1) * part_tokens).min(n_tokens);
-            for span in
-                spans(n_tokens, tiles).filter(|s| s.first_token < tokens.end && s.end() > tokens.start)
-            {
+            for span in spans.clone().filter(|s| s.first_token < tokens.end && s.end() > tokens.start) {
                 for token in tokens.start.max(span.first_token)..tokens.end.min(span.end()) {
                     // SAFETY: the buffers have room for every place; each token is written by one part.
                     unsafe {
@@ -186,9 +184,32 @@ struct Shared<T>(*mut T);
 // SAFETY: the parts write disjoint places.
 unsafe impl<T> Sync for Shared<T> {}
 
-/// The tile sizes of all quantized types.
-fn quantized_tiles() -> Tiles {
-    on_isa!(arch => arch::tiles(DType::Q8_0))
+/// The kernels of a type for the active instruction set.
+fn kernels(dtype: DType) -> Kernels {
+    on_isa!(arch => arch::kernels(dtype))
+}
+
+/// How quantized activations are cut into tiles: as the kernels of packed weights want them, or, for more tokens than
+/// the largest of those, by [`WIDTH`].
+#[derive(Clone, Copy)]
+enum Tiling {
+    Packed(Tiles),
+    Unpacked,
+}
+
+impl Tiling {
+    fn of(n_tokens: usize) -> Tiling {
+        let tiles = kernels(DType::Q8_0).direct;
+        if n_tokens <= tiles[tiles.len() - 1].0 { Tiling::Packed(tiles) } else { Tiling::Unpacked }
+    }
+
+    fn spans(self, n_tokens: usize) -> impl Iterator<Item = Span> + Clone {
+        let sizes: Tiles = match self {
+            Tiling::Packed(tiles) => tiles,
+            Tiling::Unpacked => &[(WIDTH, |_| {})],
+        };
+        spans(n_tokens, sizes)
+    }
 }
 
 /// Tokens that are computed together.
@@ -210,19 +231,15 @@ impl Span {
     }
 }
 
-/// Cuts the tokens into tiles: the largest as often as it fits, then smaller ones, of which at most a quarter is empty.
-fn spans(n_tokens: usize, tiles: Tiles) -> impl Iterator<Item = Span> {
+/// Cuts the tokens into tiles: the largest as often as it fits, then the smallest that holds the rest.
+fn spans(n_tokens: usize, tiles: Tiles) -> impl Iterator<Item = Span> + Clone {
     let (mut first_token, mut first_place) = (0, 0);
     std::iter::from_fn(move || {
         let left = n_tokens - first_token;
         if left == 0 {
             return None;
         }
-        let fits = tiles.iter().rposition(|&(n, _)| n <= left)?;
-        let tile = match tiles.get(fits + 1) {
-            Some(&(larger, _)) if 4 * left >= 3 * larger => fits + 1,
-            _ => fits,
-        };
+        let tile = tiles.iter().position(|&(n, _)| n >= left).unwrap_or(tiles.len() - 1);
         let n_places = tiles[tile].0;
         let n_tokens = n_places.min(left);
         let span = Span { first_token, n_tokens, first_place, n_places, tile };
@@ -261,12 +278,11 @@ fn multiply(
 ) {
     let n_cols = weights[0].n_cols();
     let n_threads = if n_tokens * out.stride * n_cols < PARALLEL_PRODUCTS { 1 } else { threads::threads() };
-    let part_bytes = part_bytes(weights, n_tokens, n_threads);
+    let part_len = part_len(weights, n_threads);
     let part_groups = |weight: &Packed| {
-        let (_, _, codes, scales) = weight.planes(0);
-        // Dense kernels take four groups at a time.
-        let unit = if weight.dtype().is_quantized() { 1 } else { 4 };
-        (part_bytes / (codes + scales)).next_multiple_of(unit).max(unit)
+        // Dense kernels take four groups at a time, those of many tokens two.
+        let unit = if weight.dtype().is_quantized() { 2 } else { 4 };
+        (part_len / (GROUP * n_cols)).next_multiple_of(unit).max(unit)
     };
     let n_parts = |weight: &&Packed| weight.n_rows().div_ceil(GROUP).div_ceil(part_groups(weight));
     let find = |mut part: usize| {
@@ -293,12 +309,11 @@ fn multiply(
     if n_threads == 1 { (0..total).for_each(work) } else { threads::run(total, work) }
 }
 
-/// Bytes of weights in a part: a few for each thread, yet no more than the second-level cache holds while a part's
-/// rows meet tile after tile of tokens.
-fn part_bytes(weights: &[&Packed], n_tokens: usize, n_threads: usize) -> usize {
-    let total: usize = weights.iter().map(|weight| weight.n_bytes()).sum();
-    let _ = n_tokens;
-    (total / (8 * n_threads)).clamp(16 << 10, 256 << 10)
+/// Elements of weights in a part: a few parts for each thread, yet no more than the second-level cache holds while
+/// a part's rows, unpacked, meet tile after tile of tokens.
+fn part_len(weights: &[&Packed], n_threads: usize) -> usize {
+    let total: usize = weights.iter().map(|weight| weight.n_rows() * weight.n_cols()).sum();
+    (total / (16 * n_threads)).clamp(32 << 10, 256 << 10)
 }
 
 /// The activations as the parts see them.
@@ -314,7 +329,7 @@ unsafe impl Sync for ScratchView<'_> {}
 
 impl<'a> ScratchView<'a> {
     fn of(x: &[f32], scratch: &'a Scratch) -> ScratchView<'a> {
-        let codes = scratch.codes.as_ref().map_or(std::ptr::null(), |codes| codes.as_ptr());
+        let codes = scratch.codes.as_ptr();
         ScratchView { x: x.as_ptr(), codes, factors: &scratch.factors, bf16: scratch.bf16.as_ptr() }
     }
 }
@@ -334,43 +349,96 @@ unsafe fn multiply_part(
     let (dtype, n_cols) = (weight.dtype(), weight.n_cols());
     let (codes, scales, codes_stride, scales_stride) = weight.planes(part.groups.start);
     let first_row = part.groups.start * GROUP;
-    let n_rows = (part.groups.end * GROUP).min(weight.n_rows()) - first_row;
     let output = part.first_output + first_row;
-    let tiles: Tiles = on_isa!(arch => arch::tiles(dtype));
+    let kernels = kernels(dtype);
     let factor = Factor::of(dtype);
-    let numbers =
+    let factors =
         scratch.factors.iter().find(|(f, _)| Some(*f) == factor).map_or(std::ptr::null(), |f| f.1.as_ptr());
-    for span in spans(n_tokens, tiles) {
-        // SAFETY: the tile's counts are those of the weight and of the activations prepared for it.
-        unsafe {
-            let (acts, acts_stride, n_steps) = match dtype {
-                DType::F32 | DType::F16 => {
-                    (scratch.x.add(span.first_token * n_cols).cast(), 4 * n_cols, n_cols)
-                }
-                DType::BF16 => {
-                    let stride = n_cols.next_multiple_of(2);
-                    (scratch.bf16.add(span.first_token * stride).cast(), 2 * stride, stride / 2)
-                }
-                _ => (scratch.codes.add(span.first_place * n_cols), 0, n_cols / 32),
-            };
-            let tile = Tile {
-                codes,
-                scales,
-                codes_stride,
-                scales_stride,
-                n_steps,
-                n_rows,
-                n_tokens: span.n_tokens,
-                acts,
-                factors: numbers.wrapping_add(span.first_place * (n_cols / 32) * 12).cast(),
-                acts_stride,
-                out: out.start.add(span.first_token * out.stride + output),
-                out_stride: out.stride,
-                bias: bias.map_or(std::ptr::null(), |bias| bias[output..].as_ptr()),
-            };
-            tiles[span.tile].1(&tile);
+    // A tile that begins with some token, in which the activations are still to be filled in.
+    let tile = |token: usize, n_tokens: usize| Tile {
+        codes,
+        scales,
+        codes_stride,
+        scales_stride,
+        n_steps: n_cols / 32,
+        n_rows: (part.groups.end * GROUP).min(weight.n_rows()) - first_row,
+        n_tokens,
+        acts: std::ptr::null(),
+        factors: std::ptr::null(),
+        acts_stride: 0,
+        out: out.start.wrapping_add(token * out.stride + output),
+        out_stride: out.stride,
+        bias: bias.map_or(std::ptr::null(), |bias| bias[output..].as_ptr()),
+    };
+    // Where the quantized activations of a span begin.
+    let quantized = |span: &Span| {
+        let factors = factors.wrapping_add(span.first_place * (n_cols / 32) * 12);
+        (scratch.codes.wrapping_add(span.first_place * n_cols), factors.cast::<f32>())
+    };
+    if !dtype.is_quantized() {
+        let (x, stride, n_steps) = if dtype == DType::BF16 {
+            let stride = n_cols.next_multiple_of(2);
+            (scratch.bf16.cast::<u8>(), 2 * stride, stride / 2)
+        } else {
+            (scratch.x.cast(), 4 * n_cols, n_cols)
+        };
+        for span in spans(n_tokens, kernels.direct) {
+            let acts = x.wrapping_add(span.first_token * stride);
+            let tile = Tile { acts, acts_stride: stride, n_steps, ..tile(span.first_token, span.n_tokens) };
+            // SAFETY: the tile's counts are those of the weight and of the activations prepared for it.
+            unsafe { kernels.direct[span.tile].1(&tile) };
         }
+        return;
     }
+    let tiling = Tiling::of(n_tokens);
+    let (Tiling::Unpacked, Some(unpack)) = (tiling, kernels.unpack) else {
+        for span in tiling.spans(n_tokens) {
+            let (acts, factors) = quantized(&span);
+            let tile = Tile { acts, factors, ..tile(span.first_token, span.n_tokens) };
+            // SAFETY: as above.
+            unsafe { kernels.direct[span.tile].1(&tile) };
+        }
+        return;
+    };
+    UNPACKED.with_borrow_mut(|(to_codes, to_factors)| {
+        // Kernels take two groups; a second that does not exist is whatever was there before.
+        let n_groups = part.groups.len().next_multiple_of(2);
+        let (codes_step, factors_step) =
+            (n_cols / 32 * kernel::UNPACKED_CODES, n_cols / 32 * kernel::UNPACKED_FACTORS);
+        to_codes.reserve(n_groups * codes_step);
+        to_factors.reserve(n_groups * factors_step);
+        for group in 0..part.groups.len() {
+            let (codes, scales) =
+                (codes.wrapping_add(group * codes_stride), scales.wrapping_add(group * scales_stride));
+            // SAFETY: the group is the weight's, and the buffers have just been given room for it.
+            unsafe {
+                let to_codes = to_codes.as_mut_ptr().add(group * codes_step);
+                let to_factors = to_factors.as_mut_ptr().add(group * factors_step);
+                unpack(codes, scales, n_cols / 32, to_codes, to_factors.cast());
+            }
+        }
+        for span in tiling.spans(n_tokens) {
+            let (acts, factors) = quantized(&span);
+            for piece in spans(span.n_tokens, kernels.unpacked) {
+                let tile = Tile {
+                    codes: to_codes.as_ptr(),
+                    scales: to_factors.as_ptr(),
+                    codes_stride: codes_step,
+                    scales_stride: factors_step,
+                    acts: acts.wrapping_add(32 * piece.first_token),
+                    factors: factors.wrapping_add(piece.first_token),
+                    ..tile(span.first_token + piece.first_token, piece.n_tokens)
+                };
+                // SAFETY: as above; a piece lies inside its span, since the sizes of pieces divide its width.
+                unsafe { kernels.unpacked[piece.tile].1(&tile) };
+            }
+        }
+    });
+}
+
+thread_local! {
+    /// Each thread's unpacked codes and factors, kept from call to call.
+    static UNPACKED: RefCell<(Aligned, Aligned)> = const { RefCell::new((Aligned::EMPTY, Aligned::EMPTY)) };
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Weights repacked for the micro-kernels.
 
+use super::Aligned;
 use super::layout::{self, GROUP, Layout};
-use super::{Aligned, on_isa};
 use crate::dtype::DType;
-use crate::threads;
+use crate::{isa, threads};
 
 /// A weight matrix, [N, K] = [outputs, inputs], with its rows interleaved in groups of sixteen.
 ///
@@ -50,12 +50,18 @@ impl Packed {
                 let rows = group * GROUP..((group + 1) * GROUP).min(n_rows);
                 let bytes = &bytes[rows.start * row_bytes..rows.end * row_bytes];
                 let rows = Rows { dtype, n_cols, bytes };
-                // SAFETY: each group is packed by one part, into its own bytes; the instruction set is available.
-                unsafe {
+                // SAFETY: each group is packed by one part, into its own bytes.
+                let (codes, scales) = unsafe {
                     let codes = to_codes.slice(group * codes_stride, codes_stride);
-                    let scales = to_scales.slice(group * scales_stride, scales_stride);
-                    on_isa!(arch => arch::pack_group(&rows, codes, scales));
+                    (codes, to_scales.slice(group * scales_stride, scales_stride))
+                };
+                #[cfg(target_arch = "x86_64")]
+                if isa::active() >= isa::Isa::Avx2 {
+                    // SAFETY: the instruction set is available.
+                    unsafe { crate::arch::avx2::pack_group(&rows, codes, scales) };
+                    continue;
                 }
+                pack_group(&rows, codes, scales);
             }
         });
         Packed { dtype, n_rows, n_cols, codes, scales }
@@ -195,9 +201,19 @@ pub(crate) fn pack_group(rows: &Rows, codes: &mut [u8], scales: &mut [u8]) {
 #[inline(always)]
 fn pack_dense<const STEP: usize>(rows: &Rows, codes: &mut [u8]) {
     let row_bytes = rows.n_cols * rows.dtype.block_bytes();
-    for (lane, row) in rows.bytes.chunks_exact(row_bytes).enumerate() {
-        for (element, to) in row.chunks(STEP).zip(codes.chunks_exact_mut(STEP * GROUP)) {
-            to[lane * STEP..][..element.len()].copy_from_slice(element);
+    // Some columns of all rows at a time, so that what is written stays in the first-level cache.
+    const RUN: usize = 64;
+    for (run, codes) in codes.chunks_mut(RUN * STEP * GROUP).enumerate() {
+        for (lane, row) in rows.bytes.chunks_exact(row_bytes).enumerate() {
+            let row = &row[run * RUN * STEP..row_bytes.min((run + 1) * RUN * STEP)];
+            let (whole, rest) = row.as_chunks::<STEP>();
+            for (element, to) in whole.iter().zip(codes.chunks_exact_mut(STEP * GROUP)) {
+                to[lane * STEP..][..STEP].copy_from_slice(element);
+            }
+            // Half a step of bf16.
+            if !rest.is_empty() {
+                codes[(whole.len() * GROUP + lane) * STEP..][..rest.len()].copy_from_slice(rest);
+            }
         }
     }
 }
@@ -208,14 +224,14 @@ fn pack_quantized(dtype: DType, rows: &Rows, codes: &mut [u8], scales: &mut [u8]
     let n_blocks = dtype.block_len() / 32;
     let block_bytes = dtype.block_bytes();
     let row_bytes = rows.n_cols / dtype.block_len() * block_bytes;
-    for (lane, row) in rows.bytes.chunks_exact(row_bytes).enumerate() {
-        let to_codes = codes.chunks_exact_mut(n_blocks * layout.code_bytes());
-        let to_scales = scales.chunks_exact_mut(layout.scale_bytes());
-        for ((block, codes), scales) in row.chunks_exact(block_bytes).zip(to_codes).zip(to_scales) {
-            let mut words = [0; 64];
+    let to_codes = codes.chunks_exact_mut(n_blocks * layout.code_bytes());
+    let to_scales = scales.chunks_exact_mut(layout.scale_bytes());
+    let (mut words, mut planes) = ([0; 64], [0; 8]);
+    for (i, (codes, scales)) in to_codes.zip(to_scales).enumerate() {
+        for (lane, row) in rows.bytes.chunks_exact(row_bytes).enumerate() {
+            let block = &row[i * block_bytes..][..block_bytes];
             layout::decode(dtype, block, &mut words);
             for part in 0..n_blocks {
-                let mut planes = [0; 8];
                 let n = layout.squeeze(&words[8 * part..8 * part + 8], &mut planes);
                 let to = &mut codes[part * layout.code_bytes()..][..layout.code_bytes()];
                 for (v, plane) in planes.iter().enumerate().take(n) {
