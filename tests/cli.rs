@@ -146,25 +146,6 @@ fn stored(home: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_help_of_every_command_is_the_one_in_the_manual() {
-    let mut text = String::from(
-        "# The command line\n\nWhat `--help` prints, for the program and for each command. Made by the test `cli`; \
-         `UPDATE_EXPECT=1` renews it.\n",
-    );
-    let shell = Shell::new();
-    let mut commands = vec![Vec::new()];
-    commands.extend(rhetor::commands::COMMANDS.iter().map(|command| vec![command.name]));
-    for mut args in commands {
-        let title = ["rhetor"].into_iter().chain(args.iter().copied()).collect::<Vec<_>>().join(" ");
-        args.push("--help");
-        let help = shell.run(&args);
-        let lines: Vec<&str> = help.succeeds().lines().map(str::trim_end).collect();
-        text += &format!("\n## `{title}`\n\n```text\n{}\n```\n", lines.join("\n").trim_end());
-    }
-    expect_file![root().join("docs/cli.md")].assert_eq(&text);
-}
-
-#[test]
 fn flags_that_make_no_sense_are_refused_with_what_would() {
     let shell = Shell::new();
     let check = |args: &str, message: &str| {

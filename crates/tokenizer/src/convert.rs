@@ -53,17 +53,25 @@ pub fn to_hugging_face(metadata: &Metadata) -> Result<HuggingFaceFiles, Error> {
     match model {
         GPT2_LIKE => {
             let row = pre_tokenize::row(metadata.get_str("tokenizer.ggml.pre")?.unwrap_or("default"))?;
-            file["pre_tokenizer"] = pre_tokenizer(row).ok_or_else(|| refused("tokenizer.ggml.pre", row.names[0]))?;
+            file["pre_tokenizer"] =
+                pre_tokenizer(row).ok_or_else(|| refused("tokenizer.ggml.pre", row.names[0]))?;
             file["decoder"] = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
             file["model"]["ignore_merges"] = row.ignores_merges.into();
             let merges = metadata.require_strings("tokenizer.ggml.merges")?;
-            file["model"]["merges"] = merges.iter().map(|merge| merge.split_once(' ').map_or(json!([merge]), |(left, right)| json!([left, right]))).collect();
+            file["model"]["merges"] = merges
+                .iter()
+                .map(|merge| {
+                    merge.split_once(' ').map_or(json!([merge]), |(left, right)| json!([left, right]))
+                })
+                .collect();
         }
         LLAMA_LIKE => {
             let has_space = metadata.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
             let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
             file["normalizer"] = match has_space {
-                true => json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]}),
+                true => {
+                    json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]})
+                }
                 false => replace,
             };
             let mut decoders = vec![
@@ -85,9 +93,13 @@ pub fn to_hugging_face(metadata: &Metadata) -> Result<HuggingFaceFiles, Error> {
         other => return Err(refused("tokenizer.ggml.model", other)),
     }
     file["model"]["vocab"] = vocabulary.into();
-    let mut config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false});
+    let mut config =
+        json!({"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false});
     for (role, name) in ROLES {
-        if let Some(token) = metadata.get_u64(&format!("tokenizer.ggml.{name}_token_id"))?.and_then(|id| tokens.get(id as usize)) {
+        if let Some(token) = metadata
+            .get_u64(&format!("tokenizer.ggml.{name}_token_id"))?
+            .and_then(|id| tokens.get(id as usize))
+        {
             config[role] = token.into();
         }
     }
@@ -115,7 +127,8 @@ pub fn to_hugging_face(metadata: &Metadata) -> Result<HuggingFaceFiles, Error> {
 }
 
 /// Roles of tokens: Hugging Face's name and the middle of GGUF's.
-const ROLES: [(&str, &str); 4] = [("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")];
+const ROLES: [(&str, &str); 4] =
+    [("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")];
 
 /// GGUF's keys for the vocabulary beside a Hugging Face checkpoint; `n_rows` rows of the embedding get a token each.
 ///
@@ -133,7 +146,8 @@ pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, Ty
     }
     let has_bytes = model["byte_fallback"] == true;
     let (tokens, kinds) = tokens_and_kinds(&file, n_rows.max(tokenizer.n_tokens()), has_bytes);
-    let merges: Vec<(String, String)> = merges(model).ok_or_else(|| refused("model.merges", "another form"))?;
+    let merges: Vec<(String, String)> =
+        merges(model).ok_or_else(|| refused("model.merges", "another form"))?;
     let mut keys: Vec<(String, TypedValue)> = Vec::new();
     let mut set = |key: &str, value: TypedValue| keys.push((format!("tokenizer.{key}"), value));
     if has_bytes {
@@ -142,7 +156,8 @@ pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, Ty
         set("ggml.scores", Array::F32(scores_of_merges(&tokens, &merges)).into());
         set("ggml.add_space_prefix", adds_space(&file).into());
     } else {
-        let row = row_of(&file).ok_or_else(|| refused("pre_tokenizer", &file["pre_tokenizer"].to_string()))?;
+        let row =
+            row_of(&file).ok_or_else(|| refused("pre_tokenizer", &file["pre_tokenizer"].to_string()))?;
         set("ggml.model", GPT2_LIKE.into());
         set("ggml.pre", row.names[0].into());
         let mut joined = Strings::with_capacity(merges.len());
@@ -185,7 +200,8 @@ const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
 fn kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<i64>, Error> {
-    let kinds = metadata.get_i64s("tokenizer.ggml.token_type")?.unwrap_or_else(|| vec![i64::from(NORMAL); n_tokens]);
+    let kinds =
+        metadata.get_i64s("tokenizer.ggml.token_type")?.unwrap_or_else(|| vec![i64::from(NORMAL); n_tokens]);
     if kinds.len() != n_tokens {
         return Err(Error::field(
             metadata.file().display().to_string(),
@@ -243,7 +259,10 @@ fn pre_tokenizer(row: &Row) -> Option<Value> {
 fn row_of(file: &Value) -> Option<&'static Row> {
     let steps = comparable(&file["pre_tokenizer"]);
     let ignores_merges = file["model"]["ignore_merges"] == true;
-    let fits = |row: &&Row| row.ignores_merges == ignores_merges && pre_tokenizer(row).is_some_and(|json| comparable(&json) == steps);
+    let fits = |row: &&Row| {
+        row.ignores_merges == ignores_merges
+            && pre_tokenizer(row).is_some_and(|json| comparable(&json) == steps)
+    };
     ROWS.iter().find(fits)
 }
 
@@ -291,7 +310,9 @@ fn tokens_and_kinds(file: &Value, n: usize, has_bytes: bool) -> (Vec<String>, Ve
 /// The merges of a BPE model, written as pairs or, in older files, as text with a space.
 fn merges(model: &Value) -> Option<Vec<(String, String)>> {
     let pair = |merge: &Value| match merge {
-        Value::String(text) => text.split_once(' ').map(|(left, right)| (left.to_string(), right.to_string())),
+        Value::String(text) => {
+            text.split_once(' ').map(|(left, right)| (left.to_string(), right.to_string()))
+        }
         merge => Some((merge[0].as_str()?.to_string(), merge[1].as_str()?.to_string())),
     };
     model["merges"].as_array()?.iter().map(pair).collect()
@@ -299,7 +320,10 @@ fn merges(model: &Value) -> Option<Vec<(String, String)>> {
 
 fn adds_space(file: &Value) -> bool {
     let says = |value: &Value| {
-        value["type"] == "Prepend" || (value["type"] == "Metaspace" && value["prepend_scheme"] != "never" && value["add_prefix_space"] != false)
+        value["type"] == "Prepend"
+            || (value["type"] == "Metaspace"
+                && value["prepend_scheme"] != "never"
+                && value["add_prefix_space"] != false)
     };
     let normalizer = &file["normalizer"];
     let steps = normalizer["normalizers"].as_array();
@@ -319,7 +343,8 @@ fn scores_of_merges(tokens: &[String], merges: &[(String, String)]) -> Vec<f32> 
 /// Every way to make a token from two others, best score first, as the merges of a BPE model.
 fn merges_of_scores(tokens: &Strings, scores: &[f32], kinds: &[i64]) -> Vec<Value> {
     let is_text = |id: usize| kinds[id] as i32 == NORMAL || kinds[id] as i32 == USER_DEFINED;
-    let ids: HashMap<&str, usize> = tokens.iter().enumerate().filter(|&(id, _)| is_text(id)).map(|(id, piece)| (piece, id)).collect();
+    let ids: HashMap<&str, usize> =
+        tokens.iter().enumerate().filter(|&(id, _)| is_text(id)).map(|(id, piece)| (piece, id)).collect();
     let mut found: Vec<(f32, usize, usize, usize, &str, &str)> = Vec::new();
     for (id, piece) in tokens.iter().enumerate().filter(|&(id, _)| kinds[id] as i32 == NORMAL) {
         for (at, _) in piece.char_indices().skip(1) {
@@ -340,12 +365,20 @@ mod tests {
     use rhetor_formats::gguf;
     use std::path::Path;
 
-    const TEXTS: [&str; 6] = ["", "Hello, world! 123", "  two  spaces\n\n\tand tabs", "繁體中文 🙂", "abab ab a b", "<|im_start|>x<s>"];
+    const TEXTS: [&str; 6] = [
+        "",
+        "Hello, world! 123",
+        "  two  spaces\n\n\tand tabs",
+        "繁體中文 🙂",
+        "abab ab a b",
+        "<|im_start|>x<s>",
+    ];
 
     /// A directory with a weight that nobody looks at, since a checkpoint has weights.
     fn directory(files: &[(&str, &Value)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        rhetor_formats::safetensors::write(&dir.path().join("model.safetensors"), &[], &[], |_, _| Ok(())).unwrap();
+        rhetor_formats::safetensors::write(&dir.path().join("model.safetensors"), &[], &[], |_, _| Ok(()))
+            .unwrap();
         std::fs::write(dir.path().join("config.json"), "{}").unwrap();
         for (name, value) in files {
             std::fs::write(dir.path().join(name), value.to_string()).unwrap();
@@ -365,7 +398,8 @@ mod tests {
     fn agree(a: &Tokenizer, b: &Tokenizer) {
         for text in TEXTS {
             for special in [Special::Parse, Special::Literal] {
-                let ids = |tokenizer: &Tokenizer| -> Vec<TokenId> { tokenizer.encode_with_specials(text, special) };
+                let ids =
+                    |tokenizer: &Tokenizer| -> Vec<TokenId> { tokenizer.encode_with_specials(text, special) };
                 assert_eq!(ids(a), ids(b), "{text:?}");
             }
         }
@@ -378,12 +412,16 @@ mod tests {
         let dir = directory(&[("tokenizer.json", &json)]);
         let source = Checkpoint::open(dir.path()).unwrap();
         let original = Tokenizer::from_checkpoint(&source).unwrap();
-        let there = gguf_of(to_gguf(&source, original.n_tokens() + 3).unwrap(), &dir.path().join("there.gguf"));
+        let there =
+            gguf_of(to_gguf(&source, original.n_tokens() + 3).unwrap(), &dir.path().join("there.gguf"));
         let in_gguf = Tokenizer::from_checkpoint(&there).unwrap();
         agree(&original, &in_gguf);
         assert_eq!(in_gguf.n_tokens(), original.n_tokens() + 3);
         let files = to_hugging_face(there.metadata()).unwrap();
-        let back = directory(&[("tokenizer.json", &files.tokenizer), ("tokenizer_config.json", &files.tokenizer_config)]);
+        let back = directory(&[
+            ("tokenizer.json", &files.tokenizer),
+            ("tokenizer_config.json", &files.tokenizer_config),
+        ]);
         agree(&original, &Tokenizer::from_checkpoint(&Checkpoint::open(back.path()).unwrap()).unwrap());
     }
 
@@ -422,7 +460,10 @@ mod tests {
         let source = gguf_of(sentencepiece_keys(), &dir.path().join("source.gguf"));
         let original = Tokenizer::from_checkpoint(&source).unwrap();
         let files = to_hugging_face(source.metadata()).unwrap();
-        let there = directory(&[("tokenizer.json", &files.tokenizer), ("tokenizer_config.json", &files.tokenizer_config)]);
+        let there = directory(&[
+            ("tokenizer.json", &files.tokenizer),
+            ("tokenizer_config.json", &files.tokenizer_config),
+        ]);
         let there = Checkpoint::open(there.path()).unwrap();
         agree(&original, &Tokenizer::from_checkpoint(&there).unwrap());
         let back = gguf_of(to_gguf(&there, 0).unwrap(), &dir.path().join("back.gguf"));

@@ -462,7 +462,8 @@ unsafe fn dense_groups<S: Simd, D: Dense<S>, const R: usize, const TN: usize>(ti
             // Tokens beyond the last repeat it; their results are not stored.
             let mut acts = [tile.acts; TN];
             unroll!(T < TN, {
-                acts[T] = tile.acts.add(T.min(tile.n_tokens - 1) * tile.acts_stride);
+                acts[T] =
+                    tile.acts.add(if T < tile.n_tokens { T } else { tile.n_tokens - 1 } * tile.acts_stride);
             });
             let mut sums = [[S::splat_f32(0.0); TN]; R];
             for step in 0..tile.n_steps {
