@@ -147,7 +147,7 @@ fn wait(shared: &Shared, parked: &AtomicBool, seen: u64) -> u64 {
         }
         std::hint::spin_loop();
         spins = spins.wrapping_add(1);
-        if spins % SPINS == 0 && start.elapsed() > SPIN {
+        if spins.is_multiple_of(SPINS) && start.elapsed() > SPIN {
             // The caller first changes the state, then looks whether to wake; so one of the two sees the other.
             parked.store(true, Ordering::SeqCst);
             while shared.state.0.load(Ordering::SeqCst) / NUMBER == seen {
@@ -222,7 +222,7 @@ pub fn run<F: Fn(usize) + Sync>(n_parts: usize, part: F) {
     while inside > 0 {
         std::hint::spin_loop();
         spins = spins.wrapping_add(1);
-        if spins % SPINS == 0 {
+        if spins.is_multiple_of(SPINS) {
             // A worker was interrupted in its part: leave it the CPU, should this be the one it waits for.
             thread::yield_now();
         }
