@@ -5,8 +5,8 @@
 //! scales a block, `f32(integer 0) scale 0` plus, fused, `f32(integer 1) scale 1`; then minima, fused, one by one);
 //! dense types have one chain of fused multiply-adds over the columns. A bias is added last.
 
-// The copies of an unrolled body beyond its bound are dead, yet the lint reads them.
-#![allow(clippy::out_of_bounds_indexing)]
+// The lints read copies of an unrolled body that are dead, beyond its bound, and the first as if it were alone.
+#![allow(clippy::out_of_bounds_indexing, clippy::unnecessary_min_or_max)]
 
 use super::format::Format;
 use super::layout::GROUP;

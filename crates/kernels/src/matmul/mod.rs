@@ -189,18 +189,21 @@ fn kernels(dtype: DType) -> Kernels {
     on_isa!(arch => arch::kernels(dtype))
 }
 
-/// How quantized activations are cut into tiles: as the kernels of packed weights want them, or, for more tokens than
-/// the largest of those, by [`WIDTH`].
+/// How quantized activations are cut into tiles: as the kernels of packed weights want them, or, for many tokens, by
+/// [`WIDTH`].
 #[derive(Clone, Copy)]
 enum Tiling {
     Packed(Tiles),
     Unpacked,
 }
 
+/// Largest tiles of packed weights up to which they are used as they are: unpacking costs as much as some 20 tokens.
+const MANY: usize = 8;
+
 impl Tiling {
     fn of(n_tokens: usize) -> Tiling {
         let tiles = kernels(DType::Q8_0).direct;
-        if n_tokens <= tiles[tiles.len() - 1].0 { Tiling::Packed(tiles) } else { Tiling::Unpacked }
+        if n_tokens <= MANY * tiles[tiles.len() - 1].0 { Tiling::Packed(tiles) } else { Tiling::Unpacked }
     }
 
     fn spans(self, n_tokens: usize) -> impl Iterator<Item = Span> + Clone {
