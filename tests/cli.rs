@@ -4,7 +4,6 @@
 //! SmolLM2 use it where it has been pulled, and say plainly that they are skipped where it has not.
 #![forbid(unsafe_code)]
 
-use expect_test::expect_file;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;

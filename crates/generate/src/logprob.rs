@@ -67,7 +67,7 @@ fn exp(x: f32) -> f32 {
     // ln 2 in two parts, so that x − n ln 2 is exact enough.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let is_zero = !(x >= -87.0);
+    let is_zero = x < -87.0 || x.is_nan();
     let x = x.max(-87.0);
     // Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
     let shifted = x * LOG2_E + 12_582_912.0;

@@ -7,8 +7,10 @@ use crate::models::Bar;
 use crate::session::Session;
 use crate::{importance, output};
 use rhetor_formats::{Checkpoint, Kind};
+use rhetor_models::Model;
 use rhetor_models::convert::{self, ConvertOptions, Converted};
 use rhetor_models::quant_mix::Mix;
+use rhetor_tokenizer::convert as vocabulary;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,8 +34,7 @@ const BESIDE: &[&str] = &[
 /// A DST that ends in .gguf becomes a GGUF file, anything else a Hugging Face directory (of f32, f16 or bf16). Mixes
 /// such as q4_k_m give each tensor the type that llama-quantize of llama.cpp gives it.
 ///
-/// From a directory to a GGUF file the vocabulary stays outside: its files are copied beside DST, and rhetor finds
-/// them there; other programs want it inside.
+/// The vocabulary and the chat template come along, inside a GGUF file and as files of a directory.
 #[derive(Debug, clap::Args)]
 pub struct Convert {
     /// A GGUF file, a Hugging Face directory, or the name of a pulled model
@@ -92,33 +93,42 @@ impl Run for Convert {
             *types.entry(converted.types.1.name()).or_default() += 1;
             bar.count(converted.name, converted.done as u64, converted.total as u64);
         };
-        let folder = if to_gguf {
-            let options =
-                ConvertOptions { mix: self.mix, importance: importance.as_ref(), vocabulary: Vec::new() };
+        let files = if to_gguf {
+            let vocabulary = match source.kind() {
+                Kind::Gguf => Vec::new(),
+                _ => vocabulary::to_gguf(&source, Model::config_of(&source)?.vocab_size)?,
+            };
+            let options = ConvertOptions { mix: self.mix, importance: importance.as_ref(), vocabulary };
             convert::to_gguf(&source, destination, &options, &mut on_tensor)?;
-            destination.parent().unwrap_or(Path::new(""))
+            Vec::new()
         } else {
             convert::to_hugging_face(&source, destination, self.mix.base(), &mut on_tensor)?;
-            destination
+            match source.kind() {
+                Kind::Gguf => write_vocabulary(&source, destination)?,
+                _ => copy_beside(&source, destination)?,
+            }
         };
         bar.clear();
-        let copied = match source.kind() {
-            Kind::Gguf => Vec::new(),
-            _ => copy_beside(&source, folder)?,
-        };
-        if source.kind() == Kind::Gguf && !to_gguf {
-            rhetor_tokenizer::Tokenizer::from_checkpoint(&source)?
-                .save_json(&folder.join("tokenizer.json"))?;
-        }
         if self.json {
             output::json(
-                &json!({ "path": destination, "type": self.mix.name(), "tensors": types, "copied": copied }),
+                &json!({ "path": destination, "type": self.mix.name(), "tensors": types, "files": files }),
             )?;
         } else {
             output::line(&destination.display().to_string())?;
         }
         Ok(Exit::Done)
     }
+}
+
+/// Writes the vocabulary of a GGUF file as the files of a directory.
+fn write_vocabulary(source: &Checkpoint, folder: &Path) -> Result<Vec<&'static str>, Failure> {
+    let files = vocabulary::to_hugging_face(source.metadata())?;
+    let pairs = [("tokenizer.json", &files.tokenizer), ("tokenizer_config.json", &files.tokenizer_config)];
+    for (name, value) in pairs {
+        let text = serde_json::to_string_pretty(value).expect("a JSON value can be written") + "\n";
+        rhetor_formats::write_bytes(&folder.join(name), text.as_bytes())?;
+    }
+    Ok(pairs.map(|pair| pair.0).into())
 }
 
 /// Copies what lies beside the weights, without replacing anything.
