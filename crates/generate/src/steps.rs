@@ -65,6 +65,8 @@ impl Steps {
             if plan.batch.tokens.is_empty() {
                 return;
             }
+            let (rows, sequences) = (plan.batch.tokens.len(), plan.batch.spans.len());
+            let _span = tracing::debug_span!("step", rows, sequences).entered();
             let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
             let began = Instant::now();
             for &(from, to) in &plan.copies {

@@ -4,12 +4,12 @@
 //! Source: Language Models are Unsupervised Multitask Learners (2019), §2.3, and the published code.
 
 use rhetor_catalog::{About, Source};
+use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::Tensor;
 
 use super::Family;
 use crate::config::{Key, Keys, ModelConfig};
-use crate::kv_cache::KvCache;
-use crate::layers::{Attention, Embedding, FeedForward, LayerNorm, Linear, Positions};
+use crate::layers::{Attention, Block, Decoder, FeedForward, LayerNorm, Norm, Positions};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::{Stored, TensorName, name};
@@ -95,15 +95,7 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
     ]
 }
 
-struct Gpt2 {
-    token_embd: Embedding,
-    position_embd: Embedding,
-    blocks: Vec<Block>,
-    output_norm: LayerNorm,
-    output: Linear,
-}
-
-struct Block {
+struct Gpt2Block {
     attn_norm: LayerNorm,
     attn: Attention,
     ffn_norm: LayerNorm,
@@ -112,10 +104,10 @@ struct Block {
 
 fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
     let token_embd = weights.embedding("token_embd")?;
-    let position_embd = weights.embedding("position_embd")?;
+    let position_embd = Some(weights.embedding("position_embd")?);
     let blocks = (0..weights.config.n_layers)
         .map(|i| {
-            Ok(Block {
+            let block = Gpt2Block {
                 attn_norm: weights.layer_norm("blk.{i}.attn_norm", i)?,
                 attn: weights.attention(&["blk.{i}.attn_qkv"], "blk.{i}.attn_output", i)?,
                 ffn_norm: weights.layer_norm("blk.{i}.ffn_norm", i)?,
@@ -124,30 +116,18 @@ fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
                     down: weights.linear(&["blk.{i}.ffn_down"], i)?,
                     activation: weights.config.activation,
                 },
-            })
+            };
+            Ok(Box::new(block) as Box<dyn Block>)
         })
-        .collect::<Result<Vec<Block>, LoadError>>()?;
-    let output_norm = weights.layer_norm("output_norm", 0)?;
+        .collect::<Result<_, LoadError>>()?;
+    let output_norm = Norm::Layer(weights.layer_norm("output_norm", 0)?);
     let output = weights.output("output", &token_embd)?;
-    Ok(Box::new(Gpt2 { token_embd, position_embd, blocks, output_norm, output }))
+    Ok(Box::new(Decoder { token_embd, position_embd, blocks, output_norm, output }))
 }
 
-impl Network for Gpt2 {
-    fn blocks(&self, tokens: &[u32], at: &Positions, mut cache: Option<&mut KvCache>) -> Tensor {
-        let positions: Vec<u32> = at.of_row.iter().map(|&position| position as u32).collect();
-        let mut x = self.token_embd.forward(tokens) + self.position_embd.forward(&positions); // [T, D]
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.attn.forward(
-                &block.attn_norm.forward(&x),
-                at,
-                cache.as_mut().map(|cache| cache.layer(i)),
-            ) + x;
-            x = block.ffn.forward(&block.ffn_norm.forward(&x)) + x;
-        }
-        x
-    }
-
-    fn head(&self, x: &Tensor) -> Tensor {
-        self.output.forward(&self.output_norm.forward(x)) // [N, V]
+impl Block for Gpt2Block {
+    fn forward(&self, x: Tensor, at: &Positions, cache: Option<&mut KvPages>) -> Tensor {
+        let x = self.attn.forward(&self.attn_norm.forward(&x), at, cache) + x;
+        self.ffn.forward(&self.ffn_norm.forward(&x)) + x
     }
 }

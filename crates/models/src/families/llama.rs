@@ -4,13 +4,13 @@
 //! Source: LLaMA, arXiv:2302.13971, §2.2; grouped-query attention from LLaMA 2, arXiv:2307.09288, §2.2.
 
 use rhetor_catalog::{About, Source};
+use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeOrder;
 use rhetor_tensor::Tensor;
 
 use super::Family;
 use crate::config::{Key, Keys, ModelConfig};
-use crate::kv_cache::KvCache;
-use crate::layers::{Attention, Embedding, GatedFeedForward, Linear, Positions, RmsNorm};
+use crate::layers::{Attention, Block, Decoder, GatedFeedForward, Norm, Positions, RmsNorm};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::{Stored, TensorName, name};
@@ -101,14 +101,7 @@ pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
     keys
 }
 
-struct Llama {
-    token_embd: Embedding,
-    blocks: Vec<Block>,
-    output_norm: RmsNorm,
-    output: Linear,
-}
-
-struct Block {
+struct LlamaBlock {
     attn_norm: RmsNorm,
     attn: Attention,
     ffn_norm: RmsNorm,
@@ -119,7 +112,7 @@ pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError
     let token_embd = weights.embedding("token_embd")?;
     let blocks = (0..weights.config.n_layers)
         .map(|i| {
-            Ok(Block {
+            let block = LlamaBlock {
                 attn_norm: weights.rms_norm("blk.{i}.attn_norm", i)?,
                 attn: weights.attention(
                     &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"],
@@ -132,29 +125,18 @@ pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError
                     down: weights.linear(&["blk.{i}.ffn_down"], i)?,
                     activation: weights.config.activation,
                 },
-            })
+            };
+            Ok(Box::new(block) as Box<dyn Block>)
         })
-        .collect::<Result<Vec<Block>, LoadError>>()?;
-    let output_norm = weights.rms_norm("output_norm", 0)?;
+        .collect::<Result<_, LoadError>>()?;
+    let output_norm = Norm::Rms(weights.rms_norm("output_norm", 0)?);
     let output = weights.output("output", &token_embd)?;
-    Ok(Box::new(Llama { token_embd, blocks, output_norm, output }))
+    Ok(Box::new(Decoder { token_embd, position_embd: None, blocks, output_norm, output }))
 }
 
-impl Network for Llama {
-    fn blocks(&self, tokens: &[u32], at: &Positions, mut cache: Option<&mut KvCache>) -> Tensor {
-        let mut x = self.token_embd.forward(tokens); // [T, D]
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.attn.forward(
-                &block.attn_norm.forward(&x),
-                at,
-                cache.as_mut().map(|cache| cache.layer(i)),
-            ) + x;
-            x = block.ffn.forward(&block.ffn_norm.forward(&x)) + x;
-        }
-        x
-    }
-
-    fn head(&self, x: &Tensor) -> Tensor {
-        self.output.forward(&self.output_norm.forward(x)) // [N, V]
+impl Block for LlamaBlock {
+    fn forward(&self, x: Tensor, at: &Positions, cache: Option<&mut KvPages>) -> Tensor {
+        let x = self.attn.forward(&self.attn_norm.forward(&x), at, cache) + x;
+        self.ffn.forward(&self.ffn_norm.forward(&x)) + x
     }
 }

@@ -33,3 +33,21 @@ impl LayerNorm {
         ops::norm::layer_norm(x, &self.weight, &self.bias, self.eps)
     }
 }
+
+/// Either norm, where a brick takes both.
+pub enum Norm {
+    /// Root mean square.
+    Rms(RmsNorm),
+    /// Mean and variance.
+    Layer(LayerNorm),
+}
+
+impl Norm {
+    /// x: [T, D] → [T, D]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Norm::Rms(norm) => norm.forward(x),
+            Norm::Layer(norm) => norm.forward(x),
+        }
+    }
+}
