@@ -408,6 +408,48 @@ fn text_becomes_ids_and_ids_become_text() {
     shell.run(&["detokenize", &model, "x"]).fails(2, "`x` is no token id");
 }
 
+/// A copy of the speaker in the shell's folder, its `config.json` changed.
+fn changed_speaker(shell: &Shell, name: &str, from: &str, to: &str) -> String {
+    let folder = shell.path(name);
+    fs::create_dir(&folder).unwrap();
+    for entry in fs::read_dir(speaker()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+    }
+    let config = fs::read_to_string(folder.join("config.json")).unwrap();
+    assert!(config.contains(from), "{from} is in config.json");
+    fs::write(folder.join("config.json"), config.replace(from, to)).unwrap();
+    folder.to_str().unwrap().to_string()
+}
+
+#[test]
+fn a_checkpoint_that_contradicts_its_config_is_refused_with_both_shapes() {
+    let shell = Shell::new();
+    let heads = changed_speaker(&shell, "heads", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 1");
+    let refused = shell.run(&["generate", &heads, "-p", "x"]);
+    refused.fails(2, "self_attn.k_proj.weight` has shape");
+    assert!(refused.stderr.contains("expects ["), "{}", refused.stderr);
+    let family = changed_speaker(&shell, "family", "LlamaForCausalLM", "MambaForCausalLM");
+    shell.run(&["generate", &family, "-p", "x"]).fails(2, "architecture `MambaForCausalLM` is not supported");
+}
+
+/// The vocabulary and the template travel inside the file, and come back out of it.
+#[test]
+fn a_converted_model_says_the_same() {
+    let shell = Shell::new();
+    let ask = |model: &str| {
+        let args =
+            ["generate", model, "-p", "What is the capital of France?", "--temperature", "0", "--kv", "f32"];
+        shell.run(&args).succeeds().to_string()
+    };
+    let original = ask(&speaker());
+    assert_eq!(original, "The capital of France is Paris.\n");
+    shell.run(&["convert", &speaker(), "there.gguf", "--type", "f32"]).succeeds();
+    assert_eq!(ask("there.gguf"), original);
+    shell.run(&["convert", "there.gguf", "back", "--type", "f32"]).succeeds();
+    assert_eq!(ask("back"), original);
+}
+
 #[test]
 fn a_prompt_longer_than_the_context_is_refused_or_cut_and_told() {
     let shell = Shell::new();
