@@ -8,7 +8,7 @@ use rhetor_formats::{Array, Checkpoint, Metadata, Strings, TypedValue};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-use crate::pre_tokenize::{self, ROWS, Row, Split};
+use crate::pre_tokenize::{self, LLAMA3_REGEX, QWEN2_REGEX, ROWS, Row, Split};
 use crate::vocabulary::byte_of_piece;
 use crate::{Error, Tokenizer};
 
@@ -23,14 +23,6 @@ pub struct HuggingFaceFiles {
 
 const GPT2_LIKE: &str = "gpt2";
 const LLAMA_LIKE: &str = "llama";
-const LLAMA3: &str = concat!(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
-    r"|\s+(?!\S)|\s+"
-);
-const QWEN2: &str = concat!(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
-    r"|\s+(?!\S)|\s+"
-);
 
 /// Hugging Face's files for the vocabulary in a GGUF file's `metadata`.
 ///
@@ -247,7 +239,10 @@ fn pre_tokenizer(row: &Row) -> Option<Value> {
     match last {
         Split::Gpt2 => steps.push(byte_level(true)),
         Split::Llama3(rules) if !rules.marks_are_letters && (rules.n_digits == 3 || rules.n_digits == 1) => {
-            steps.extend([regex(if rules.n_digits == 3 { LLAMA3 } else { QWEN2 }), byte_level(false)]);
+            steps.extend([
+                regex(if rules.n_digits == 3 { LLAMA3_REGEX } else { QWEN2_REGEX }),
+                byte_level(false),
+            ]);
         }
         Split::Regex(expression) => steps.extend([regex(expression), byte_level(false)]),
         _ => return None,

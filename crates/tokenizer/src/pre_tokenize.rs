@@ -51,6 +51,17 @@ pub(crate) enum Split {
     Regex(&'static str),
 }
 
+/// The expression that [`LLAMA3`]'s scanner stands for.
+pub(crate) const LLAMA3_REGEX: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*",
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+/// The expression that [`QWEN2`]'s scanner stands for.
+pub(crate) const QWEN2_REGEX: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*",
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+
 const LLAMA3: Split = Split::Llama3(Llama3 { n_digits: 3, marks_are_letters: false });
 const QWEN2: Split = Split::Llama3(Llama3 { n_digits: 1, marks_are_letters: false });
 const QWEN35: Split = Split::Llama3(Llama3 { n_digits: 1, marks_are_letters: true });
@@ -462,14 +473,6 @@ mod tests {
     use proptest::prelude::*;
 
     const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-    const LLAMA3_REGEX: &str = concat!(
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*",
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-    );
-    const QWEN2_REGEX: &str = concat!(
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*",
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-    );
     const QWEN35_REGEX: &str = concat!(
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",
         r"|\s*[\r\n]+|\s+(?!\S)|\s+"
