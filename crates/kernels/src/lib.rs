@@ -7,6 +7,7 @@ pub mod activation;
 pub mod add;
 pub mod attention;
 pub mod dtype;
+pub mod gemm;
 pub mod half;
 pub mod isa;
 pub mod kv;
