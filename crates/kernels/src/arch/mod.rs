@@ -105,9 +105,12 @@ pub(crate) trait Simd: Copy {
 }
 
 #[cfg(target_arch = "x86_64")]
+mod product_avx512;
+#[cfg(target_arch = "x86_64")]
 mod vector_avx2;
 #[cfg(target_arch = "x86_64")]
 mod vector_avx512;
 
 pub(crate) mod math;
+pub(crate) mod product;
 pub(crate) mod vector;

@@ -42,6 +42,33 @@ pub(crate) unsafe trait Vector: Copy {
     ///
     /// `p` points to that many writable numbers, at any alignment.
     unsafe fn store(self, p: *mut f32);
+    /// Writes the first `N` lanes to `p`; `N` is at most `LANES`.
+    ///
+    /// # Safety
+    ///
+    /// `p` points to that many writable numbers, at any alignment.
+    #[inline(always)]
+    unsafe fn store_first<const N: usize>(self, p: *mut f32) {
+        let mut lanes = [0f32; 16];
+        // SAFETY: LANES is at most 16, and the caller's promise.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            p.copy_from_nonoverlapping(lanes.as_ptr(), N);
+        }
+    }
+    /// Swaps rows and columns of the first `LANES` vectors.
+    #[inline(always)]
+    fn transpose(rows: &mut [Self; 16]) {
+        let mut lanes = [[0f32; 16]; 16];
+        // SAFETY: LANES is at most 16.
+        unsafe {
+            (0..Self::LANES).for_each(|i| rows[i].store(lanes[i].as_mut_ptr()));
+            for (i, row) in rows.iter_mut().enumerate().take(Self::LANES) {
+                let column: [f32; 16] = std::array::from_fn(|j| lanes[j][i]);
+                *row = Self::load(column.as_ptr());
+            }
+        }
+    }
     /// Asks for the cache line at `p`, whatever it points to.
     fn prefetch(p: *const u8);
     fn add(self, other: Self) -> Self;

@@ -5,7 +5,39 @@ use std::arch::x86_64::*;
 
 /// Sixteen lanes in a register of 512 bits.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(__m512);
+pub(crate) struct Avx512(pub(super) __m512);
+
+/// Swaps rows and columns of sixteen vectors.
+#[inline(always)]
+pub(super) fn transpose(rows: &mut [Avx512; 16]) {
+    // SAFETY: as for the methods below.
+    unsafe {
+        let r = rows.map(|row| row.0);
+        // Columns of two rows, then of four, inside each 128 bits.
+        let pairs: [__m512d; 16] = std::array::from_fn(|i| {
+            let (a, b) = (r[i & !1], r[i | 1]);
+            _mm512_castps_pd(if i % 2 == 0 { _mm512_unpacklo_ps(a, b) } else { _mm512_unpackhi_ps(a, b) })
+        });
+        // fours[4 q + c]: column c of each 128 bits, rows 4 q to 4 q + 3.
+        let fours: [__m512; 16] = std::array::from_fn(|i| {
+            let (q, c) = (i & !3, i & 3);
+            let (a, b) = (pairs[q + c / 2], pairs[q + c / 2 + 2]);
+            _mm512_castpd_ps(if c % 2 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) })
+        });
+        // Then whole 128 bits: eights[8 h + 4 odd + c], the even or odd quarters of rows 8 h to 8 h + 7.
+        let eights: [__m512; 16] = std::array::from_fn(|i| {
+            let (h, odd, c) = (i & 8, i & 4 != 0, i & 3);
+            let (a, b) = (fours[h + c], fours[h + 4 + c]);
+            if odd { _mm512_shuffle_f32x4::<0xdd>(a, b) } else { _mm512_shuffle_f32x4::<0x88>(a, b) }
+        });
+        // Column 4 l + c is quarter l.
+        *rows = std::array::from_fn(|i| {
+            let (l, c) = (i / 4, i & 3);
+            let (a, b) = (eights[4 * (l & 1) + c], eights[8 + 4 * (l & 1) + c]);
+            Avx512(if l < 2 { _mm512_shuffle_f32x4::<0x88>(a, b) } else { _mm512_shuffle_f32x4::<0xdd>(a, b) })
+        });
+    }
+}
 
 // SAFETY: bodies reach this type only through `per_isa!`, under the target features that it names; each `unsafe`
 // below relies on that, and loads and stores on their caller's promise.
@@ -32,6 +64,14 @@ unsafe impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_first<const N: usize>(self, p: *mut f32) {
+        unsafe { _mm512_mask_storeu_ps(p, (0xffff_u32 >> (16 - N)) as u16, self.0) }
+    }
+    #[inline(always)]
+    fn transpose(rows: &mut [Self; 16]) {
+        transpose(rows)
     }
     #[inline(always)]
     fn prefetch(p: *const u8) {

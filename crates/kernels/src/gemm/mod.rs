@@ -3,13 +3,17 @@
 //! The three products of a linear layer `Y = X Wᵀ`, `W: [N, K]` row by row: forward `B = W.transposed()`, the gradient
 //! of the input `dX = dY W`, and that of the weight `dW += dYᵀ X` with `A = dY.transposed()`.
 
+mod blocked;
+mod kernel;
 mod operand;
 
 pub use operand::{Elements, Operand, Rows, View};
 
-use crate::half::{bf16_to_f32, f32_to_bf16};
+use crate::isa::{self, Isa};
 use crate::rows::Start;
 use crate::threads;
+use blocked::{Product, Run, Workspace};
+use std::cell::RefCell;
 
 /// In what numbers a product is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,39 +50,71 @@ pub fn gemm(
     out: &mut [f32],
     out_stride: usize,
 ) {
+    gemm_on(isa::active(), &threads_run, precision, alpha, a, b, update, bias, out, out_stride)
+}
+
+/// As [`gemm`] of two views, on the calling thread alone: for use inside a part of another kernel.
+#[track_caller]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn gemm_serial(
+    isa: Isa,
+    precision: Precision,
+    alpha: f32,
+    a: View,
+    b: View,
+    update: Update,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    gemm_on(isa, &serial_run, precision, alpha, a, Operand::View(b), update, None, out, out_stride)
+}
+
+thread_local! {
+    static WORKSPACE: RefCell<Workspace> = const { RefCell::new(Workspace::EMPTY) };
+}
+
+fn threads_run(n_parts: usize, part: &(dyn Fn(usize) + Sync)) {
+    threads::run(n_parts, part)
+}
+
+fn serial_run(n_parts: usize, part: &(dyn Fn(usize) + Sync)) {
+    (0..n_parts).for_each(part)
+}
+
+/// Products of two elements below which other threads are not asked to help; some microseconds.
+const PARALLEL_LEN: usize = 1 << 19;
+
+#[track_caller]
+#[allow(clippy::too_many_arguments)]
+fn gemm_on(
+    isa: Isa,
+    run: Run,
+    precision: Precision,
+    alpha: f32,
+    a: View,
+    b: Operand,
+    update: Update,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    out_stride: usize,
+) {
     let (m, k, n) = check(&a, &b, bias, out, out_stride);
-    let round = |x: f32| if precision == Precision::Bf16 { bf16_to_f32(f32_to_bf16(x)) } else { x };
-    // B by columns: [N, K].
-    let mut columns = vec![0.0; n * k];
-    match b {
-        Operand::View(b) => {
-            for j in 0..n {
-                (0..k).for_each(|p| columns[j * k + p] = b.at(p, j));
-            }
-        }
-        Operand::Rows(rows) => {
-            let mut row = vec![0.0; n];
-            for p in 0..k {
-                rows.read(p, &mut row);
-                (0..n).for_each(|j| columns[j * k + p] = row[j]);
-            }
-        }
-        Operand::RowsTransposed(rows) => {
-            (0..n).for_each(|j| rows.read(j, &mut columns[j * k..(j + 1) * k]));
-        }
+    if m == 0 || n == 0 {
+        return;
     }
-    columns.iter_mut().for_each(|x| *x = round(*x));
-    let start = Start(out.as_mut_ptr());
-    threads::run(m, |i| {
-        let row: Vec<f32> = (0..k).map(|p| round(a.at(i, p))).collect();
-        // SAFETY: each row of the output is written by one part.
-        let out = unsafe { std::slice::from_raw_parts_mut(start.at(i * out_stride), n) };
-        for (j, out) in out.iter_mut().enumerate() {
-            let sum: f32 = row.iter().zip(&columns[j * k..(j + 1) * k]).map(|(x, y)| x * y).sum();
-            let old = if update == Update::Add { *out } else { 0.0 };
-            *out = old + (alpha * sum + bias.map_or(0.0, |bias| bias[j]));
+    if k == 0 {
+        for row in out.chunks_mut(out_stride.max(n)).take(m) {
+            for (j, out) in row[..n].iter_mut().enumerate() {
+                let old = if update == Update::Add { *out } else { 0.0 };
+                *out = old + bias.map_or(0.0, |bias| bias[j]);
+            }
         }
-    });
+        return;
+    }
+    let out = Start(out.as_mut_ptr());
+    let product = Product { precision, alpha, a, b, update, bias, out, out_stride };
+    let run = if m.saturating_mul(k).saturating_mul(n) < PARALLEL_LEN { &serial_run } else { run };
+    WORKSPACE.with_borrow_mut(|workspace| blocked::multiply(isa, &product, workspace, run));
 }
 
 /// The sizes (M, K, N) of a product that fits together.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::half::{bf16_to_f32, f32_to_bf16};
 use crate::testing::noise;
 
 /// A product to be computed, in one of its forms.

@@ -10,7 +10,7 @@
 //! What it does not do: split the columns of one output between threads.
 
 pub(crate) mod activation;
-mod aligned;
+pub(crate) mod aligned;
 pub(crate) mod format;
 pub(crate) mod kernel;
 mod layout;

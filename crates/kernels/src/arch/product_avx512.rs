@@ -1,0 +1,81 @@
+//! Pairs of bf16 multiplied by AVX-512 BF16.
+
+use super::product::Product;
+use super::vector_avx512::Avx512;
+use std::arch::x86_64::*;
+
+/// Words that are two bf16. Subnormal numbers count as zeros, as the instructions have it.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16Pairs;
+
+/// Two vectors of floats rounded to bf16: those of `low` in the lower half.
+#[inline(always)]
+fn narrow(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: reached where the CPU has AVX-512 BF16 only; both types are 512 bits.
+    unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(high, low)) }
+}
+
+/// Numbers i of the lower and of the upper half side by side.
+#[inline(always)]
+fn interleave(halves: __m512i) -> __m512i {
+    // SAFETY: as above.
+    unsafe {
+        let order = _mm512_set_epi16(
+            31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2,
+            17, 1, 16, 0,
+        );
+        _mm512_permutexvar_epi16(order, halves)
+    }
+}
+
+// SAFETY: reached through functions with the target feature only; each `unsafe` below relies on that, and loads and
+// stores on their caller's promise.
+#[allow(clippy::undocumented_unsafe_blocks)]
+unsafe impl Product for Bf16Pairs {
+    type Sums = Avx512;
+    type Words = __m512i;
+    const DEPTH: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> __m512i {
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const u32) -> __m512i {
+        unsafe { _mm512_set1_epi32(p.cast::<i32>().read()) }
+    }
+    #[inline(always)]
+    fn step(a: __m512i, b: __m512i, sums: Avx512) -> Avx512 {
+        unsafe { Avx512(_mm512_dpbf16_ps(sums.0, std::mem::transmute(a), std::mem::transmute(b))) }
+    }
+    #[inline(always)]
+    unsafe fn pack_row(from: *const f32, next: *const f32, to: *mut u32) {
+        unsafe {
+            let words = interleave(narrow(_mm512_loadu_ps(from), _mm512_loadu_ps(next)));
+            _mm512_storeu_si512(to.cast(), words);
+        }
+    }
+    #[inline(always)]
+    unsafe fn pack_first<const N: usize>(from: *const f32, next: *const f32, to: *mut u32) {
+        unsafe {
+            let mask = (0xffff_u32 >> (16 - N)) as u16;
+            let (low, high) = (_mm512_maskz_loadu_ps(mask, from), _mm512_maskz_loadu_ps(mask, next));
+            _mm512_mask_storeu_epi32(to.cast(), mask, interleave(narrow(low, high)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn pack_square<const N: usize>(from: *const f32, stride: usize, to: *mut u32, to_stride: usize) {
+        unsafe {
+            let mut rows = [Avx512(_mm512_setzero_ps()); 16];
+            super::unroll!(I < N, {
+                let at = from.add(I * stride);
+                let words = narrow(_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(16)));
+                rows[I] = Avx512(_mm512_castsi512_ps(words));
+            });
+            super::vector_avx512::transpose(&mut rows);
+            for (lane, row) in rows.iter().enumerate() {
+                _mm512_mask_storeu_ps(to.add(lane * to_stride).cast(), (0xffff_u32 >> (16 - N)) as u16, row.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The order of the work: blocks of the output, blocks of the summed dimension, panels packed one block ahead.
+//!
+//! Both factors are packed into panels that the tiles read in order (Goto and van de Geijn, "Anatomy of
+//! high-performance matrix multiplication", 2008). The threads share what is packed: one fork-join packs the factors
+//! of a block and multiplies those of the block before, so that nobody waits for memory alone.
+
+use super::kernel::{self, Block, Kernels, Strip};
+use super::operand::{Elements, Operand, Rows, View};
+use super::{Precision, Update};
+use crate::half::{bf16_to_f32, f32_to_bf16};
+use crate::isa::Isa;
+use crate::matmul::aligned::Aligned;
+use crate::rows::Start;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Words of a panel's row that are packed together: a panel of A stays in the first-level cache.
+const STEPS: usize = 384;
+/// Rows of the output whose factor A is packed together.
+const ROWS: usize = 1536;
+/// Columns of the output whose factor B is packed together.
+const COLS: usize = 1536;
+/// Rows of the output in a part of the work.
+const PART_ROWS: usize = 96;
+/// Columns of the output in a part of the work: its panels of B stay in the second-level cache.
+const PART_COLS: usize = 192;
+/// Elements that a part packs.
+const PACK_LEN: usize = 16 << 10;
+
+/// A product, checked.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub precision: Precision,
+    pub alpha: f32,
+    pub a: View<'a>,
+    pub b: Operand<'a>,
+    pub update: Update,
+    pub bias: Option<&'a [f32]>,
+    pub out: Start<f32>,
+    pub out_stride: usize,
+}
+
+/// How the parts of a fork-join are run.
+pub(super) type Run<'a> = &'a dyn Fn(usize, &(dyn Fn(usize) + Sync));
+
+/// Memory for packed factors, kept from call to call.
+pub(super) struct Workspace {
+    a: [Aligned; 2],
+    b: [Aligned; 2],
+    rows: Aligned,
+}
+
+impl Workspace {
+    pub(super) const EMPTY: Workspace = Workspace {
+        a: [Aligned::EMPTY, Aligned::EMPTY],
+        b: [Aligned::EMPTY, Aligned::EMPTY],
+        rows: Aligned::EMPTY,
+    };
+}
+
+thread_local! {
+    /// Floats of elements that are stored or rounded otherwise.
+    static FLOATS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One block of the work.
+#[derive(Debug, Clone, PartialEq)]
+struct Stage {
+    rows: Range<usize>,
+    cols: Range<usize>,
+    depth: Range<usize>,
+    /// Where its factors are packed: which of two buffers.
+    a: usize,
+    b: usize,
+    /// Whether a factor is that of the stage before.
+    a_same: bool,
+    b_same: bool,
+}
+
+/// Cuts `0..n` into ranges of the same number of units, at most `most` long.
+fn cut(n: usize, most: usize, unit: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let len = n.div_ceil(n.div_ceil(most).max(1)).next_multiple_of(unit).max(1);
+    (0..n).step_by(len).map(move |start| start..n.min(start + len))
+}
+
+/// Multiplies. The output and the depth of the product are not empty.
+pub(super) fn multiply(isa: Isa, product: &Product, workspace: &mut Workspace, run: Run) {
+    let (kernels, rounded) = match product.precision {
+        Precision::F32 => (kernel::floats(isa), false),
+        Precision::Bf16 => kernel::bf16(isa).map_or((kernel::floats(isa), true), |kernels| (kernels, false)),
+    };
+    let (n_rows, depth, n_cols) = (product.a.n_rows, product.a.n_cols, product.b.n_cols());
+    let is_view = matches!(product.b, Operand::View(_));
+    let cols_most = if is_view { COLS } else { n_cols };
+    let mut stages: Vec<Stage> = Vec::new();
+    for rows in cut(n_rows, ROWS, kernels.n_rows) {
+        for cols in cut(n_cols, cols_most, kernels.n_cols) {
+            for depth in cut(depth, STEPS * kernels.depth, 2) {
+                let mut stage =
+                    Stage { rows: rows.clone(), cols: cols.clone(), depth, a: 0, b: 0, a_same: false, b_same: false };
+                if let Some(last) = stages.last() {
+                    stage.a_same = last.rows == stage.rows && last.depth == stage.depth;
+                    stage.b_same = last.cols == stage.cols && last.depth == stage.depth;
+                    stage.a = if stage.a_same { last.a } else { 1 - last.a };
+                    stage.b = if stage.b_same { last.b } else { 1 - last.b };
+                }
+                stages.push(stage);
+            }
+        }
+    }
+    let n_steps = |stage: &Stage| kernels.n_steps(stage.depth.len());
+    let (mut a_len, mut b_len) = (0, 0);
+    for stage in &stages {
+        a_len = a_len.max(stage.rows.len().next_multiple_of(kernels.n_rows) * n_steps(stage));
+        b_len = b_len.max(stage.cols.len().next_multiple_of(kernels.lanes) * n_steps(stage));
+    }
+    let [a, b] = [(&mut workspace.a, a_len), (&mut workspace.b, b_len)].map(|(buffers, len)| {
+        buffers.each_mut().map(|buffer| {
+            buffer.reserve(4 * len);
+            Start(buffer.as_mut_ptr().cast::<u32>())
+        })
+    });
+    let packer = Packer { kernels, rounded, a_view: product.a, a, b };
+    for at in 0..=stages.len() {
+        let (next, now) = (stages.get(at), at.checked_sub(1).map(|at| &stages[at]));
+        let b_view = match (next, product.b) {
+            (Some(next), b) if !next.b_same => Some(read(b, next, workspace_rows(&mut workspace.rows), run)),
+            _ => None,
+        };
+        let pack_a = next.filter(|next| !next.a_same);
+        let a_parts = pack_a.map_or(0, |next| packer.n_parts(next.rows.len(), next.depth.len(), kernels.n_rows));
+        let pack_b = next.filter(|next| !next.b_same);
+        let b_parts = pack_b.map_or(0, |next| packer.n_parts(next.cols.len(), next.depth.len(), kernels.n_cols));
+        let tiles = now.map_or(0, |now| {
+            now.rows.len().div_ceil(PART_ROWS) * now.cols.len().div_ceil(PART_COLS)
+        });
+        run(a_parts + b_parts + tiles, &|part| {
+            // SAFETY: each part writes panels or outputs of its own; the panels that are read were packed before.
+            unsafe {
+                match (pack_a, pack_b, &b_view, now) {
+                    (Some(next), ..) if part < a_parts => packer.pack_a(next, part),
+                    (_, Some(next), Some(view), _) if part < a_parts + b_parts => {
+                        packer.pack_b(next, view, part - a_parts)
+                    }
+                    (.., Some(now)) => multiply_part(&packer, product, now, part - a_parts - b_parts),
+                    _ => unreachable!("a part of nothing"),
+                }
+            }
+        });
+    }
+}
+
+/// The rows' memory, as bytes that a stage's operand is decoded into.
+fn workspace_rows(rows: &mut Aligned) -> &mut Aligned {
+    rows
+}
+
+/// The part of B that a stage multiplies, `[depth, columns]`; decoded if it is not in memory.
+fn read<'a>(b: Operand<'a>, stage: &Stage, memory: &'a mut Aligned, run: Run) -> View<'a> {
+    let (depth, cols) = (&stage.depth, &stage.cols);
+    let decode = |rows: &dyn Rows, which: &Range<usize>, memory: &'a mut Aligned| -> &'a [f32] {
+        let n_cols = rows.n_cols();
+        memory.reserve(4 * which.len() * n_cols);
+        let start = Start(memory.as_mut_ptr().cast::<f32>());
+        run(which.len(), &|i| {
+            // SAFETY: each row has its own place in the buffer, whose bytes are floats as well.
+            rows.read(which.start + i, unsafe { std::slice::from_raw_parts_mut(start.at(i * n_cols), n_cols) });
+        });
+        // SAFETY: written by the parts.
+        unsafe { std::slice::from_raw_parts(start.at(0), which.len() * n_cols) }
+    };
+    match b {
+        Operand::View(view) => view.part(depth.clone(), cols.clone()),
+        Operand::Rows(rows) => {
+            let n_cols = rows.n_cols();
+            View::new(decode(rows, depth, memory), depth.len(), n_cols).part(0..depth.len(), cols.clone())
+        }
+        Operand::RowsTransposed(rows) => {
+            let n_cols = rows.n_cols();
+            View::new(decode(rows, cols, memory), cols.len(), n_cols).transposed().part(depth.clone(), 0..cols.len())
+        }
+    }
+}
+
+/// Packs factors.
+struct Packer<'a> {
+    kernels: Kernels,
+    /// Whether floats are rounded to bf16 first.
+    rounded: bool,
+    a_view: View<'a>,
+    a: [Start<u32>; 2],
+    b: [Start<u32>; 2],
+}
+
+impl Packer<'_> {
+    /// Lines that a part packs: whole panels.
+    fn part_lines(depth: usize, width: usize) -> usize {
+        (PACK_LEN / depth.max(1) / width).max(1) * width
+    }
+
+    fn n_parts(&self, n_lines: usize, depth: usize, width: usize) -> usize {
+        n_lines.div_ceil(Self::part_lines(depth, width))
+    }
+
+    /// # Safety
+    /// Nobody else uses the part's panels.
+    unsafe fn pack_a(&self, stage: &Stage, part: usize) {
+        let view = self.a_view.part(stage.rows.clone(), stage.depth.clone());
+        // SAFETY: the caller's promise.
+        unsafe { self.pack(view, self.kernels.n_rows, self.a[stage.a], part) }
+    }
+
+    /// # Safety
+    /// Nobody else uses the part's panels.
+    unsafe fn pack_b(&self, stage: &Stage, view: &View, part: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.pack(view.transposed(), self.kernels.n_cols, self.b[stage.b], part) }
+    }
+
+    /// Packs a part of the lines of `view`, which are its rows.
+    ///
+    /// # Safety
+    /// Nobody else uses the part's panels, and there is room for them.
+    unsafe fn pack(&self, view: View, width: usize, to: Start<u32>, part: usize) {
+        let depth = view.n_cols;
+        let part_lines = Self::part_lines(depth, width);
+        let lines = part * part_lines..view.n_rows.min((part + 1) * part_lines);
+        let to = to.at(lines.start * self.kernels.n_steps(depth));
+        let view = view.part(lines.clone(), 0..depth);
+        let strip = |from: *const f32, view: &View| Strip {
+            from,
+            line_stride: view.row_stride,
+            depth_stride: view.col_stride,
+            n_lines: view.n_rows,
+            depth,
+            width,
+            to,
+        };
+        match view.elements {
+            // SAFETY: the strip is the part's lines.
+            Elements::F32(x) if !self.rounded => unsafe { (self.kernels.pack)(&strip(x.as_ptr(), &view)) },
+            _ => FLOATS.with_borrow_mut(|floats| {
+                let view = view.to_floats(floats, self.rounded);
+                let Elements::F32(x) = view.elements else { unreachable!("floats") };
+                // SAFETY: the strip is a copy of the part's lines.
+                unsafe { (self.kernels.pack)(&strip(x.as_ptr(), &view)) }
+            }),
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    /// Some rows and columns of it.
+    pub(super) fn part(self, rows: Range<usize>, cols: Range<usize>) -> View<'a> {
+        let at = rows.start * self.row_stride + cols.start * self.col_stride;
+        let elements = match self.elements {
+            Elements::F32(x) => Elements::F32(&x[at.min(x.len())..]),
+            Elements::Bf16(x) => Elements::Bf16(&x[at.min(x.len())..]),
+        };
+        View { elements, n_rows: rows.len(), n_cols: cols.len(), ..self }
+    }
+
+    /// A copy in floats, rounded to bf16 if asked for, its rows contiguous if they were.
+    fn to_floats<'b>(&self, floats: &'b mut Vec<f32>, rounded: bool) -> View<'b> {
+        let is_transposed = self.col_stride != 1;
+        let rows = if is_transposed { self.transposed() } else { *self };
+        floats.clear();
+        for i in 0..rows.n_rows {
+            let at = i * rows.row_stride..i * rows.row_stride + rows.n_cols;
+            match rows.elements {
+                Elements::F32(x) if rounded => floats.extend(x[at].iter().map(|&x| bf16_to_f32(f32_to_bf16(x)))),
+                Elements::F32(x) => floats.extend_from_slice(&x[at]),
+                Elements::Bf16(x) => floats.extend(x[at].iter().map(|&x| bf16_to_f32(x))),
+            }
+        }
+        let view = View::new(floats, rows.n_rows, rows.n_cols);
+        if is_transposed { view.transposed() } else { view }
+    }
+}
+
+/// Multiplies a part of a stage.
+///
+/// # Safety
+/// The stage's panels are packed, and nobody else uses the part's outputs.
+unsafe fn multiply_part(packer: &Packer, product: &Product, stage: &Stage, part: usize) {
+    let n_col_parts = stage.cols.len().div_ceil(PART_COLS);
+    let (row, col) = (part / n_col_parts * PART_ROWS, part % n_col_parts * PART_COLS);
+    let n_steps = packer.kernels.n_steps(stage.depth.len());
+    let first = stage.depth.start == 0;
+    let (out_row, out_col) = (stage.rows.start + row, stage.cols.start + col);
+    let block = Block {
+        a: packer.a[stage.a].at(row * n_steps),
+        b: packer.b[stage.b].at(col * n_steps),
+        n_steps,
+        n_rows: PART_ROWS.min(stage.rows.len() - row),
+        n_cols: PART_COLS.min(stage.cols.len() - col),
+        alpha: product.alpha,
+        add: !first || product.update == Update::Add,
+        bias: product.bias.filter(|_| first).map_or(std::ptr::null(), |bias| bias[out_col..].as_ptr()),
+        out: product.out.at(out_row * product.out_stride + out_col),
+        out_stride: product.out_stride,
+    };
+    // SAFETY: the caller's promise.
+    unsafe { (packer.kernels.multiply)(&block) }
+}
