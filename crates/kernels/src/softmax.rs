@@ -1,7 +1,7 @@
 //! Softmax and its logarithm.
 
 use crate::arch::math;
-use crate::arch::vector::{Vector, per_isa};
+use crate::arch::vector::{self, Vector, at, per_isa};
 use crate::{isa, rows};
 
 /// y = exp(x − max x) / Σ exp(x − max x), in place, for each row of `x: [T, D]`.
@@ -22,6 +22,64 @@ pub fn log_softmax(x: &mut [f32], row_len: usize) {
     assert!(row_len > 0 && x.len().is_multiple_of(row_len), "x {}, row_len {row_len}", x.len());
     let isa = isa::active();
     rows::for_each_block(x, row_len, |_, x| log_softmax_rows(isa, x, row_len));
+}
+
+/// The gradient of [`softmax`] from its result `y`: `d` is dy on entry and dx = y (dy − Σ y dy) on return.
+///
+/// `y`, `d`: `[T, D]`. Panics if the lengths do not fit.
+#[track_caller]
+pub fn backward(y: &[f32], d: &mut [f32], row_len: usize) {
+    assert!(
+        y.len() == d.len() && row_len > 0 && d.len().is_multiple_of(row_len),
+        "y {}, d {}",
+        y.len(),
+        d.len()
+    );
+    let isa = isa::active();
+    rows::for_each_block(d, row_len, |first, d| {
+        backward_rows(isa, &y[first * row_len..][..d.len()], d, row_len)
+    });
+}
+
+/// The gradient of [`log_softmax`] from its result `y`: `d` is dy on entry and dx = dy − exp(y) Σ dy on return.
+///
+/// `y`, `d`: `[T, D]`. Panics if the lengths do not fit.
+#[track_caller]
+pub fn log_backward(y: &[f32], d: &mut [f32], row_len: usize) {
+    assert!(
+        y.len() == d.len() && row_len > 0 && d.len().is_multiple_of(row_len),
+        "y {}, d {}",
+        y.len(),
+        d.len()
+    );
+    let isa = isa::active();
+    rows::for_each_block(d, row_len, |first, d| {
+        log_backward_rows(isa, &y[first * row_len..][..d.len()], d, row_len)
+    });
+}
+
+per_isa! { fn backward_rows(y: &[f32], d: &mut [f32], row_len: usize) = backward_body }
+per_isa! { fn log_backward_rows(y: &[f32], d: &mut [f32], row_len: usize) = log_backward_body }
+
+#[inline(always)]
+fn backward_body<V: Vector>(y: &[f32], d: &mut [f32], row_len: usize) {
+    for (y, d) in y.chunks_exact(row_len).zip(d.chunks_exact_mut(row_len)) {
+        let [sum] = vector::sums::<V, 1>(row_len, |i| [at::<V>(y, i).mul(at(d, i))]);
+        for (y, d) in y.chunks(V::LANES).zip(d.chunks_mut(V::LANES)) {
+            V::load_slice(d, 0.0).sub(V::splat(sum)).mul(V::load_slice(y, 0.0)).store_slice(d);
+        }
+    }
+}
+
+#[inline(always)]
+fn log_backward_body<V: Vector>(y: &[f32], d: &mut [f32], row_len: usize) {
+    for (y, d) in y.chunks_exact(row_len).zip(d.chunks_exact_mut(row_len)) {
+        let [sum] = vector::sums::<V, 1>(row_len, |i| [at::<V>(d, i)]);
+        for (y, d) in y.chunks(V::LANES).zip(d.chunks_mut(V::LANES)) {
+            let p = math::exp(V::load_slice(y, 0.0));
+            p.mul_add(V::splat(-sum), V::load_slice(d, 0.0)).store_slice(d);
+        }
+    }
 }
 
 per_isa! { fn softmax_rows(x: &mut [f32], row_len: usize) = softmax_body }
@@ -62,7 +120,7 @@ fn log_softmax_body<V: Vector>(x: &mut [f32], row_len: usize) {
 
 /// The greatest element, and no less than the least finite number, so that −∞ less it is −∞ and not NaN.
 #[inline(always)]
-fn max<V: Vector>(x: &[f32]) -> f32 {
+pub(crate) fn max<V: Vector>(x: &[f32]) -> f32 {
     let mut max = V::splat(f32::MIN);
     for x in x.chunks(V::LANES) {
         max = V::load_slice(x, f32::NEG_INFINITY).max(max);
@@ -74,7 +132,7 @@ fn max<V: Vector>(x: &[f32]) -> f32 {
 mod tests {
     use super::*;
     use crate::isa::Isa;
-    use crate::testing::{assert_close, noise};
+    use crate::testing::{assert_close, dot, gradient, noise, wide};
 
     /// The formulas, literally, in f64: softmax and its logarithm.
     fn reference(x: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -117,5 +175,30 @@ mod tests {
         let mut x = [f32::NAN, 1.0];
         softmax(&mut x, 2);
         assert!(x.iter().all(|x| x.is_nan()));
+    }
+
+    #[test]
+    fn gradients_are_the_central_differences() {
+        for d in [1, 2, 7, 8, 15, 16, 17, 100] {
+            let (x, dy) = (noise(d, 7), noise(d, 8));
+            let wide_dy = wide(&dy);
+            let normalised = |x: &[f64]| {
+                let sum: f64 = x.iter().map(|x| x.exp()).sum();
+                x.iter().map(|x| x.exp() / sum).collect::<Vec<f64>>()
+            };
+            let expected = gradient(&x, |x| dot(&normalised(x), &wide_dy));
+            let expected_log =
+                gradient(&x, |x| dot(&normalised(x).iter().map(|p| p.ln()).collect::<Vec<_>>(), &wide_dy));
+            let (mut y, mut log_y) = (x.clone(), x.clone());
+            softmax(&mut y, d);
+            log_softmax(&mut log_y, d);
+            for isa in Isa::available() {
+                let (mut got, mut got_log) = (dy.clone(), dy.clone());
+                backward_rows(isa, &y, &mut got, d);
+                log_backward_rows(isa, &log_y, &mut got_log, d);
+                assert_close(&got, &expected, 1e-6);
+                assert_close(&got_log, &expected_log, 5e-6);
+            }
+        }
     }
 }

@@ -24,3 +24,30 @@ pub(crate) fn assert_close(got: &[f32], expected: &[f32], bound: f32) {
         assert!(same || close, "element {i}: got {got}, expected {expected}, bound {bound}");
     }
 }
+
+/// The gradient of `f` at `x` by central differences in f64, good to 1e-8 of the greatest value.
+pub(crate) fn gradient(x: &[f32], f: impl Fn(&[f64]) -> f64) -> Vec<f32> {
+    let mut at: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+    let step = 1e-5;
+    (0..x.len())
+        .map(|i| {
+            let middle = at[i];
+            at[i] = middle + step;
+            let above = f(&at);
+            at[i] = middle - step;
+            let below = f(&at);
+            at[i] = middle;
+            ((above - below) / (2.0 * step)) as f32
+        })
+        .collect()
+}
+
+/// Numbers as f64.
+pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// Σ x y.
+pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}

@@ -75,6 +75,8 @@ pub(crate) unsafe trait Vector: Copy {
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
     fn div(self, other: Self) -> Self;
+    /// The square root, correctly rounded.
+    fn sqrt(self) -> Self;
     /// `self * b + c`; rounded once where the set has FMA.
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// `self > other ? self : other`: `other` if either is NaN.
@@ -123,6 +125,37 @@ pub(crate) unsafe trait Vector: Copy {
             x.copy_from_slice(&lanes[..x.len()]);
         }
     }
+}
+
+/// The lanes of `x` from `i` on; those past its end are 0.
+#[inline(always)]
+pub(crate) fn at<V: Vector>(x: &[f32], i: usize) -> V {
+    V::load_slice(&x[i..], 0.0)
+}
+
+/// The N sums of what `f(i)` gives for i = 0, LANES, 2 · LANES, .. below `n`, over all lanes.
+#[inline(always)]
+pub(crate) fn sums<V: Vector, const N: usize>(n: usize, f: impl Fn(usize) -> [V; N]) -> [f32; N] {
+    let mut chains = [[V::splat(0.0); N]; 4];
+    let mut i = 0;
+    while i + 4 * V::LANES <= n {
+        for (k, chain) in chains.iter_mut().enumerate() {
+            let terms = f(i + k * V::LANES);
+            for (sum, term) in chain.iter_mut().zip(terms) {
+                *sum = sum.add(term);
+            }
+        }
+        i += 4 * V::LANES;
+    }
+    while i < n {
+        let terms = f(i);
+        for (sum, term) in chains[0].iter_mut().zip(terms) {
+            *sum = sum.add(term);
+        }
+        i += V::LANES;
+    }
+    let [a, b, c, d] = chains;
+    std::array::from_fn(|j| a[j].add(b[j]).add(c[j].add(d[j])).reduce_add())
 }
 
 /// Eight lanes in portable Rust.
@@ -193,6 +226,10 @@ unsafe impl Vector for Portable {
     #[inline(always)]
     fn div(self, other: Self) -> Self {
         self.zip(other, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.map(f32::sqrt)
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {

@@ -62,6 +62,10 @@ unsafe impl Vector for Avx2 {
         unsafe { Avx2(_mm256_min_ps(self.0, other.0)) }
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        unsafe { Avx2(_mm256_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         unsafe { Avx2(_mm256_fmadd_ps(self.0, b.0, c.0)) }
     }

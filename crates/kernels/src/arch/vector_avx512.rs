@@ -102,6 +102,10 @@ unsafe impl Vector for Avx512 {
         unsafe { Avx512(_mm512_min_ps(self.0, other.0)) }
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        unsafe { Avx512(_mm512_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         unsafe { Avx512(_mm512_fmadd_ps(self.0, b.0, c.0)) }
     }
