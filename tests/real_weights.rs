@@ -73,8 +73,8 @@ fn the_first_choice_is_that_of_the_same_weights_in_f32_for_96_of_100_tokens() {
 fn logits(model: &Model, ids: &[u32], rows: Range<usize>) -> Vec<f32> {
     let mut cache = KvCache::new(model.config(), KvType::F16, ids.len().div_ceil(PAGE_LEN));
     let pages = (0..cache.n_pages() as u32).collect();
-    let spans = vec![SequenceSpan { pages, start: 0, len: ids.len() }];
-    let batch = Batch { tokens: ids.to_vec(), spans, outputs: rows.collect() };
+    let spans = vec![SequenceSpan { pages, len: ids.len(), ..SequenceSpan::default() }];
+    let batch = Batch { tokens: ids.to_vec(), spans, outputs: rows.collect(), ..Batch::default() };
     model.forward(&batch, Some(&mut cache)).data().to_vec()
 }
 

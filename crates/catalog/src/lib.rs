@@ -82,6 +82,85 @@ impl std::fmt::Display for OutOfRange {
 
 impl std::error::Error for OutOfRange {}
 
+/// The values of a method's options: what was given, and the defaults for the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Values {
+    about: &'static About,
+    /// In the order of `about.options`.
+    values: Vec<f64>,
+}
+
+impl Values {
+    /// Checks what was given against the method's options: every name must be one of them, every value in its range.
+    pub fn of<'a>(
+        about: &'static About,
+        given: impl IntoIterator<Item = (&'a str, f64)>,
+    ) -> Result<Values, BadOption> {
+        let mut values: Vec<f64> = about.options.iter().map(|option| option.default).collect();
+        for (name, value) in given {
+            let Some(i) = about.options.iter().position(|option| option.name == name) else {
+                let known: Vec<&str> = about.options.iter().map(|option| option.name).collect();
+                return Err(BadOption::Unknown {
+                    method: about.name,
+                    name: name.to_string(),
+                    known: if known.is_empty() { "none".to_string() } else { known.join(", ") },
+                });
+            };
+            values[i] = about.options[i].check(value).map_err(BadOption::OutOfRange)?;
+        }
+        Ok(Values { about, values })
+    }
+
+    /// The value of an option. Panics if the method has none of that name.
+    #[track_caller]
+    pub fn get(&self, name: &str) -> f64 {
+        match self.about.options.iter().position(|option| option.name == name) {
+            Some(i) => self.values[i],
+            None => panic!("`{}` has no option `{name}`", self.about.name),
+        }
+    }
+
+    /// Whether an option that is 0 or 1 is on.
+    #[track_caller]
+    pub fn is_on(&self, name: &str) -> bool {
+        self.get(name) != 0.0
+    }
+
+    /// Every option with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
+        self.about.options.iter().map(|option| option.name).zip(self.values.iter().copied())
+    }
+}
+
+/// An option that a method does not have, or a value that it does not allow.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BadOption {
+    /// The method has no such option.
+    Unknown {
+        /// The method.
+        method: &'static str,
+        /// What was given.
+        name: String,
+        /// The options that it has.
+        known: String,
+    },
+    /// The value is outside the range.
+    OutOfRange(OutOfRange),
+}
+
+impl std::fmt::Display for BadOption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BadOption::Unknown { method, name, known } => {
+                write!(f, "{method} has no option `{name}`; its options are: {known}")
+            }
+            BadOption::OutOfRange(out) => out.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BadOption {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +171,17 @@ mod tests {
         assert_eq!(top_p.check(0.5), Ok(0.5));
         assert_eq!(top_p.check(1.5).unwrap_err().to_string(), "top-p = 1.5 is outside 0 to 1");
         assert!(top_p.check(f64::NAN).is_err());
+    }
+
+    #[test]
+    fn options_are_checked_by_name_and_range_and_default_to_their_defaults() {
+        const RATE: Opt = Opt { name: "rate", summary: "", default: 0.5, range: (0.0, 1.0) };
+        static ABOUT: About =
+            About { name: "method", summary: "", source: Source::Folklore, options: &[RATE] };
+        assert_eq!(Values::of(&ABOUT, []).unwrap().get("rate"), 0.5);
+        assert_eq!(Values::of(&ABOUT, [("rate", 0.25)]).unwrap().get("rate"), 0.25);
+        let unknown = Values::of(&ABOUT, [("pace", 1.0)]).unwrap_err().to_string();
+        assert_eq!(unknown, "method has no option `pace`; its options are: rate");
+        assert!(Values::of(&ABOUT, [("rate", 2.0)]).is_err());
     }
 }

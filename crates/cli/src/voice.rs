@@ -70,7 +70,7 @@ pub fn load_parts(
     let found = models::find(session, reference)?;
     let checkpoint = Checkpoint::open(&found.path)?;
     let tokenizer = tokenizer_of(&checkpoint)?;
-    let model = Model::load(&checkpoint, LoadOptions { context })?;
+    let model = Model::load(&checkpoint, LoadOptions { context, ..LoadOptions::default() })?;
     Ok((model, tokenizer))
 }
 

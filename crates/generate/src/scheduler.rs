@@ -292,7 +292,12 @@ impl Scheduler {
         let first_output = plan.batch.outputs.len();
         plan.batch.outputs.extend(wanted.map(|position| row + position - start));
         plan.batch.tokens.extend_from_slice(&sequence.tokens[start..end]);
-        plan.batch.spans.push(SequenceSpan { pages: sequence.pages.clone(), start, len });
+        plan.batch.spans.push(SequenceSpan {
+            pages: sequence.pages.clone(),
+            start,
+            len,
+            ..SequenceSpan::default()
+        });
         plan.spans.push(PlannedSpan {
             job: j,
             sequence: s,

@@ -7,6 +7,7 @@
 //! No text, no sampling, no loss.
 #![forbid(unsafe_code)]
 
+pub mod adapters;
 mod config;
 pub mod convert;
 pub mod families;
@@ -20,6 +21,7 @@ pub mod quant_mix;
 pub use config::{Key, Keys, ModelConfig};
 pub use families::{FAMILIES, Family};
 pub use kv_cache::KvCache;
+pub use layers::{Active, Keep, Training};
 pub use load::{LoadError, Weights};
 pub use model::{Batch, LoadOptions, Model, Network, SequenceSpan};
 pub use names::TensorName;

@@ -2,17 +2,19 @@
 
 use rhetor_formats::{Checkpoint, ElementType, Kind, TensorEntry};
 use rhetor_kernels::DType;
+use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
 use rhetor_kernels::rope::{RopeScaling, RopeTable};
-use rhetor_tensor::{Tensor, Weight};
+use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::adapters::{Adapter, Site};
 use crate::config::ModelConfig;
 use crate::families::Family;
-use crate::layers::{Attention, Embedding, LayerNorm, Linear, RmsNorm};
+use crate::layers::{Attached, Attention, Embedding, LayerNorm, Linear, RmsNorm};
 use crate::names::{Stored, TensorName};
 
 /// Why a checkpoint cannot become a model.
@@ -147,14 +149,30 @@ pub struct Weights<'a> {
     n_parameters: usize,
     n_bytes: usize,
     rope_table: Option<Arc<RopeTable>>,
+    adapters: &'a mut [Box<dyn Adapter>],
+    /// Of products with trained weights, and of gradients that pass frozen ones.
+    precision: Precision,
+    parameters: Vec<Parameter>,
+}
+
+/// What [`Weights::finish`] has counted and collected.
+pub(crate) struct Account {
+    /// Elements of all weights of the base, tied ones counted once.
+    pub n_parameters: usize,
+    /// Their bytes in memory.
+    pub n_bytes: usize,
+    /// The trained tensors of the base.
+    pub parameters: Vec<Parameter>,
 }
 
 impl<'a> Weights<'a> {
-    /// The tensors of `checkpoint`, read by the names of `family`.
-    pub fn new(
+    /// The tensors of `checkpoint`, read by the names of `family`, with `adapters` attached.
+    pub(crate) fn new(
         checkpoint: &'a Checkpoint,
         family: &'static Family,
         config: &'a ModelConfig,
+        adapters: &'a mut [Box<dyn Adapter>],
+        precision: Precision,
     ) -> Result<Weights<'a>, LoadError> {
         let has_prefix = checkpoint.tensors().iter().any(|tensor| tensor.name.starts_with(family.prefix));
         let prefix = if has_prefix { family.prefix } else { "" };
@@ -167,6 +185,9 @@ impl<'a> Weights<'a> {
             n_parameters: 0,
             n_bytes: 0,
             rope_table: None,
+            adapters,
+            precision,
+            parameters: Vec::new(),
         })
     }
 
@@ -245,22 +266,89 @@ impl<'a> Weights<'a> {
         Ok(values)
     }
 
+    /// Calls `f` with each adapter, its number, and the tensor `ours` of layer `i` as adapters meet it.
+    fn for_each_adapter(
+        &mut self,
+        row: &'static TensorName,
+        i: usize,
+        suffix: &'static str,
+        shape: &[usize],
+        mut f: impl FnMut(usize, &mut dyn Adapter, &Site),
+    ) {
+        if self.adapters.is_empty() {
+            return;
+        }
+        let is_gguf = self.speaks_gguf();
+        let is_interleaved = row.stored == Stored::HeadRows && is_gguf && self.config.rope.is_some();
+        let site = Site {
+            ours: row.ours,
+            name: &row.hugging_face_name(self.family.prefix, i, ""),
+            suffix,
+            layer: i,
+            shape,
+            is_transposed: row.stored == Stored::Transposed,
+            interleaved: is_interleaved.then_some(self.config.head_dim),
+            config: self.config,
+        };
+        for (number, adapter) in self.adapters.iter_mut().enumerate() {
+            f(number, &mut **adapter, &site);
+        }
+    }
+
+    /// What adapters make of the tensor `ours` of layer `i`: its values if they replace them, and whether it trains.
+    fn adapted(
+        &mut self,
+        row: &'static TensorName,
+        i: usize,
+        suffix: &'static str,
+        shape: &[usize],
+    ) -> (Option<Vec<f32>>, bool) {
+        let (mut values, mut trains) = (None, false);
+        self.for_each_adapter(row, i, suffix, shape, |_, adapter, site| {
+            trains |= adapter.trains(site);
+            values = adapter.replaces(site).or(values.take());
+        });
+        (values, trains)
+    }
+
+    /// A trained tensor of the base.
+    fn parameter(
+        &mut self,
+        row: &TensorName,
+        i: usize,
+        suffix: &str,
+        shape: &[usize],
+        values: Vec<f32>,
+    ) -> Parameter {
+        let name = row.hugging_face_name(self.family.prefix, i, suffix);
+        let parameter = Parameter::new(name, shape, values, self.precision);
+        self.parameters.push(parameter.clone());
+        parameter
+    }
+
     /// The vector `ours` with suffix `.weight` or `.bias`; the first extent of the row's shape is its length.
-    fn vector(&mut self, ours: &str, i: usize, suffix: &str) -> Result<Option<Vec<f32>>, LoadError> {
+    fn values_of(&mut self, ours: &str, i: usize, suffix: &str) -> Result<Option<Vec<f32>>, LoadError> {
         let row = self.row(ours);
         let len = row.extents(self.config)[0];
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
         self.values(entry).map(Some)
     }
 
-    fn required_vector(&mut self, ours: &str, i: usize, suffix: &str) -> Result<Tensor, LoadError> {
-        match self.vector(ours, i, suffix)? {
-            Some(values) => {
-                let len = values.len();
-                Ok(Tensor::from_vec(values, [len]))
-            }
-            None => Err(self.missing(self.row(ours), i, suffix)),
-        }
+    /// As [`values_of`](Weights::values_of), trained or replaced where an adapter says so.
+    fn vector(&mut self, ours: &str, i: usize, suffix: &'static str) -> Result<Option<Vector>, LoadError> {
+        let Some(values) = self.values_of(ours, i, suffix)? else { return Ok(None) };
+        let (row, shape) = (self.row(ours), [values.len()]);
+        let (replaced, trains) = self.adapted(row, i, suffix, &shape);
+        let values = replaced.unwrap_or(values);
+        Ok(Some(if trains {
+            Vector::Trained(self.parameter(row, i, suffix, &shape, values))
+        } else {
+            Vector::Fixed(Tensor::from_vec(values, shape))
+        }))
+    }
+
+    fn required_vector(&mut self, ours: &str, i: usize, suffix: &'static str) -> Result<Vector, LoadError> {
+        self.vector(ours, i, suffix)?.ok_or_else(|| self.missing(self.row(ours), i, suffix))
     }
 
     /// The root-mean-square norm called `ours` in layer `i`.
@@ -286,6 +374,28 @@ impl<'a> Weights<'a> {
         if dtype == DType::F32 {
             self.check_finite(entry, bytes)?;
         }
+        let (replaced, trains) = self.adapted(row, i, ".weight", &extents);
+        if replaced.is_some() || trains {
+            let mut values = vec![0.0; extents.iter().product()];
+            match replaced {
+                Some(replaced) => values = replaced,
+                None if transposed => {
+                    let size = dtype.block_bytes();
+                    let bytes = transpose(bytes, size, in_file[0], in_file[1]);
+                    quant::dequantize(dtype, &bytes, &mut values);
+                }
+                None => quant::dequantize(dtype, bytes, &mut values),
+            }
+            self.checkpoint.release(entry);
+            self.n_bytes += values.len() * size_of::<f32>();
+            return Ok(Some(if trains {
+                Weight::Trained(self.parameter(row, i, ".weight", &extents, values))
+            } else {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                let packed = Packed::pack(DType::F32, extents[0], extents[1], &bytes);
+                Weight::Packed(Arc::new(packed), self.precision)
+            }));
+        }
         let packed = if transposed {
             if dtype.is_quantized() {
                 return Err(LoadError::ElementType {
@@ -306,7 +416,7 @@ impl<'a> Weights<'a> {
         };
         self.checkpoint.release(entry);
         self.n_bytes += packed.n_bytes();
-        Ok(Some(Weight::from(packed)))
+        Ok(Some(Weight::Packed(Arc::new(packed), self.precision)))
     }
 
     fn check_finite(&self, entry: &TensorEntry, bytes: &[u8]) -> Result<(), LoadError> {
@@ -323,26 +433,41 @@ impl<'a> Weights<'a> {
 
     /// The linear layers `ours` of layer `i`, which share their input. Biases are taken where the file has them: all or none.
     pub fn linear(&mut self, ours: &[&str], i: usize) -> Result<Linear, LoadError> {
-        let mut weights = Vec::with_capacity(ours.len());
-        let mut bias = Vec::new();
+        let mut weights: Vec<Weight> = Vec::with_capacity(ours.len());
+        let (mut biases, mut hooks) = (Vec::new(), Vec::new());
         for &name in ours {
             let weight = self.matrix(name, i)?.ok_or_else(|| self.missing(self.row(name), i, ".weight"))?;
-            let n_before: usize = weights.iter().map(Weight::n_out).sum();
             match self.vector(name, i, ".bias")? {
-                Some(values) if bias.len() == n_before => bias.extend(values),
-                None if bias.is_empty() => {}
+                Some(values) if biases.len() == weights.len() => biases.push(values),
+                None if biases.is_empty() => {}
                 _ => return Err(self.missing(self.row(name), i, ".bias")),
             }
+            let start = weights.iter().map(Weight::n_out).sum();
+            hooks.extend(self.hooks(name, i, start, &weight));
             weights.push(weight);
         }
-        let len = bias.len();
-        Ok(Linear { weights, bias: (len > 0).then(|| Tensor::from_vec(bias, [len])) })
+        Ok(Linear { weights, bias: join(biases), hooks })
+    }
+
+    /// What adapters do to the linear layer `ours` of layer `i`, whose outputs begin at column `start`.
+    fn hooks(&mut self, ours: &str, i: usize, start: usize, weight: &Weight) -> Vec<Attached> {
+        let mut hooks = Vec::new();
+        let shape = [weight.n_out(), weight.n_in()];
+        self.for_each_adapter(self.row(ours), i, ".weight", &shape, |adapter, kind, site| {
+            hooks.extend(kind.linear(site, weight).map(|hook| Attached { adapter, start, hook }));
+        });
+        hooks
     }
 
     /// The table of embeddings.
     pub fn embedding(&mut self, ours: &str) -> Result<Embedding, LoadError> {
         let weight = self.matrix(ours, 0)?.ok_or_else(|| self.missing(self.row(ours), 0, ".weight"))?;
-        Ok(Embedding { weight })
+        let mut hooks = Vec::new();
+        let shape = [weight.n_out(), weight.n_in()];
+        self.for_each_adapter(self.row(ours), 0, ".weight", &shape, |adapter, kind, site| {
+            hooks.extend(kind.embedding(site, &weight).map(|hook| (adapter, hook)));
+        });
+        Ok(Embedding { weight, hooks })
     }
 
     /// The output layer `ours`, or `embedding` again if the file holds none and the model may tie them.
@@ -353,9 +478,23 @@ impl<'a> Weights<'a> {
         }
         // GGUF leaves the output layer out exactly when it is tied.
         if self.config.tied || self.speaks_gguf() {
-            return Ok(Linear { weights: vec![embedding.weight.clone()], bias: None });
+            let weight = self.untied(row, embedding)?;
+            let hooks = self.hooks(ours, 0, 0, &weight);
+            return Ok(Linear { weights: vec![weight], bias: Vec::new(), hooks });
         }
         Err(self.missing(row, 0, ".weight"))
+    }
+
+    /// The weight of a tied output layer: the embedding, or what an adapter has in the place of the output layer alone.
+    fn untied(&mut self, row: &'static TensorName, embedding: &Embedding) -> Result<Weight, LoadError> {
+        let shape = [embedding.weight.n_out(), embedding.weight.n_in()];
+        let mut values = None;
+        self.for_each_adapter(row, 0, ".weight", &shape, |_, adapter, site| {
+            values = adapter.replaces(site).or(values.take());
+        });
+        let Some(values) = values else { return Ok(embedding.weight.clone()) };
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Ok(Weight::Packed(Arc::new(Packed::pack(DType::F32, shape[0], shape[1], &bytes)), self.precision))
     }
 
     /// Attention of layer `i` with the tensors `qkv` (fused, or query, key and value) and `output`.
@@ -387,7 +526,7 @@ impl<'a> Weights<'a> {
         let mut options = self.config.rope.clone().expect("asked for only with rope");
         let has_factors =
             self.family.tensors.iter().any(|row| row.ours == "rope_freqs") && self.speaks_gguf();
-        let factors = if has_factors { self.vector("rope_freqs", 0, ".weight")? } else { None };
+        let factors = if has_factors { self.values_of("rope_freqs", 0, ".weight")? } else { None };
         if let Some(factors) = factors {
             options.scaling = RopeScaling::Factors(factors);
         }
@@ -396,8 +535,8 @@ impl<'a> Weights<'a> {
         Ok(table)
     }
 
-    /// Ends the account: a tensor that nobody took is refused. Returns parameters and bytes in memory.
-    pub fn finish(self) -> Result<(usize, usize), LoadError> {
+    /// Ends the account: a tensor that nobody took is refused.
+    pub(crate) fn finish(self) -> Result<Account, LoadError> {
         for tensor in self.checkpoint.tensors() {
             let is_legacy = LEGACY_BUFFERS.iter().any(|buffer| tensor.name.ends_with(buffer));
             if !is_legacy && !self.taken.contains(&tensor.name) {
@@ -408,8 +547,18 @@ impl<'a> Weights<'a> {
                 });
             }
         }
-        Ok((self.n_parameters, self.n_bytes))
+        Ok(Account { n_parameters: self.n_parameters, n_bytes: self.n_bytes, parameters: self.parameters })
     }
+}
+
+/// Biases of layers that share their input, side by side in one vector if none of them trains.
+fn join(biases: Vec<Vector>) -> Vec<Vector> {
+    if biases.len() < 2 || biases.iter().any(|bias| matches!(bias, Vector::Trained(_))) {
+        return biases;
+    }
+    let values: Vec<f32> = biases.iter().flat_map(|bias| bias.with(<[f32]>::to_vec)).collect();
+    let len = values.len();
+    vec![Vector::Fixed(Tensor::from_vec(values, [len]))]
 }
 
 /// `[n_rows, n_columns]` elements of `size` bytes → `[n_columns, n_rows]`

@@ -2,13 +2,16 @@
 
 use rhetor_formats::Checkpoint;
 use rhetor_kernels::attention::Span;
+use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::rope::RopeScaling;
-use rhetor_tensor::Tensor;
+use rhetor_tensor::{Parameter, Tensor};
+use std::borrow::Cow;
 
+use crate::adapters::Adapter;
 use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
 use crate::kv_cache::KvCache;
-use crate::layers::Positions;
+use crate::layers::{Active, Linear, Pass, Training};
 use crate::load::{LoadError, Weights};
 
 /// What the user chooses when a model is loaded.
@@ -16,6 +19,9 @@ use crate::load::{LoadError, Weights};
 pub struct LoadOptions {
     /// Positions to prepare for; `None` = what the model was made for. More than that is refused.
     pub context: Option<usize>,
+    /// Of products with trained weights, and of gradients that pass frozen ones. Frozen weights
+    /// are multiplied as they are stored.
+    pub precision: Precision,
 }
 
 /// Some rows of tokens of one or more sequences, to be run in one forward pass.
@@ -27,6 +33,12 @@ pub struct Batch {
     pub spans: Vec<SequenceSpan>,
     /// The rows of `tokens` whose logits are wanted, ascending.
     pub outputs: Vec<usize>,
+    /// The segment (0 or 1) of each token, for encoders that were trained with pairs; empty = all 0. `[T]`
+    pub segments: Vec<u8>,
+    /// Which of the model's adapters are on.
+    pub adapters: Active,
+    /// What only training has: dropout, and what the tape keeps.
+    pub training: Option<Training>,
 }
 
 /// The part of one sequence that a batch holds.
@@ -38,6 +50,9 @@ pub struct SequenceSpan {
     pub start: usize,
     /// Tokens of this sequence in the batch.
     pub len: usize,
+    /// Its first tokens that see each other in both directions: 0 = a causal model, `len` = an encoder. Only without
+    /// a cache.
+    pub prefix_len: usize,
 }
 
 impl Batch {
@@ -45,8 +60,9 @@ impl Batch {
     pub fn whole(tokens: &[u32]) -> Batch {
         Batch {
             tokens: tokens.to_vec(),
-            spans: vec![SequenceSpan { pages: Vec::new(), start: 0, len: tokens.len() }],
+            spans: vec![SequenceSpan { len: tokens.len(), ..SequenceSpan::default() }],
             outputs: (0..tokens.len()).collect(),
+            ..Batch::default()
         }
     }
 }
@@ -54,10 +70,13 @@ impl Batch {
 /// What a family builds: its blocks in order.
 pub trait Network: Send + Sync {
     /// tokens: [T], at their positions → hidden states [T, D] before the output layer's norm.
-    fn blocks(&self, tokens: &[u32], at: &Positions, cache: Option<&mut KvCache>) -> Tensor;
+    fn blocks(&self, tokens: &[u32], pass: &Pass, cache: Option<&mut KvCache>) -> Tensor;
 
-    /// x: [N, D] → logits [N, V]
-    fn head(&self, x: &Tensor) -> Tensor;
+    /// The norm before the output layer. x: [N, D] → [N, D]
+    fn norm(&self, x: &Tensor) -> Tensor;
+
+    /// The output layer, [V, D].
+    fn output(&self) -> &Linear;
 }
 
 /// A loaded model.
@@ -67,11 +86,21 @@ pub struct Model {
     network: Box<dyn Network>,
     n_parameters: usize,
     n_bytes: usize,
+    parameters: Vec<Parameter>,
 }
 
 impl Model {
     /// Loads the weights of `checkpoint`, checked and packed for this CPU.
     pub fn load(checkpoint: &Checkpoint, options: LoadOptions) -> Result<Model, LoadError> {
+        Model::load_adapted(checkpoint, options, &mut [])
+    }
+
+    /// As [`load`](Model::load), with `adapters` attached; each is known by its number from then on.
+    pub fn load_adapted(
+        checkpoint: &Checkpoint,
+        options: LoadOptions,
+        adapters: &mut [Box<dyn Adapter>],
+    ) -> Result<Model, LoadError> {
         let family = Family::of(checkpoint)?;
         let mut config = Model::config_of(checkpoint)?;
         if let Some(context) = options.context {
@@ -80,10 +109,13 @@ impl Model {
             }
             config.context_len = context;
         }
-        let mut weights = Weights::new(checkpoint, family, &config)?;
+        let mut weights = Weights::new(checkpoint, family, &config, adapters, options.precision)?;
         let network = (family.build)(&mut weights)?;
-        let (n_parameters, n_bytes) = weights.finish()?;
-        Ok(Model { config, family, network, n_parameters, n_bytes })
+        let account = weights.finish()?;
+        let mut parameters = account.parameters;
+        adapters.iter().for_each(|adapter| parameters.extend(adapter.parameters()));
+        let (n_parameters, n_bytes) = (account.n_parameters, account.n_bytes);
+        Ok(Model { config, family, network, n_parameters, n_bytes, parameters })
     }
 
     /// The sizes that a checkpoint claims, without loading its weights.
@@ -123,6 +155,16 @@ impl Model {
         self.n_bytes
     }
 
+    /// The trained tensors: of the base first, by their Hugging Face names, then of each adapter.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The output layer, [V, D], which [`hidden`](Model::hidden) states go through to become logits.
+    pub fn output(&self) -> &Linear {
+        self.network.output()
+    }
+
     /// Logits of the wanted rows. → [N, V]
     ///
     /// With a cache, each span continues its sequence: keys and values of all positions before `start` must be there, and those of the
@@ -130,6 +172,18 @@ impl Model {
     ///
     /// Panics if the batch contradicts itself: lengths that do not add up, pages too few, a token outside the vocabulary.
     pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
+        let (x, pass) = self.run(batch, cache);
+        self.network.output().forward(&x, &pass)
+    }
+
+    /// What goes into the output layer: the normed hidden states of the wanted rows. → [N, D]
+    ///
+    /// Otherwise as [`forward`](Model::forward).
+    pub fn hidden(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
+        self.run(batch, cache).0
+    }
+
+    fn run<'b>(&self, batch: &'b Batch, cache: Option<&mut KvCache>) -> (Tensor, Pass<'b>) {
         let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
         assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
         let positions: Vec<usize> =
@@ -143,13 +197,18 @@ impl Model {
         let spans: Vec<Span> = (batch.spans.iter())
             .map(|span| Span { table: &span.pages, start: span.start, len: span.len })
             .collect();
-        let at = Positions { of_row: &positions, spans: &spans };
-        let x = self.network.blocks(&batch.tokens, &at, cache); // [T, D]
+        let pass = Pass {
+            of_row: Cow::Owned(positions),
+            spans: Cow::Owned(spans),
+            adapters: batch.adapters.clone(),
+            training: batch.training,
+        };
+        let x = self.network.blocks(&batch.tokens, &pass, cache); // [T, D]
         let x = if batch.outputs.len() == n_rows {
             x
         } else {
             rhetor_tensor::ops::rows::rows(&x, &batch.outputs)
         };
-        self.network.head(&x)
+        (self.network.norm(&x), pass)
     }
 }

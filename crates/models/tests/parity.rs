@@ -204,10 +204,18 @@ fn alone(model: &Model, ids: &[u32], chunk: usize) -> Vec<f32> {
 /// The logits of every row. → [T, V]
 fn forward(model: &Model, cache: &mut KvCache, rows: Vec<Rows>) -> Vec<f32> {
     let tokens: Vec<u32> = rows.iter().flat_map(|rows| rows.ids.iter().copied()).collect();
-    let span =
-        |rows: &Rows| SequenceSpan { pages: rows.pages.to_vec(), start: rows.start, len: rows.ids.len() };
-    let batch =
-        Batch { spans: rows.iter().map(span).collect(), outputs: (0..tokens.len()).collect(), tokens };
+    let span = |rows: &Rows| SequenceSpan {
+        pages: rows.pages.to_vec(),
+        start: rows.start,
+        len: rows.ids.len(),
+        ..SequenceSpan::default()
+    };
+    let batch = Batch {
+        spans: rows.iter().map(span).collect(),
+        outputs: (0..tokens.len()).collect(),
+        tokens,
+        ..Batch::default()
+    };
     model.forward(&batch, Some(cache)).data().to_vec()
 }
 

@@ -2,6 +2,7 @@
 
 use crate::arena::Storage;
 use crate::shape::Shape;
+use crate::tape::{Recipe, Tracked, Var};
 
 /// A tensor of `f32`: rows whose elements are neighbours in memory, at a fixed distance from row to row.
 ///
@@ -13,6 +14,10 @@ pub struct Tensor {
     shape: Shape,
     /// Elements from the start of a row to the start of the next; the row length unless this is a view of columns.
     row_stride: usize,
+    /// The place in the tape that recorded how it was made.
+    var: Option<Var>,
+    /// How to make it again, if that is cheaper than to keep it.
+    recipe: Option<Recipe>,
 }
 
 impl Tensor {
@@ -21,7 +26,7 @@ impl Tensor {
         let shape = shape.into();
         let mut storage = Storage::unique(shape.n_elements());
         fill(&mut storage.get_mut().expect("nobody else holds it")[..shape.n_elements()]);
-        Tensor { storage, offset: 0, shape, row_stride: shape.row_len() }
+        Tensor { storage, offset: 0, shape, row_stride: shape.row_len(), var: None, recipe: None }
     }
 
     /// A tensor over `values`, row after row.
@@ -29,7 +34,8 @@ impl Tensor {
     pub fn from_vec(values: Vec<f32>, shape: impl Into<Shape>) -> Tensor {
         let shape = shape.into();
         assert_eq!(values.len(), shape.n_elements(), "values for shape {shape:?}");
-        Tensor { storage: Storage::from_vec(values), offset: 0, shape, row_stride: shape.row_len() }
+        let storage = Storage::from_vec(values);
+        Tensor { storage, offset: 0, shape, row_stride: shape.row_len(), var: None, recipe: None }
     }
 
     /// The extents.
@@ -83,7 +89,7 @@ impl Tensor {
         self.row_stride == self.row_len() || self.n_rows() <= 1
     }
 
-    /// Columns `start..start + len` of every row, as a view. `[.., C] → [.., len]`
+    /// Columns `start..start + len` of every row, as a view that no gradient passes. `[.., C] → [.., len]`
     #[track_caller]
     pub fn columns(&self, start: usize, len: usize) -> Tensor {
         assert!(start + len <= self.row_len(), "columns {start}..{} of {:?}", start + len, self.shape);
@@ -93,6 +99,8 @@ impl Tensor {
             offset: self.offset + start,
             shape,
             row_stride: self.row_stride,
+            var: None,
+            recipe: None,
         }
     }
 
@@ -105,8 +113,35 @@ impl Tensor {
         Tensor { row_stride: shape.row_len(), shape, ..self }
     }
 
+    /// Its place in the tape.
+    pub fn tracked(&self) -> Tracked {
+        Tracked(self.var)
+    }
+
+    /// The same elements as a constant: no gradient passes.
+    pub fn detached(&self) -> Tensor {
+        Tensor { var: None, recipe: None, ..self.clone() }
+    }
+
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.var.is_some()
+    }
+
+    pub(crate) fn with_var(self, var: Option<Var>) -> Tensor {
+        Tensor { var, ..self }
+    }
+
+    pub(crate) fn recipe(&self) -> Option<&Recipe> {
+        self.recipe.as_ref()
+    }
+
+    pub(crate) fn with_recipe(self, recipe: Recipe) -> Tensor {
+        Tensor { recipe: Some(recipe), ..self }
+    }
+
     /// The elements for writing: in place if nobody else holds them, else in a copy.
     pub(crate) fn into_unique(mut self) -> Tensor {
+        (self.var, self.recipe) = (None, None);
         if self.is_contiguous() && self.storage.get_mut().is_some() {
             return self;
         }

@@ -146,11 +146,17 @@ impl Bench {
                 }
                 Phase::Generate => {
                     for position in case.depth..case.depth + case.n_tokens {
-                        let span = |i| SequenceSpan { pages: pages(i), start: position, len: 1 };
+                        let span = |i| SequenceSpan {
+                            pages: pages(i),
+                            start: position,
+                            len: 1,
+                            ..SequenceSpan::default()
+                        };
                         let batch = Batch {
                             tokens: (0..case.n_sequences).map(|_| tokens.next()).collect(),
                             spans: (0..case.n_sequences).map(span).collect(),
                             outputs: (0..case.n_sequences).collect(),
+                            ..Batch::default()
                         };
                         std::hint::black_box(model.forward(&batch, Some(&mut cache)));
                     }
@@ -178,8 +184,9 @@ impl Bench {
             let is_last = start + len == positions.end;
             let batch = Batch {
                 tokens: (0..len).map(|_| tokens.next()).collect(),
-                spans: vec![SequenceSpan { pages: pages.to_vec(), start, len }],
+                spans: vec![SequenceSpan { pages: pages.to_vec(), start, len, ..SequenceSpan::default() }],
                 outputs: if is_last { vec![len - 1] } else { Vec::new() },
+                ..Batch::default()
             };
             std::hint::black_box(model.forward(&batch, Some(cache)));
         }

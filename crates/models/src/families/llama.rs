@@ -7,10 +7,11 @@ use rhetor_catalog::{About, Source};
 use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeOrder;
 use rhetor_tensor::Tensor;
+use std::sync::Arc;
 
 use super::Family;
 use crate::config::{Key, Keys, ModelConfig};
-use crate::layers::{Attention, Block, Decoder, GatedFeedForward, Norm, Positions, RmsNorm};
+use crate::layers::{Attention, Block, Decoder, GatedFeedForward, Norm, Pass, RmsNorm};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::{Stored, TensorName, name};
@@ -126,7 +127,7 @@ pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError
                     activation: weights.config.activation,
                 },
             };
-            Ok(Box::new(block) as Box<dyn Block>)
+            Ok(Arc::new(block) as Arc<dyn Block>)
         })
         .collect::<Result<_, LoadError>>()?;
     let output_norm = Norm::Rms(weights.rms_norm("output_norm", 0)?);
@@ -135,8 +136,8 @@ pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError
 }
 
 impl Block for LlamaBlock {
-    fn forward(&self, x: Tensor, at: &Positions, cache: Option<&mut KvPages>) -> Tensor {
-        let x = self.attn.forward(&self.attn_norm.forward(&x), at, cache) + x;
-        self.ffn.forward(&self.ffn_norm.forward(&x)) + x
+    fn forward(&self, x: Tensor, pass: &Pass, cache: Option<&mut KvPages>) -> Tensor {
+        let x = self.attn.forward(&self.attn_norm.forward(&x), pass, cache) + x;
+        self.ffn.forward(&self.ffn_norm.forward(&x), pass) + x
     }
 }

@@ -1,20 +1,11 @@
 //! Multi-head attention over the key-value cache, or over the batch alone.
 
-use rhetor_kernels::attention::Span;
 use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeTable;
 use rhetor_tensor::{Tensor, ops};
 use std::sync::Arc;
 
-use super::Linear;
-
-/// Where the rows of a batch stand.
-pub struct Positions<'a> {
-    /// Each row's position in its sequence, from 0. `[T]`
-    pub of_row: &'a [usize],
-    /// The sequences, one after another.
-    pub spans: &'a [Span<'a>],
-}
+use super::{Linear, Pass};
 
 /// Causal attention with grouped key and value heads (arXiv:2305.13245), rotary positions if there are any, and a sliding window if there is one.
 pub struct Attention {
@@ -38,11 +29,11 @@ pub struct Attention {
 
 impl Attention {
     /// x: [T, D] → [T, D]. Keys and values of the rows go to `cache`; without a cache each span is a whole sequence.
-    pub fn forward(&self, x: &Tensor, at: &Positions, cache: Option<&mut KvPages>) -> Tensor {
-        let mut qkv = self.qkv.forward(x); // [T, (H + 2K)·d]
+    pub fn forward(&self, x: &Tensor, pass: &Pass, cache: Option<&mut KvPages>) -> Tensor {
+        let mut qkv = self.qkv.forward(x, pass); // [T, (H + 2K)·d]
         if let Some(table) = &self.rope {
             // Queries and keys are neighbours: one call turns H + K heads.
-            qkv = ops::rope::rope(qkv, self.n_heads + self.n_kv_heads, self.head_dim, at.of_row, table);
+            qkv = ops::rope::rope(qkv, self.n_heads + self.n_kv_heads, self.head_dim, &pass.of_row, table);
         }
         let options = ops::attention::Heads {
             n_heads: self.n_heads,
@@ -52,9 +43,9 @@ impl Attention {
             window: self.window,
         };
         let mixed = match cache {
-            Some(pages) => ops::attention::paged(&qkv, pages, at.spans, options), // [T, H·d]
-            None => ops::attention::causal(&qkv, at.spans, options),
+            Some(pages) => ops::attention::paged(&qkv, pages, &pass.spans, options), // [T, H·d]
+            None => ops::attention::causal(&qkv, &pass.spans, options),
         };
-        self.output.forward(&mixed)
+        self.output.forward(&mixed, pass)
     }
 }

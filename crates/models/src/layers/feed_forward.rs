@@ -3,7 +3,7 @@
 use rhetor_kernels::activation::Activation;
 use rhetor_tensor::{Tensor, ops};
 
-use super::Linear;
+use super::{Linear, Pass};
 
 /// `down(act(up x))`, arXiv:1706.03762, eq. 2 with any non-linearity.
 pub struct FeedForward {
@@ -17,9 +17,9 @@ pub struct FeedForward {
 
 impl FeedForward {
     /// x: [T, D] → [T, D]
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        let hidden = self.up.forward(x); // [T, F]
-        self.down.forward(&ops::activation::activation(hidden, self.activation))
+    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        let hidden = self.up.forward(x, pass); // [T, F]
+        self.down.forward(&ops::activation::activation(hidden, self.activation), pass)
     }
 }
 
@@ -35,8 +35,8 @@ pub struct GatedFeedForward {
 
 impl GatedFeedForward {
     /// x: [T, D] → [T, D]
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        let gate_up = self.gate_up.forward(x); // [T, 2F]
-        self.down.forward(&ops::activation::gated(&gate_up, self.activation))
+    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        let gate_up = self.gate_up.forward(x, pass); // [T, 2F]
+        self.down.forward(&ops::activation::gated(&gate_up, self.activation), pass)
     }
 }

@@ -1,18 +1,50 @@
 //! A linear layer, or several that share their input.
 
-use rhetor_tensor::{Tensor, Weight, ops};
+use rhetor_tensor::{Tensor, Vector, Weight, ops};
+
+use super::{Active, Pass};
+use crate::adapters::LinearHook;
 
 /// `y = x Wᵀ + b`; several weights that share `x` put their outputs side by side.
 pub struct Linear {
     /// Each `[out, in]`, of any stored type.
     pub weights: Vec<Weight>,
-    /// `[Σ out]`.
-    pub bias: Option<Tensor>,
+    /// None, one over all outputs `[Σ out]`, or one for each weight.
+    pub bias: Vec<Vector>,
+    /// What adapters do here, in the order in which they were attached.
+    pub hooks: Vec<Attached>,
+}
+
+/// What one adapter does to one of the weights of a [`Linear`].
+pub struct Attached {
+    /// Number of the adapter.
+    pub adapter: usize,
+    /// The first of the weight's output columns.
+    pub start: usize,
+    /// What it does.
+    pub hook: Box<dyn LinearHook>,
 }
 
 impl Linear {
+    /// A layer of one weight without a bias.
+    pub fn of(weight: Weight) -> Linear {
+        Linear { weights: vec![weight], bias: Vec::new(), hooks: Vec::new() }
+    }
+
+    /// Whether it is one weight and nothing else: no bias, no adapter that is on.
+    pub fn is_plain(&self, adapters: &Active) -> bool {
+        let is_adapted = self.hooks.iter().any(|attached| adapters.has(attached.adapter));
+        self.weights.len() == 1 && self.bias.is_empty() && !is_adapted
+    }
+
     /// x: [T, in] → [T, Σ out]
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        ops::linear::linear(x, &self.weights, self.bias.as_ref())
+    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        let hooks = || self.hooks.iter().filter(|attached| pass.adapters.has(attached.adapter));
+        if hooks().next().is_none() {
+            return ops::linear::linear(x, &self.weights, &self.bias);
+        }
+        let x = hooks().fold(x.clone(), |x, attached| attached.hook.input(x));
+        let y = ops::linear::linear(&x, &self.weights, &self.bias);
+        hooks().fold(y, |y, attached| attached.hook.output(&x, y, attached.start, pass))
     }
 }

@@ -6,10 +6,12 @@ mod embedding;
 mod feed_forward;
 mod linear;
 mod norm;
+mod pass;
 
-pub use attention::{Attention, Positions};
+pub use attention::Attention;
 pub use decoder::{Block, Decoder};
 pub use embedding::Embedding;
 pub use feed_forward::{FeedForward, GatedFeedForward};
-pub use linear::Linear;
+pub use linear::{Attached, Linear};
 pub use norm::{LayerNorm, Norm, RmsNorm};
+pub use pass::{Active, Keep, Pass, Training};

@@ -1,11 +1,11 @@
 //! Normalisation of each row.
 
-use rhetor_tensor::{Tensor, ops};
+use rhetor_tensor::{Tensor, Vector, ops};
 
 /// Root-mean-square norm, arXiv:1910.07467, eq. 4.
 pub struct RmsNorm {
     /// `[D]`
-    pub weight: Tensor,
+    pub weight: Vector,
     /// Added to the mean square.
     pub eps: f32,
 }
@@ -20,9 +20,9 @@ impl RmsNorm {
 /// Layer norm with weight and bias, arXiv:1607.06450, eq. 4.
 pub struct LayerNorm {
     /// `[D]`
-    pub weight: Tensor,
+    pub weight: Vector,
     /// `[D]`
-    pub bias: Tensor,
+    pub bias: Vector,
     /// Added to the variance.
     pub eps: f32,
 }

@@ -3,8 +3,12 @@
 pub mod activation;
 pub mod add;
 pub mod attention;
+pub mod columns;
+pub mod cross_entropy;
+pub mod dropout;
 pub mod embedding;
 pub mod linear;
 pub mod norm;
 pub mod rope;
 pub mod rows;
+pub mod segments;

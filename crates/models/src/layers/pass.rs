@@ -1,0 +1,75 @@
+//! What all layers of one forward pass know.
+
+use rhetor_kernels::attention::Span;
+use rhetor_tensor::ops::dropout::Stream;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Where the rows of a batch stand, which adapters are on, and whether this is training.
+#[derive(Clone)]
+pub struct Pass<'a> {
+    /// Each row's position in its sequence, from 0. `[T]`
+    pub of_row: Cow<'a, [usize]>,
+    /// The sequences, one after another.
+    pub spans: Cow<'a, [Span<'a>]>,
+    /// The adapters that are on.
+    pub adapters: Active,
+    /// What only training has.
+    pub training: Option<Training>,
+}
+
+/// Which of a model's adapters are on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Active {
+    /// All of them, stacked in the order in which they were attached.
+    #[default]
+    All,
+    /// Those with these numbers; none if empty.
+    Only(Arc<[usize]>),
+}
+
+impl Active {
+    /// Whether adapter `i` is on.
+    pub fn has(&self, i: usize) -> bool {
+        match self {
+            Active::All => true,
+            Active::Only(adapters) => adapters.contains(&i),
+        }
+    }
+}
+
+/// What a forward pass of training has and one of inference has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Training {
+    /// Of this pass: dropout is a function of it.
+    pub seed: u64,
+    /// What the tape keeps.
+    pub keep: Keep,
+}
+
+/// What the tape keeps of a forward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// What the gradients need.
+    #[default]
+    All,
+    /// The inputs of the blocks; each block is computed again on the way back (arXiv:1604.06174, section 4).
+    Blocks,
+}
+
+impl Pass<'_> {
+    /// The random numbers of dropout at `place`, if this is training.
+    pub fn dropout(&self, place: u64) -> Option<Stream> {
+        self.training.map(|training| Stream { seed: training.seed, place })
+    }
+
+    /// The same pass without a cache, for a tape to keep.
+    pub fn to_owned(&self) -> Pass<'static> {
+        Pass {
+            of_row: Cow::Owned(self.of_row.to_vec()),
+            spans: self.spans.iter().map(|span| Span { table: &[], ..*span }).collect(),
+            adapters: self.adapters.clone(),
+            training: self.training,
+        }
+    }
+}
