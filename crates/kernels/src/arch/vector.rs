@@ -42,20 +42,6 @@ pub(crate) unsafe trait Vector: Copy {
     ///
     /// `p` points to that many writable numbers, at any alignment.
     unsafe fn store(self, p: *mut f32);
-    /// Writes the first `N` lanes to `p`; `N` is at most `LANES`.
-    ///
-    /// # Safety
-    ///
-    /// `p` points to that many writable numbers, at any alignment.
-    #[inline(always)]
-    unsafe fn store_first<const N: usize>(self, p: *mut f32) {
-        let mut lanes = [0f32; 16];
-        // SAFETY: LANES is at most 16, and the caller's promise.
-        unsafe {
-            self.store(lanes.as_mut_ptr());
-            p.copy_from_nonoverlapping(lanes.as_ptr(), N);
-        }
-    }
     /// Swaps rows and columns of the first `LANES` vectors.
     #[inline(always)]
     fn transpose(rows: &mut [Self; 16]) {

@@ -34,7 +34,11 @@ pub(super) fn transpose(rows: &mut [Avx512; 16]) {
         *rows = std::array::from_fn(|i| {
             let (l, c) = (i / 4, i & 3);
             let (a, b) = (eights[4 * (l & 1) + c], eights[8 + 4 * (l & 1) + c]);
-            Avx512(if l < 2 { _mm512_shuffle_f32x4::<0x88>(a, b) } else { _mm512_shuffle_f32x4::<0xdd>(a, b) })
+            Avx512(if l < 2 {
+                _mm512_shuffle_f32x4::<0x88>(a, b)
+            } else {
+                _mm512_shuffle_f32x4::<0xdd>(a, b)
+            })
         });
     }
 }
@@ -64,10 +68,6 @@ unsafe impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         unsafe { _mm512_storeu_ps(p, self.0) }
-    }
-    #[inline(always)]
-    unsafe fn store_first<const N: usize>(self, p: *mut f32) {
-        unsafe { _mm512_mask_storeu_ps(p, (0xffff_u32 >> (16 - N)) as u16, self.0) }
     }
     #[inline(always)]
     fn transpose(rows: &mut [Self; 16]) {
