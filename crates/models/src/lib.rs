@@ -11,6 +11,7 @@ pub mod adapters;
 mod config;
 pub mod convert;
 pub mod families;
+pub mod init;
 mod kv_cache;
 pub mod layers;
 mod load;
