@@ -10,6 +10,7 @@
 pub mod adapters;
 mod config;
 pub mod convert;
+pub mod export;
 pub mod families;
 pub mod init;
 mod kv_cache;

@@ -82,6 +82,41 @@ pub enum Error {
         /// What is wrong with it, with the value given.
         reason: String,
     },
+    /// A checkpoint cannot be gone on from.
+    #[error("{path}: {reason}")]
+    Checkpoint {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Numbers are not finite; the step was not made.
+    #[error(
+        "step {step}: the {what} are not finite, so the step was not made; not finite are: {}; the step's first tokens \
+         are {tokens:?}", if tensors.is_empty() { "no tensor but the loss".to_string() } else { tensors.join(", ") }
+    )]
+    NotFinite {
+        /// The step, from 1.
+        step: u64,
+        /// Loss or gradients.
+        what: &'static str,
+        /// The tensors in which such numbers are.
+        tensors: Vec<String>,
+        /// The first tokens of the step.
+        tokens: Vec<u32>,
+    },
+    /// All targets of a step are ignored.
+    #[error("step {step}: no target is left to learn: the labels of all its examples are masked")]
+    NothingToLearn {
+        /// The step, from 1.
+        step: u64,
+    },
+    /// A model cannot be loaded or written.
+    #[error(transparent)]
+    Model(#[from] rhetor_models::LoadError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Format(#[from] rhetor_formats::Error),
     /// The objective needs a token that the vocabulary lacks.
     #[error("{objective} needs the token {token}, and the vocabulary has none")]
     MissingToken {

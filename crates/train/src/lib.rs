@@ -8,11 +8,21 @@
 //! No sampling, no HTTP; the environment is not read and nothing is fetched.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 pub mod data;
 mod error;
 mod example;
-
+pub mod metrics;
+pub mod objectives;
+pub mod optimizers;
+mod policy;
 pub mod random;
+pub mod schedules;
+mod train;
 
 pub use error::Error;
 pub use example::{Example, IGNORE, Label, Sequence, Skip, Tally};
+pub use policy::{Loss, Policy, batch_of};
+pub use train::{
+    Alone, Event, Occasion, Progress, Source, State, StepReport, Team, TrainOptions, Validation, loss_of, train,
+};
