@@ -338,6 +338,8 @@ unsafe fn multiply_part(packer: &Packer, product: &Product, stage: &Stage, part:
         a: packer.a[stage.a].at(row * n_steps),
         b: packer.b[stage.b].at(col * n_steps),
         n_steps,
+        b_steps: n_steps,
+        b_cols: stage.cols.len() - col,
         n_rows: PART_ROWS.min(stage.rows.len() - row),
         n_cols: PART_COLS.min(stage.cols.len() - col),
         alpha: product.alpha,

@@ -18,8 +18,12 @@ pub(super) struct Block {
     pub a: *const u32,
     /// The first panel of B; the following ones behind it.
     pub b: *const u32,
-    /// Words of each row or column in its panel.
+    /// Words of each row or column that are multiplied.
     pub n_steps: usize,
+    /// Words of each column in a panel of B.
+    pub b_steps: usize,
+    /// Columns from the first one on that panels of B were made for.
+    pub b_cols: usize,
     /// Rows of the output; the last panel may be partly unused.
     pub n_rows: usize,
     /// Columns of the output.
@@ -143,7 +147,8 @@ unsafe fn multiply_body<P: Product, const ROWS: usize, const VECTORS: usize>(blo
             for col in (0..block.n_cols).step_by(n_cols) {
                 let tile = Block {
                     a: block.a.add(row / lanes * lanes * block.n_steps + row % lanes),
-                    b: block.b.add(col * block.n_steps),
+                    b: block.b.add(col * block.b_steps),
+                    b_cols: n_cols.min((block.b_cols - col).next_multiple_of(lanes)),
                     n_rows: ROWS.min(block.n_rows - row),
                     n_cols: n_cols.min(block.n_cols - col),
                     bias: if block.bias.is_null() { block.bias } else { block.bias.add(col) },
@@ -179,7 +184,7 @@ unsafe fn half_tile<P: Product, const ROWS: usize, const VECTORS: usize>(tile: &
     }
 }
 
-/// `N` rows of a panel of A, times a panel of B of `VECTORS` vectors.
+/// `N` rows of a panel of A, times `VECTORS` vectors of columns of a panel of B, which has `b_cols`.
 ///
 /// # Safety
 /// The pointers of the tile cover what its counts say, and the CPU has `P`.
@@ -202,7 +207,7 @@ unsafe fn tile_body<P: Product, const N: usize, const VECTORS: usize>(tile: &Blo
                 unroll!(J < VECTORS, { sums[I][J] = P::step(row, columns[J], sums[I][J]) });
             });
             a = a.add(lanes);
-            b = b.add(VECTORS * lanes);
+            b = b.add(tile.b_cols);
         }
         let alpha = P::Sums::splat(tile.alpha);
         let (whole, n_cols) = (tile.n_cols == VECTORS * lanes, tile.n_cols);
