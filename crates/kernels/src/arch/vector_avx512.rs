@@ -66,6 +66,16 @@ unsafe impl Vector for Avx512 {
         unsafe { Avx512(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))) }
     }
     #[inline(always)]
+    unsafe fn look_up_nibbles(table: &[f32; 16], p: *const u8) -> [Self; 2] {
+        unsafe {
+            let (table, bytes) = (_mm512_loadu_ps(table.as_ptr()), _mm_loadu_si128(p.cast()));
+            let mask = _mm_set1_epi8(15);
+            let (high, low) = (_mm_and_si128(_mm_srli_epi16::<4>(bytes), mask), _mm_and_si128(bytes, mask));
+            [_mm_unpacklo_epi8(high, low), _mm_unpackhi_epi8(high, low)]
+                .map(|index| Avx512(_mm512_permutexvar_ps(_mm512_cvtepu8_epi32(index), table)))
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         unsafe { _mm512_storeu_ps(p, self.0) }
     }
