@@ -4,7 +4,6 @@ use rhetor_formats::{Checkpoint, ElementType, TensorToWrite, safetensors};
 use rhetor_kernels::{DType, quant};
 use rhetor_tensor::Parameter;
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
 use crate::families::Family;

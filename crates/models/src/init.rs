@@ -5,7 +5,6 @@
 
 use rhetor_formats::{Checkpoint, ElementType, TensorToWrite, safetensors};
 use rhetor_kernels::DType;
-use std::io::Write;
 use std::path::Path;
 
 use crate::config::ModelConfig;

@@ -8,7 +8,6 @@ use rhetor_formats::{Checkpoint, ElementType, TensorToWrite, safetensors};
 use rhetor_kernels::DType;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -175,7 +174,10 @@ pub fn restore(state: &mut State, path: &Path, run: &str) -> Result<(), Error> {
             let name = format!("{}.{}", part.name, trained.parameter.name());
             match &mut part.numbers {
                 Numbers::F32(numbers) => read(&name, numbers)?,
-                Numbers::U8(numbers) => numbers.copy_from_slice(bytes(&name, numbers.len())?),
+                Numbers::U8(numbers) => {
+                    let n = numbers.len();
+                    numbers.copy_from_slice(bytes(&name, n)?)
+                }
             }
         }
     }

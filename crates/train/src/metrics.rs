@@ -90,26 +90,28 @@ impl Curve {
 
     /// A picture that any browser shows.
     pub fn svg(&self) -> String {
-        const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM]: [f64; 6] = [860.0, 420.0, 64.0, 20.0, 24.0, 44.0];
+        const WIDTH: f64 = 860.0;
+        const HEIGHT: f64 = 420.0;
+        let [left, right, top, bottom]: [f64; 4] = [64.0, 20.0, 24.0, 44.0];
         let points = || self.training.iter().chain(&self.validation).filter(|(_, loss)| loss.is_finite());
         let last = points().map(|&(step, _)| step).max().unwrap_or(1).max(1) as f64;
         let low = points().map(|&(_, loss)| loss).fold(f64::INFINITY, f64::min);
         let high = points().map(|&(_, loss)| loss).fold(f64::NEG_INFINITY, f64::max);
         let (low, high) = if low.is_finite() && high > low { (low, high) } else { (0.0, 1.0) };
-        let x = |step: u64| LEFT + (WIDTH - LEFT - RIGHT) * step as f64 / last;
-        let y = |loss: f64| TOP + (HEIGHT - TOP - BOTTOM) * (high - loss) / (high - low);
+        let x = |step: u64| left + (WIDTH - left - right) * step as f64 / last;
+        let y = |loss: f64| top + (HEIGHT - top - bottom) * (high - loss) / (high - low);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
              font-size=\"12\"><rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
         );
         for i in 0..=4 {
             let loss = low + (high - low) * f64::from(i) / 4.0;
-            let (at, end) = (y(loss), WIDTH - RIGHT);
+            let (at, end) = (y(loss), WIDTH - right);
             let _ = writeln!(
                 svg,
-                "<line x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{end}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
+                "<line x1=\"{left}\" y1=\"{at:.1}\" x2=\"{end}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
                  <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{loss:.3}</text>",
-                LEFT - 6.0,
+                left - 6.0,
                 at + 4.0
             );
             let step = (last * f64::from(i) / 4.0).round() as u64;
@@ -117,7 +119,7 @@ impl Curve {
                 svg,
                 "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{step}</text>",
                 x(step),
-                HEIGHT - BOTTOM + 18.0
+                HEIGHT - bottom + 18.0
             );
         }
         for (points, colour, width, label, at) in [
@@ -132,7 +134,7 @@ impl Curve {
                 "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" points=\"{}\"/>\
                  <text x=\"{:.1}\" y=\"{at}\" fill=\"{colour}\" text-anchor=\"end\">{label}</text>",
                 path.trim_end(),
-                WIDTH - RIGHT - 6.0
+                WIDTH - right - 6.0
             );
         }
         let _ = writeln!(
@@ -141,7 +143,7 @@ impl Curve {
              <text x=\"14\" y=\"{:.1}\">loss, nats</text></svg>",
             WIDTH / 2.0,
             HEIGHT - 6.0,
-            TOP - 8.0
+            top - 8.0
         );
         svg
     }

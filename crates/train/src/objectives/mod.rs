@@ -1,11 +1,11 @@
 //! Objectives: what is optimised. Each makes its own examples and says their loss; the loop is the same for all.
 
 use rhetor_catalog::{About, Values};
+use rhetor_generate::Rng;
 use rhetor_models::Training;
 
 use crate::example::Example;
 use crate::policy::{Loss, Policy};
-use crate::random::Rng;
 
 /// What is optimised.
 pub trait Objective: Send + Sync {
