@@ -231,6 +231,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// What becomes of the system's refusal to create the folder `dir`.
+    pub fn create(dir: &Path) -> impl FnOnce(io::Error) -> Error {
+        Error::io("create", dir)
+    }
+
     pub(crate) fn io(action: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Error {
         let file = file.to_path_buf();
         move |source| Error::Io { file, action, source }

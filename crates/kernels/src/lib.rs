@@ -18,6 +18,7 @@ pub mod layer_norm;
 pub mod lstm;
 pub mod map;
 pub mod matmul;
+pub mod optimizer;
 pub mod quant;
 pub mod reduce;
 pub mod rms_norm;

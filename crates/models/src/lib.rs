@@ -10,7 +10,9 @@
 pub mod adapters;
 mod config;
 pub mod convert;
+pub mod export;
 pub mod families;
+pub mod init;
 mod kv_cache;
 pub mod layers;
 mod load;

@@ -564,6 +564,7 @@ impl<'a> Weights<'a> {
             head_dim: config.head_dim,
             scale: config.attention_scale_of(i),
             window: config.window,
+            precision: self.precision,
             rope,
         })
     }

@@ -15,6 +15,10 @@ pub struct TensorName {
     pub shape: &'static str,
     /// How Hugging Face stores the weight.
     pub stored: Stored,
+    /// Whether every model of the family has a bias here.
+    pub has_bias: bool,
+    /// Whether the layer's outputs are added to the residual stream, and begin smaller the more layers there are.
+    pub is_residual: bool,
 }
 
 /// How Hugging Face stores a weight, compared with ours.
@@ -30,13 +34,23 @@ pub enum Stored {
 
 /// A row whose weight is stored alike in both kinds of files.
 pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'static str) -> TensorName {
-    TensorName { ours, hugging_face, shape, stored: Stored::Same }
+    TensorName { ours, hugging_face, shape, stored: Stored::Same, has_bias: false, is_residual: false }
 }
 
 impl TensorName {
     /// The same row, stored in another way by Hugging Face.
     pub const fn stored(self, stored: Stored) -> TensorName {
         TensorName { stored, ..self }
+    }
+
+    /// The same row, of a layer with a bias.
+    pub const fn biased(self) -> TensorName {
+        TensorName { has_bias: true, ..self }
+    }
+
+    /// The same row, of a layer that writes to the residual stream.
+    pub const fn residual(self) -> TensorName {
+        TensorName { is_residual: true, ..self }
     }
 
     /// The shape in numbers, outermost first.

@@ -37,19 +37,13 @@ pub(crate) unsafe trait Product: Copy {
     ///
     /// `from` and `next` point to a vector of readable floats (`next` only for `DEPTH` 2), `to` to one of writable words.
     unsafe fn pack_row(from: *const f32, next: *const f32, to: *mut u32);
-    /// As `pack_row`, for the first `N` words only; `N` is at most `LANES`.
+    /// Makes words of a vector of lines that lie `stride` apart and as many words of each along the summed dimension:
+    /// vectors of words that lie `to_stride` apart.
     ///
     /// # Safety
     ///
-    /// `from` and `next` point to `N` readable floats, `to` to as many writable words.
-    unsafe fn pack_first<const N: usize>(from: *const f32, next: *const f32, to: *mut u32);
-    /// Makes words of `N` rows that lie `stride` apart and `LANES · DEPTH` floats of each along the summed dimension:
-    /// `LANES` groups of `N` words, `to_stride` words apart.
-    ///
-    /// # Safety
-    ///
-    /// All of these may be read and written; `N` is at most `LANES`.
-    unsafe fn pack_square<const N: usize>(from: *const f32, stride: usize, to: *mut u32, to_stride: usize);
+    /// All of these may be read and written.
+    unsafe fn pack_square(from: *const f32, stride: usize, to: *mut u32, to_stride: usize);
 }
 
 /// Words that are floats.
@@ -82,22 +76,17 @@ unsafe impl<V: Vector> Product for Floats<V> {
         unsafe { V::load(from).store(to.cast()) }
     }
     #[inline(always)]
-    unsafe fn pack_first<const N: usize>(from: *const f32, _next: *const f32, to: *mut u32) {
-        // SAFETY: the caller's promise.
-        unsafe { to.cast::<[f32; N]>().write_unaligned(from.cast::<[f32; N]>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn pack_square<const N: usize>(from: *const f32, stride: usize, to: *mut u32, to_stride: usize) {
+    unsafe fn pack_square(from: *const f32, stride: usize, to: *mut u32, to_stride: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let mut rows = [V::splat(0.0); 16];
-            super::unroll!(I < N, {
+            super::unroll!(I < V::LANES, {
                 rows[I] = V::load(from.add(I * stride));
             });
             V::transpose(&mut rows);
-            for (lane, row) in rows.iter().enumerate().take(V::LANES) {
-                row.store_first::<N>(to.add(lane * to_stride).cast());
-            }
+            super::unroll!(I < V::LANES, {
+                rows[I].store(to.add(I * to_stride).cast());
+            });
         }
     }
 }

@@ -21,8 +21,8 @@ fn interleave(halves: __m512i) -> __m512i {
     // SAFETY: as above.
     unsafe {
         let order = _mm512_set_epi16(
-            31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2,
-            17, 1, 16, 0,
+            31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+            18, 2, 17, 1, 16, 0,
         );
         _mm512_permutexvar_epi16(order, halves)
     }
@@ -56,26 +56,18 @@ unsafe impl Product for Bf16Pairs {
         }
     }
     #[inline(always)]
-    unsafe fn pack_first<const N: usize>(from: *const f32, next: *const f32, to: *mut u32) {
-        unsafe {
-            let mask = (0xffff_u32 >> (16 - N)) as u16;
-            let (low, high) = (_mm512_maskz_loadu_ps(mask, from), _mm512_maskz_loadu_ps(mask, next));
-            _mm512_mask_storeu_epi32(to.cast(), mask, interleave(narrow(low, high)));
-        }
-    }
-    #[inline(always)]
-    unsafe fn pack_square<const N: usize>(from: *const f32, stride: usize, to: *mut u32, to_stride: usize) {
+    unsafe fn pack_square(from: *const f32, stride: usize, to: *mut u32, to_stride: usize) {
         unsafe {
             let mut rows = [Avx512(_mm512_setzero_ps()); 16];
-            super::unroll!(I < N, {
+            super::unroll!(I < 16, {
                 let at = from.add(I * stride);
                 let words = narrow(_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(16)));
                 rows[I] = Avx512(_mm512_castsi512_ps(words));
             });
             super::vector_avx512::transpose(&mut rows);
-            for (lane, row) in rows.iter().enumerate() {
-                _mm512_mask_storeu_ps(to.add(lane * to_stride).cast(), (0xffff_u32 >> (16 - N)) as u16, row.0);
-            }
+            super::unroll!(I < 16, {
+                _mm512_storeu_ps(to.add(I * to_stride).cast(), rows[I].0);
+            });
         }
     }
 }

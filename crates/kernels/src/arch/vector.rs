@@ -36,26 +36,18 @@ pub(crate) unsafe trait Vector: Copy {
     ///
     /// As for `load`.
     unsafe fn load_i8(p: *const i8) -> Self;
+    /// Reads `LANES` bytes at `p` as twice as many indices of `table`, each byte's high half first.
+    ///
+    /// # Safety
+    ///
+    /// As for `load`.
+    unsafe fn look_up_nibbles(table: &[f32; 16], p: *const u8) -> [Self; 2];
     /// Writes `LANES` numbers to `p`.
     ///
     /// # Safety
     ///
     /// `p` points to that many writable numbers, at any alignment.
     unsafe fn store(self, p: *mut f32);
-    /// Writes the first `N` lanes to `p`; `N` is at most `LANES`.
-    ///
-    /// # Safety
-    ///
-    /// `p` points to that many writable numbers, at any alignment.
-    #[inline(always)]
-    unsafe fn store_first<const N: usize>(self, p: *mut f32) {
-        let mut lanes = [0f32; 16];
-        // SAFETY: LANES is at most 16, and the caller's promise.
-        unsafe {
-            self.store(lanes.as_mut_ptr());
-            p.copy_from_nonoverlapping(lanes.as_ptr(), N);
-        }
-    }
     /// Swaps rows and columns of the first `LANES` vectors.
     #[inline(always)]
     fn transpose(rows: &mut [Self; 16]) {
@@ -203,6 +195,14 @@ unsafe impl Vector for Portable {
     unsafe fn load_i8(p: *const i8) -> Self {
         // SAFETY: the caller's promise.
         Portable(unsafe { p.cast::<[i8; 8]>().read_unaligned() }.map(f32::from))
+    }
+    #[inline(always)]
+    unsafe fn look_up_nibbles(table: &[f32; 16], p: *const u8) -> [Self; 2] {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { p.cast::<[u8; 8]>().read_unaligned() };
+        let half =
+            |i: usize| table[usize::from(if i % 2 == 0 { bytes[i / 2] >> 4 } else { bytes[i / 2] & 15 })];
+        [Portable(std::array::from_fn(half)), Portable(std::array::from_fn(|i| half(i + 8)))]
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {

@@ -30,6 +30,23 @@ unsafe impl Vector for Avx2 {
         unsafe { Avx2(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))) }
     }
     #[inline(always)]
+    unsafe fn look_up_nibbles(table: &[f32; 16], p: *const u8) -> [Self; 2] {
+        unsafe {
+            let (small, great) = (_mm256_loadu_ps(table.as_ptr()), _mm256_loadu_ps(table.as_ptr().add(8)));
+            let (bytes, mask) = (_mm_loadl_epi64(p.cast()), _mm_set1_epi8(15));
+            let (high, low) = (_mm_and_si128(_mm_srli_epi16::<4>(bytes), mask), _mm_and_si128(bytes, mask));
+            let both = _mm_unpacklo_epi8(high, low);
+            [both, _mm_unpackhi_epi64(both, both)].map(|index| {
+                // The permutation sees the three lowest bits of an index, the choice its fourth as the sign.
+                let index = _mm256_cvtepu8_epi32(index);
+                let is_great = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+                let (small, great) =
+                    (_mm256_permutevar8x32_ps(small, index), _mm256_permutevar8x32_ps(great, index));
+                Avx2(_mm256_blendv_ps(small, great, is_great))
+            })
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         unsafe { _mm256_storeu_ps(p, self.0) }
     }

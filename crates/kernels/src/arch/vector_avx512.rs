@@ -34,7 +34,11 @@ pub(super) fn transpose(rows: &mut [Avx512; 16]) {
         *rows = std::array::from_fn(|i| {
             let (l, c) = (i / 4, i & 3);
             let (a, b) = (eights[4 * (l & 1) + c], eights[8 + 4 * (l & 1) + c]);
-            Avx512(if l < 2 { _mm512_shuffle_f32x4::<0x88>(a, b) } else { _mm512_shuffle_f32x4::<0xdd>(a, b) })
+            Avx512(if l < 2 {
+                _mm512_shuffle_f32x4::<0x88>(a, b)
+            } else {
+                _mm512_shuffle_f32x4::<0xdd>(a, b)
+            })
         });
     }
 }
@@ -62,12 +66,18 @@ unsafe impl Vector for Avx512 {
         unsafe { Avx512(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))) }
     }
     #[inline(always)]
-    unsafe fn store(self, p: *mut f32) {
-        unsafe { _mm512_storeu_ps(p, self.0) }
+    unsafe fn look_up_nibbles(table: &[f32; 16], p: *const u8) -> [Self; 2] {
+        unsafe {
+            let (table, bytes) = (_mm512_loadu_ps(table.as_ptr()), _mm_loadu_si128(p.cast()));
+            let mask = _mm_set1_epi8(15);
+            let (high, low) = (_mm_and_si128(_mm_srli_epi16::<4>(bytes), mask), _mm_and_si128(bytes, mask));
+            [_mm_unpacklo_epi8(high, low), _mm_unpackhi_epi8(high, low)]
+                .map(|index| Avx512(_mm512_permutexvar_ps(_mm512_cvtepu8_epi32(index), table)))
+        }
     }
     #[inline(always)]
-    unsafe fn store_first<const N: usize>(self, p: *mut f32) {
-        unsafe { _mm512_mask_storeu_ps(p, (0xffff_u32 >> (16 - N)) as u16, self.0) }
+    unsafe fn store(self, p: *mut f32) {
+        unsafe { _mm512_storeu_ps(p, self.0) }
     }
     #[inline(always)]
     fn transpose(rows: &mut [Self; 16]) {

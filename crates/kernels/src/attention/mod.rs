@@ -5,6 +5,7 @@
 //! both cases: see `kernel`.
 
 mod kernel;
+pub mod training;
 
 use crate::isa::{self, Isa};
 use crate::kv::{KvPages, KvType, PAGE_LEN};

@@ -26,6 +26,8 @@ const PART_ROWS: usize = 96;
 const PART_COLS: usize = 192;
 /// Elements that a part packs.
 const PACK_LEN: usize = 16 << 10;
+/// Lines of a part whose lines are neighbours: enough to read memory in long runs.
+const PACK_LINES: usize = 256;
 
 /// A product, checked.
 #[derive(Clone, Copy)]
@@ -96,8 +98,15 @@ pub(super) fn multiply(isa: Isa, product: &Product, workspace: &mut Workspace, r
     for rows in cut(n_rows, ROWS, kernels.n_rows) {
         for cols in cut(n_cols, cols_most, kernels.n_cols) {
             for depth in cut(depth, STEPS * kernels.depth, 2) {
-                let mut stage =
-                    Stage { rows: rows.clone(), cols: cols.clone(), depth, a: 0, b: 0, a_same: false, b_same: false };
+                let mut stage = Stage {
+                    rows: rows.clone(),
+                    cols: cols.clone(),
+                    depth,
+                    a: 0,
+                    b: 0,
+                    a_same: false,
+                    b_same: false,
+                };
                 if let Some(last) = stages.last() {
                     stage.a_same = last.rows == stage.rows && last.depth == stage.depth;
                     stage.b_same = last.cols == stage.cols && last.depth == stage.depth;
@@ -112,7 +121,7 @@ pub(super) fn multiply(isa: Isa, product: &Product, workspace: &mut Workspace, r
     let (mut a_len, mut b_len) = (0, 0);
     for stage in &stages {
         a_len = a_len.max(stage.rows.len().next_multiple_of(kernels.n_rows) * n_steps(stage));
-        b_len = b_len.max(stage.cols.len().next_multiple_of(kernels.lanes) * n_steps(stage));
+        b_len = b_len.max(stage.cols.len().next_multiple_of(kernels.n_rows) * n_steps(stage));
     }
     let [a, b] = [(&mut workspace.a, a_len), (&mut workspace.b, b_len)].map(|(buffers, len)| {
         buffers.each_mut().map(|buffer| {
@@ -128,12 +137,11 @@ pub(super) fn multiply(isa: Isa, product: &Product, workspace: &mut Workspace, r
             _ => None,
         };
         let pack_a = next.filter(|next| !next.a_same);
-        let a_parts = pack_a.map_or(0, |next| packer.n_parts(next.rows.len(), next.depth.len(), kernels.n_rows));
+        let a_parts = pack_a.map_or(0, |next| Pieces::of_a(&packer, next).n_parts());
         let pack_b = next.filter(|next| !next.b_same);
-        let b_parts = pack_b.map_or(0, |next| packer.n_parts(next.cols.len(), next.depth.len(), kernels.n_cols));
-        let tiles = now.map_or(0, |now| {
-            now.rows.len().div_ceil(PART_ROWS) * now.cols.len().div_ceil(PART_COLS)
-        });
+        let b_parts = b_view.map_or(0, |view| Pieces::of(view.transposed(), kernels.n_cols).n_parts());
+        let tiles =
+            now.map_or(0, |now| now.rows.len().div_ceil(PART_ROWS) * now.cols.len().div_ceil(PART_COLS));
         run(a_parts + b_parts + tiles, &|part| {
             // SAFETY: each part writes panels or outputs of its own; the panels that are read were packed before.
             unsafe {
@@ -164,7 +172,9 @@ fn read<'a>(b: Operand<'a>, stage: &Stage, memory: &'a mut Aligned, run: Run) ->
         let start = Start(memory.as_mut_ptr().cast::<f32>());
         run(which.len(), &|i| {
             // SAFETY: each row has its own place in the buffer, whose bytes are floats as well.
-            rows.read(which.start + i, unsafe { std::slice::from_raw_parts_mut(start.at(i * n_cols), n_cols) });
+            rows.read(which.start + i, unsafe {
+                std::slice::from_raw_parts_mut(start.at(i * n_cols), n_cols)
+            });
         });
         // SAFETY: written by the parts.
         unsafe { std::slice::from_raw_parts(start.at(0), which.len() * n_cols) }
@@ -177,7 +187,9 @@ fn read<'a>(b: Operand<'a>, stage: &Stage, memory: &'a mut Aligned, run: Run) ->
         }
         Operand::RowsTransposed(rows) => {
             let n_cols = rows.n_cols();
-            View::new(decode(rows, cols, memory), cols.len(), n_cols).transposed().part(depth.clone(), 0..cols.len())
+            View::new(decode(rows, cols, memory), cols.len(), n_cols)
+                .transposed()
+                .part(depth.clone(), 0..cols.len())
         }
     }
 }
@@ -192,59 +204,91 @@ struct Packer<'a> {
     b: [Start<u32>; 2],
 }
 
+/// How a factor, its lines being rows, is cut into parts that are packed together.
+struct Pieces<'a> {
+    view: View<'a>,
+    /// Lines of a panel.
+    width: usize,
+    /// Lines of a part: whole panels.
+    n_lines: usize,
+    /// Elements of each line in a part: whole words.
+    depth: usize,
+}
+
+impl<'a> Pieces<'a> {
+    fn of(view: View<'a>, width: usize) -> Pieces<'a> {
+        let depth = if view.row_stride == 1 { PACK_LEN / PACK_LINES } else { view.n_cols };
+        let n_lines = (PACK_LEN / depth.min(view.n_cols).max(1) / width).max(1) * width;
+        Pieces { view, width, n_lines, depth }
+    }
+
+    fn of_a(packer: &Packer<'a>, stage: &Stage) -> Pieces<'a> {
+        Pieces::of(packer.a_view.part(stage.rows.clone(), stage.depth.clone()), packer.kernels.n_rows)
+    }
+
+    fn n_parts(&self) -> usize {
+        self.view.n_rows.div_ceil(self.n_lines) * self.view.n_cols.div_ceil(self.depth)
+    }
+}
+
 impl Packer<'_> {
-    /// Lines that a part packs: whole panels.
-    fn part_lines(depth: usize, width: usize) -> usize {
-        (PACK_LEN / depth.max(1) / width).max(1) * width
-    }
-
-    fn n_parts(&self, n_lines: usize, depth: usize, width: usize) -> usize {
-        n_lines.div_ceil(Self::part_lines(depth, width))
-    }
-
     /// # Safety
     /// Nobody else uses the part's panels.
     unsafe fn pack_a(&self, stage: &Stage, part: usize) {
-        let view = self.a_view.part(stage.rows.clone(), stage.depth.clone());
         // SAFETY: the caller's promise.
-        unsafe { self.pack(view, self.kernels.n_rows, self.a[stage.a], part) }
+        unsafe { self.pack(&Pieces::of_a(self, stage), self.a[stage.a], part) }
     }
 
     /// # Safety
     /// Nobody else uses the part's panels.
     unsafe fn pack_b(&self, stage: &Stage, view: &View, part: usize) {
         // SAFETY: the caller's promise.
-        unsafe { self.pack(view.transposed(), self.kernels.n_cols, self.b[stage.b], part) }
+        unsafe { self.pack(&Pieces::of(view.transposed(), self.kernels.n_cols), self.b[stage.b], part) }
     }
 
-    /// Packs a part of the lines of `view`, which are its rows.
-    ///
     /// # Safety
     /// Nobody else uses the part's panels, and there is room for them.
-    unsafe fn pack(&self, view: View, width: usize, to: Start<u32>, part: usize) {
-        let depth = view.n_cols;
-        let part_lines = Self::part_lines(depth, width);
-        let lines = part * part_lines..view.n_rows.min((part + 1) * part_lines);
-        let to = to.at(lines.start * self.kernels.n_steps(depth));
-        let view = view.part(lines.clone(), 0..depth);
-        let strip = |from: *const f32, view: &View| Strip {
-            from,
-            line_stride: view.row_stride,
-            depth_stride: view.col_stride,
-            n_lines: view.n_rows,
-            depth,
-            width,
-            to,
-        };
-        match view.elements {
-            // SAFETY: the strip is the part's lines.
-            Elements::F32(x) if !self.rounded => unsafe { (self.kernels.pack)(&strip(x.as_ptr(), &view)) },
-            _ => FLOATS.with_borrow_mut(|floats| {
-                let view = view.to_floats(floats, self.rounded);
-                let Elements::F32(x) = view.elements else { unreachable!("floats") };
-                // SAFETY: the strip is a copy of the part's lines.
-                unsafe { (self.kernels.pack)(&strip(x.as_ptr(), &view)) }
-            }),
+    unsafe fn pack(&self, pieces: &Pieces, to: Start<u32>, part: usize) {
+        let Pieces { view, width, .. } = *pieces;
+        let n_deep = view.n_cols.div_ceil(pieces.depth);
+        let (line, p) = (part / n_deep * pieces.n_lines, part % n_deep * pieces.depth);
+        let lines = line..view.n_rows.min(line + pieces.n_lines);
+        let depth = p..view.n_cols.min(p + pieces.depth);
+        let n_steps = self.kernels.n_steps(view.n_cols);
+        let view = view.part(lines, depth);
+        // Panels of one width, then the narrower last one; words of earlier elements stand before these in a panel.
+        let whole = view.n_rows / width * width;
+        for (lines, width) in [
+            (0..whole, width),
+            (whole..view.n_rows, (view.n_rows - whole).next_multiple_of(self.kernels.n_rows)),
+        ] {
+            if lines.is_empty() {
+                continue;
+            }
+            let to = to.at((line + lines.start) * n_steps + self.kernels.n_steps(p) * width);
+            let pack = |x: &[f32], view: &View| {
+                let strip = Strip {
+                    from: x.as_ptr(),
+                    line_stride: view.row_stride,
+                    depth_stride: view.col_stride,
+                    n_lines: view.n_rows,
+                    depth: view.n_cols,
+                    width,
+                    n_steps,
+                    to,
+                };
+                // SAFETY: the strip is some of the part's lines, or a copy of them.
+                unsafe { (self.kernels.pack)(&strip) }
+            };
+            let view = view.part(lines, 0..view.n_cols);
+            match view.elements {
+                Elements::F32(x) if !self.rounded => pack(x, &view),
+                _ => FLOATS.with_borrow_mut(|floats| {
+                    let view = view.to_floats(floats, self.rounded);
+                    let Elements::F32(x) = view.elements else { unreachable!("floats") };
+                    pack(x, &view)
+                }),
+            }
         }
     }
 }
@@ -268,7 +312,9 @@ impl<'a> View<'a> {
         for i in 0..rows.n_rows {
             let at = i * rows.row_stride..i * rows.row_stride + rows.n_cols;
             match rows.elements {
-                Elements::F32(x) if rounded => floats.extend(x[at].iter().map(|&x| bf16_to_f32(f32_to_bf16(x)))),
+                Elements::F32(x) if rounded => {
+                    floats.extend(x[at].iter().map(|&x| bf16_to_f32(f32_to_bf16(x))))
+                }
                 Elements::F32(x) => floats.extend_from_slice(&x[at]),
                 Elements::Bf16(x) => floats.extend(x[at].iter().map(|&x| bf16_to_f32(x))),
             }
@@ -292,6 +338,8 @@ unsafe fn multiply_part(packer: &Packer, product: &Product, stage: &Stage, part:
         a: packer.a[stage.a].at(row * n_steps),
         b: packer.b[stage.b].at(col * n_steps),
         n_steps,
+        b_steps: n_steps,
+        b_cols: stage.cols.len() - col,
         n_rows: PART_ROWS.min(stage.rows.len() - row),
         n_cols: PART_COLS.min(stage.cols.len() - col),
         alpha: product.alpha,

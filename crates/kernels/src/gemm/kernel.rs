@@ -1,7 +1,7 @@
 //! Tiles of the output, and how factors are packed for them.
 //!
-//! Packed factors consist of panels: `n_steps` groups of words, of as many rows of A or columns of B as a tile has. The
-//! last panel of B is narrower where that saves a vector.
+//! Packed factors consist of panels: `n_steps` groups of words. A panel of A is a vector of rows, for two tiles; one of
+//! B has the columns of a tile, the last one fewer where that saves a vector.
 
 // The lints read copies of an unrolled body that are dead, beyond its bound.
 #![allow(clippy::out_of_bounds_indexing)]
@@ -18,8 +18,12 @@ pub(super) struct Block {
     pub a: *const u32,
     /// The first panel of B; the following ones behind it.
     pub b: *const u32,
-    /// Words of each row or column in its panel.
+    /// Words of each row or column that are multiplied.
     pub n_steps: usize,
+    /// Words of each column in a panel of B.
+    pub b_steps: usize,
+    /// Columns from the first one on that panels of B were made for.
+    pub b_cols: usize,
     /// Rows of the output; the last panel may be partly unused.
     pub n_rows: usize,
     /// Columns of the output.
@@ -44,19 +48,19 @@ pub(super) struct Strip {
     pub depth: usize,
     /// Lines of a panel.
     pub width: usize,
-    /// Where the panels go.
+    /// Words of each line in its panel, of which these may be a part.
+    pub n_steps: usize,
+    /// Where the first line's words go.
     pub to: *mut u32,
 }
 
 /// The kernels of an instruction set and a precision.
 #[derive(Clone, Copy)]
 pub(super) struct Kernels {
-    /// Rows of a panel of A.
+    /// Rows of a panel of A, and numbers in a vector.
     pub n_rows: usize,
-    /// Columns of a panel of B.
+    /// Columns of a panel of B: whole vectors.
     pub n_cols: usize,
-    /// Columns in a vector.
-    pub lanes: usize,
     /// Elements in a word.
     pub depth: usize,
     /// Computes a block.
@@ -92,16 +96,15 @@ pub(super) fn bf16(isa: Isa) -> Option<Kernels> {
     }
 }
 
-/// Makes a module with the kernels of an instruction set: tiles of `$rows` times `$vectors` vectors.
+/// Makes a module with the kernels of an instruction set: tiles of `$rows`, half a vector, times `$vectors` vectors.
 macro_rules! kernels {
     ($module:ident, $name:ident, $product:ty, $rows:literal, $vectors:literal, $(#[$feature:meta])?) => {
         mod $module {
             use super::*;
 
             pub(in crate::gemm) const $name: Kernels = Kernels {
-                n_rows: $rows,
+                n_rows: 2 * $rows,
                 n_cols: $vectors * <$product as Product>::Sums::LANES,
-                lanes: <$product as Product>::Sums::LANES,
                 depth: <$product as Product>::DEPTH,
                 multiply,
                 pack,
@@ -116,7 +119,7 @@ macro_rules! kernels {
             $(#[$feature])?
             unsafe fn pack(strip: &Strip) {
                 // SAFETY: the caller's promise.
-                unsafe { pack_body::<$product, $rows>(strip) }
+                unsafe { pack_body::<$product>(strip) }
             }
         }
     };
@@ -124,7 +127,7 @@ macro_rules! kernels {
 
 kernels!(portable, FLOATS, Floats<v::Portable>, 4, 1,);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, FLOATS, Floats<v::Avx2>, 6, 2, #[target_feature(enable = "avx2,fma,f16c")]);
+kernels!(avx2, FLOATS, Floats<v::Avx2>, 4, 3, #[target_feature(enable = "avx2,fma,f16c")]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512, FLOATS, Floats<v::Avx512>, 8, 3,
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]);
@@ -143,8 +146,9 @@ unsafe fn multiply_body<P: Product, const ROWS: usize, const VECTORS: usize>(blo
         for row in (0..block.n_rows).step_by(ROWS) {
             for col in (0..block.n_cols).step_by(n_cols) {
                 let tile = Block {
-                    a: block.a.add(row * block.n_steps),
-                    b: block.b.add(col * block.n_steps),
+                    a: block.a.add(row / lanes * lanes * block.n_steps + row % lanes),
+                    b: block.b.add(col * block.b_steps),
+                    b_cols: n_cols.min((block.b_cols - col).next_multiple_of(lanes)),
                     n_rows: ROWS.min(block.n_rows - row),
                     n_cols: n_cols.min(block.n_cols - col),
                     bias: if block.bias.is_null() { block.bias } else { block.bias.add(col) },
@@ -153,9 +157,9 @@ unsafe fn multiply_body<P: Product, const ROWS: usize, const VECTORS: usize>(blo
                 };
                 let n_vectors = tile.n_cols.div_ceil(lanes);
                 match (tile.n_rows * 2 > ROWS, n_vectors) {
-                    (true, 1) => tile_body::<P, ROWS, ROWS, 1>(&tile),
-                    (true, 2) if VECTORS >= 2 => tile_body::<P, ROWS, ROWS, 2>(&tile),
-                    (true, _) => tile_body::<P, ROWS, ROWS, VECTORS>(&tile),
+                    (true, 1) => tile_body::<P, ROWS, 1>(&tile),
+                    (true, 2) if VECTORS >= 2 => tile_body::<P, ROWS, 2>(&tile),
+                    (true, _) => tile_body::<P, ROWS, VECTORS>(&tile),
                     (false, 1) => half_tile::<P, ROWS, 1>(&tile),
                     (false, 2) if VECTORS >= 2 => half_tile::<P, ROWS, 2>(&tile),
                     (false, _) => half_tile::<P, ROWS, VECTORS>(&tile),
@@ -174,19 +178,18 @@ unsafe fn half_tile<P: Product, const ROWS: usize, const VECTORS: usize>(tile: &
     // SAFETY: the caller's promise; the rows of the tile are enough for its outputs.
     unsafe {
         match ROWS {
-            8 => tile_body::<P, ROWS, 4, VECTORS>(tile),
-            6 => tile_body::<P, ROWS, 3, VECTORS>(tile),
-            _ => tile_body::<P, ROWS, ROWS, VECTORS>(tile),
+            8 => tile_body::<P, 4, VECTORS>(tile),
+            _ => tile_body::<P, 2, VECTORS>(tile),
         }
     }
 }
 
-/// The first `N` rows of a panel of `ROWS`, times a panel of B of `VECTORS` vectors.
+/// `N` rows of a panel of A, times `VECTORS` vectors of columns of a panel of B, which has `b_cols`.
 ///
 /// # Safety
 /// The pointers of the tile cover what its counts say, and the CPU has `P`.
 #[inline(always)]
-unsafe fn tile_body<P: Product, const ROWS: usize, const N: usize, const VECTORS: usize>(tile: &Block) {
+unsafe fn tile_body<P: Product, const N: usize, const VECTORS: usize>(tile: &Block) {
     let lanes = P::Sums::LANES;
     // SAFETY: the caller's promise.
     unsafe {
@@ -203,8 +206,8 @@ unsafe fn tile_body<P: Product, const ROWS: usize, const N: usize, const VECTORS
                 let row = P::splat(a.add(I));
                 unroll!(J < VECTORS, { sums[I][J] = P::step(row, columns[J], sums[I][J]) });
             });
-            a = a.add(ROWS);
-            b = b.add(VECTORS * lanes);
+            a = a.add(lanes);
+            b = b.add(tile.b_cols);
         }
         let alpha = P::Sums::splat(tile.alpha);
         let (whole, n_cols) = (tile.n_cols == VECTORS * lanes, tile.n_cols);
@@ -243,92 +246,79 @@ unsafe fn tile_body<P: Product, const ROWS: usize, const N: usize, const VECTORS
 /// # Safety
 /// The strip's pointers cover what its counts say, and the CPU has `P`.
 #[inline(always)]
-unsafe fn pack_body<P: Product, const ROWS: usize>(strip: &Strip) {
+unsafe fn pack_body<P: Product>(strip: &Strip) {
     let lanes = P::Sums::LANES;
-    let n_steps = strip.depth.div_ceil(P::DEPTH);
     // SAFETY: the caller's promise.
     unsafe {
-        for first in (0..strip.n_lines).step_by(strip.width) {
-            let n_lines = strip.width.min(strip.n_lines - first);
-            let width = if strip.width == ROWS { ROWS } else { n_lines.next_multiple_of(lanes) };
-            let panel = Strip {
-                from: strip.from.add(first * strip.line_stride),
-                n_lines,
-                width,
-                to: strip.to.add(first * n_steps),
+        if strip.line_stride == 1 {
+            return pack_lines::<P>(strip);
+        }
+        for line in (0..strip.n_lines).step_by(lanes) {
+            let (first, at) = (line / strip.width * strip.width, line % strip.width);
+            let columns = Strip {
+                from: strip.from.add(line * strip.line_stride),
+                n_lines: (strip.n_lines - line).min(lanes),
+                width: strip.width.min((strip.n_lines - first).next_multiple_of(lanes)),
+                to: strip.to.add(first * strip.n_steps + at),
                 ..*strip
             };
-            if strip.line_stride == 1 {
-                match lanes {
-                    _ if width == ROWS => pack_lines::<P, ROWS>(&panel),
-                    16 => pack_lines::<P, 16>(&panel),
-                    _ => pack_lines::<P, 8>(&panel),
-                }
-            } else if width == ROWS {
-                pack_deep::<P, ROWS>(&panel);
-            } else {
-                // Sixteen or eight columns at a time, each a few cache lines of its own.
-                for line in (0..width).step_by(lanes) {
-                    let columns = Strip {
-                        from: panel.from.wrapping_add(line * panel.line_stride),
-                        n_lines: panel.n_lines.saturating_sub(line).min(lanes),
-                        to: panel.to.add(line),
-                        ..panel
-                    };
-                    match lanes {
-                        16 => pack_deep::<P, 16>(&columns),
-                        _ => pack_deep::<P, 8>(&columns),
-                    }
-                }
-            }
+            pack_deep::<P>(&columns);
         }
     }
 }
 
-/// Packs a panel whose lines are neighbours; `N` of them at a time, which divides its width.
+/// Packs lines that are neighbours; those that panels lack become zeros.
+///
+/// Reads in the order of memory, as far as a strip goes, and writes to all panels in turn.
 ///
 /// # Safety
 /// As for `pack_body`.
 #[inline(always)]
-unsafe fn pack_lines<P: Product, const N: usize>(panel: &Strip) {
+unsafe fn pack_lines<P: Product>(strip: &Strip) {
+    let lanes = P::Sums::LANES;
     let zeros = [0f32; 16];
     // SAFETY: the caller's promise.
     unsafe {
-        for step in 0..panel.depth.div_ceil(P::DEPTH) {
+        for step in 0..strip.depth.div_ceil(P::DEPTH) {
             let p = step * P::DEPTH;
-            let from = panel.from.add(p * panel.depth_stride);
-            let has_next = P::DEPTH == 2 && p + 1 < panel.depth;
-            let next = from.wrapping_add(panel.depth_stride);
-            let to = panel.to.add(step * panel.width);
-            for line in (0..panel.width).step_by(N) {
-                let n = panel.n_lines.saturating_sub(line).min(N);
-                if n == N {
-                    let next = if has_next { next.add(line) } else { zeros.as_ptr() };
-                    if N == P::Sums::LANES {
-                        P::pack_row(from.add(line), next, to.add(line));
-                    } else {
-                        P::pack_first::<N>(from.add(line), next, to.add(line));
+            let from = strip.from.add(p * strip.depth_stride);
+            let has_next = P::DEPTH == 2 && p + 1 < strip.depth;
+            let next = from.wrapping_add(strip.depth_stride);
+            for first in (0..strip.n_lines).step_by(strip.width) {
+                let end = strip.n_lines.min(first + strip.width);
+                let width = (end - first).next_multiple_of(lanes);
+                let to = strip.to.add(first * strip.n_steps + step * width);
+                for line in (first..end).step_by(lanes) {
+                    let (n, at, to) = ((end - line).min(lanes), from.add(line), to.add(line - first));
+                    for ahead in 0..P::DEPTH {
+                        P::Sums::prefetch(at.wrapping_add((AHEAD + ahead) * strip.depth_stride).cast());
                     }
-                    continue;
+                    if n == lanes {
+                        let next = if has_next { next.add(line) } else { zeros.as_ptr() };
+                        P::pack_row(at, next, to);
+                        continue;
+                    }
+                    let (mut a, mut b) = ([0f32; 16], [0f32; 16]);
+                    a.as_mut_ptr().copy_from_nonoverlapping(at, n);
+                    if has_next {
+                        b.as_mut_ptr().copy_from_nonoverlapping(next.add(line), n);
+                    }
+                    P::pack_row(a.as_ptr(), b.as_ptr(), to);
                 }
-                // The last lines: filled up with zeros.
-                let (mut a, mut b) = ([0f32; 16], [0f32; 16]);
-                a.as_mut_ptr().copy_from_nonoverlapping(from.wrapping_add(line), n);
-                if has_next {
-                    b.as_mut_ptr().copy_from_nonoverlapping(next.wrapping_add(line), n);
-                }
-                P::pack_first::<N>(a.as_ptr(), b.as_ptr(), to.add(line));
             }
         }
     }
 }
 
-/// Packs at most `N` lines each of which is contiguous along the depth; missing ones become zeros.
+/// How many elements along the depth ahead the cache lines of neighbouring lines are asked for.
+const AHEAD: usize = 8;
+
+/// Packs a vector of lines each of which is contiguous along the depth; missing ones become zeros.
 ///
 /// # Safety
 /// As for `pack_body`.
 #[inline(always)]
-unsafe fn pack_deep<P: Product, const N: usize>(panel: &Strip) {
+unsafe fn pack_deep<P: Product>(panel: &Strip) {
     let lanes = P::Sums::LANES;
     let block = lanes * P::DEPTH;
     // SAFETY: the caller's promise.
@@ -336,8 +326,8 @@ unsafe fn pack_deep<P: Product, const N: usize>(panel: &Strip) {
         for p in (0..panel.depth).step_by(block) {
             let to = panel.to.add(p / P::DEPTH * panel.width);
             let depth = block.min(panel.depth - p);
-            if depth == block && panel.n_lines == N {
-                P::pack_square::<N>(panel.from.add(p), panel.line_stride, to, panel.width);
+            if depth == block && panel.n_lines == lanes {
+                P::pack_square(panel.from.add(p), panel.line_stride, to, panel.width);
                 continue;
             }
             let (mut floats, mut words) = ([0f32; 16 * 32], [0u32; 16 * 16]);
@@ -345,9 +335,9 @@ unsafe fn pack_deep<P: Product, const N: usize>(panel: &Strip) {
                 let from = panel.from.add(line * panel.line_stride + p);
                 floats.as_mut_ptr().add(line * 32).copy_from_nonoverlapping(from, depth);
             }
-            P::pack_square::<N>(floats.as_ptr(), 32, words.as_mut_ptr(), 16);
+            P::pack_square(floats.as_ptr(), 32, words.as_mut_ptr(), 16);
             for step in 0..depth.div_ceil(P::DEPTH) {
-                to.add(step * panel.width).copy_from_nonoverlapping(words.as_ptr().add(step * 16), N);
+                to.add(step * panel.width).copy_from_nonoverlapping(words.as_ptr().add(step * 16), lanes);
             }
         }
     }

@@ -6,6 +6,7 @@
 mod blocked;
 mod kernel;
 mod operand;
+pub(crate) mod tiles;
 
 pub use operand::{Elements, Operand, Rows, View};
 

@@ -7,7 +7,8 @@
 //! searching the scales of neighbouring sub-blocks side by side (`scale_search`).
 //!
 //! No scale is trusted: blocks of any bytes, NaN and infinite scales among them, give numbers and never a panic.
-//! Products with quantised activations are not here but in `matmul`.
+//! Products with quantised activations are not here but in `matmul`. The types of bitsandbytes are no types of weight
+//! files of ours and stand beside the table: [`nf4`], and the 8-bit [`DynamicMap`].
 //!
 //! Source: ggml (MIT), `ggml-common.h` for the layouts and `ggml-quants.c` for the values.
 
@@ -19,8 +20,10 @@ use crate::{DType, threads};
 
 mod affine_super_block;
 mod block;
+mod dynamic;
 mod iq4_nl;
 mod levels;
+pub mod nf4;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -35,6 +38,7 @@ mod scale_search;
 
 pub use affine_super_block::scale_and_min;
 pub use block::{Block, Importance, blocks, blocks_mut};
+pub use dynamic::DynamicMap;
 pub use iq4_nl::{BlockIq4Nl, IQ4_NL_VALUES};
 pub use q2_k::BlockQ2K;
 pub use q3_k::BlockQ3K;

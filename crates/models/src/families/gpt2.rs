@@ -39,13 +39,13 @@ pub const GPT2: Family = Family {
 const TENSORS: &[TensorName] = &[
     name("token_embd", "wte", "V D"),
     name("position_embd", "wpe", "P D"),
-    name("blk.{i}.attn_norm", "h.{i}.ln_1", "D"),
-    name("blk.{i}.attn_qkv", "h.{i}.attn.c_attn", "3*D D").stored(Stored::Transposed),
-    name("blk.{i}.attn_output", "h.{i}.attn.c_proj", "D D").stored(Stored::Transposed),
-    name("blk.{i}.ffn_norm", "h.{i}.ln_2", "D"),
-    name("blk.{i}.ffn_up", "h.{i}.mlp.c_fc", "F D").stored(Stored::Transposed),
-    name("blk.{i}.ffn_down", "h.{i}.mlp.c_proj", "D F").stored(Stored::Transposed),
-    name("output_norm", "ln_f", "D"),
+    name("blk.{i}.attn_norm", "h.{i}.ln_1", "D").biased(),
+    name("blk.{i}.attn_qkv", "h.{i}.attn.c_attn", "3*D D").stored(Stored::Transposed).biased(),
+    name("blk.{i}.attn_output", "h.{i}.attn.c_proj", "D D").stored(Stored::Transposed).biased().residual(),
+    name("blk.{i}.ffn_norm", "h.{i}.ln_2", "D").biased(),
+    name("blk.{i}.ffn_up", "h.{i}.mlp.c_fc", "F D").stored(Stored::Transposed).biased(),
+    name("blk.{i}.ffn_down", "h.{i}.mlp.c_proj", "D F").stored(Stored::Transposed).biased().residual(),
+    name("output_norm", "ln_f", "D").biased(),
     name("output", "lm_head", "V D"),
 ];
 

@@ -1,5 +1,6 @@
 //! Multi-head attention over the key-value cache, or over the batch alone.
 
+use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeTable;
 use rhetor_tensor::{Tensor, ops};
@@ -23,6 +24,8 @@ pub struct Attention {
     pub scale: f32,
     /// Keys that a query sees, itself included.
     pub window: Option<usize>,
+    /// Of the products of a recorded pass.
+    pub precision: Precision,
     /// Rotary positions, shared by all layers.
     pub rope: Option<Arc<RopeTable>>,
 }
@@ -44,7 +47,7 @@ impl Attention {
         };
         let mixed = match cache {
             Some(pages) => ops::attention::paged(&qkv, pages, &pass.spans, options), // [T, H·d]
-            None => ops::attention::causal(&qkv, &pass.spans, options),
+            None => ops::attention::causal(&qkv, &pass.spans, options, self.precision),
         };
         self.output.forward(&mixed, pass)
     }

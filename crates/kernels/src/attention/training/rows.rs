@@ -1,0 +1,126 @@
+//! What happens to the scores of a block, row by row.
+
+use crate::arch::math::exp;
+use crate::arch::vector::{Vector, per_isa};
+use std::ops::Range;
+
+/// Queries of a block and keys of a chunk, and which of them see each other.
+#[derive(Clone, Copy)]
+pub(super) struct Visible {
+    /// The first query.
+    pub query: usize,
+    /// The first key, counted as the queries are; none for keys that everybody sees.
+    pub key: Option<usize>,
+    /// Keys of the chunk that are looked at.
+    pub n_keys: usize,
+    pub window: usize,
+    pub causal: bool,
+}
+
+impl Visible {
+    /// The keys of the chunk that the block's query `i` sees.
+    #[inline(always)]
+    pub fn of(&self, i: usize) -> Range<usize> {
+        let Some(key) = self.key else { return 0..self.n_keys };
+        let next = self.query + i + 1;
+        let end = if self.causal { next.saturating_sub(key).min(self.n_keys) } else { self.n_keys };
+        let start = next.saturating_sub(self.window).saturating_sub(key).min(end);
+        start..end
+    }
+}
+
+/// The queries' running softmax: greatest score, sum of exponentials relative to it, and output.
+pub(super) struct State<'a> {
+    /// `[n]`.
+    pub max: &'a mut [f32],
+    /// `[n]`.
+    pub sum: &'a mut [f32],
+    /// `[n, d]`.
+    pub out: &'a mut [f32],
+}
+
+per_isa! {
+    /// Makes weights of the scores `[n, stride]`, relative to a maximum that they are taken into; earlier outputs follow it.
+    pub(super) fn weigh(visible: Visible, scores: &mut [f32], stride: usize, state: &mut State) = weigh_body
+}
+
+#[inline(always)]
+fn weigh_body<V: Vector>(visible: Visible, scores: &mut [f32], stride: usize, state: &mut State) {
+    let d = state.out.len() / state.max.len();
+    for (i, row) in scores.chunks_mut(stride).take(state.max.len()).enumerate() {
+        let row = &mut row[..visible.n_keys];
+        let seen = visible.of(i);
+        row[..seen.start].fill(0.0);
+        row[seen.end..].fill(0.0);
+        let row = &mut row[seen];
+        let mut greatest = V::splat(f32::NEG_INFINITY);
+        for lanes in row.chunks(V::LANES) {
+            greatest = greatest.max(V::load_slice(lanes, f32::NEG_INFINITY));
+        }
+        let old = state.max[i];
+        let max = greatest.reduce_max().max(old);
+        if max == f32::NEG_INFINITY {
+            // Nothing is visible yet, or no score is more than that.
+            row.fill(0.0);
+            continue;
+        }
+        let (center, mut sum) = (V::splat(max), V::splat(0.0));
+        for lanes in row.chunks_mut(V::LANES) {
+            let weight = exp(V::load_slice(lanes, f32::NEG_INFINITY).sub(center));
+            sum = sum.add(weight);
+            weight.store_slice(lanes);
+        }
+        state.sum[i] *= (old - max).exp();
+        if old != max {
+            let factor = V::splat((old - max).exp());
+            for lanes in state.out[i * d..(i + 1) * d].chunks_mut(V::LANES) {
+                V::load_slice(lanes, 0.0).mul(factor).store_slice(lanes);
+            }
+        }
+        state.sum[i] += sum.reduce_add();
+        state.max[i] = max;
+    }
+}
+
+per_isa! {
+    /// Makes weights of the scores and gradients of the scores of those of the weights, `[n, stride]` each:
+    /// `p = e^(s − lse)`, `ds = p (dp − delta) scale`; `lse` and `delta` are `[n]`.
+    pub(super) fn differentiate(
+        visible: Visible,
+        scores: &mut [f32],
+        gradients: &mut [f32],
+        stride: usize,
+        lse: &[f32],
+        delta: &[f32],
+        scale: f32,
+    ) = differentiate_body
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn differentiate_body<V: Vector>(
+    visible: Visible,
+    scores: &mut [f32],
+    gradients: &mut [f32],
+    stride: usize,
+    lse: &[f32],
+    delta: &[f32],
+    scale: f32,
+) {
+    let rows = scores.chunks_mut(stride).zip(gradients.chunks_mut(stride));
+    for (i, ((scores, gradients), (&lse, &delta))) in rows.zip(lse.iter().zip(delta)).enumerate() {
+        let (scores, gradients) = (&mut scores[..visible.n_keys], &mut gradients[..visible.n_keys]);
+        let seen = visible.of(i);
+        for row in [&mut *scores, &mut *gradients] {
+            row[..seen.start].fill(0.0);
+            row[seen.end..].fill(0.0);
+        }
+        let (lse, delta, scale) = (V::splat(lse), V::splat(delta), V::splat(scale));
+        let lanes = scores[seen.clone()].chunks_mut(V::LANES).zip(gradients[seen].chunks_mut(V::LANES));
+        for (scores, gradients) in lanes {
+            let weight = exp(V::load_slice(scores, 0.0).sub(lse));
+            weight.store_slice(scores);
+            weight.mul(V::load_slice(gradients, 0.0).sub(delta)).mul(scale).store_slice(gradients);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Which queries of a sequence attend to each other: all, or groups that half of the heads shift.
+
+use super::TrainShape;
+
+/// Shifted sparse attention (S²-Attn): attention inside groups of neighbours, which the second half of the query heads
+/// has half a group later, so that groups hear of each other. Source: LongLoRA, arXiv:2309.12307, section 3.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups {
+    /// Tokens of a group.
+    pub len: usize,
+    /// What the shift does with the ends of a sequence.
+    pub shift: Shift,
+}
+
+/// What becomes of the half groups at the two ends of a sequence, in the heads that are shifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shift {
+    /// Each is a group of its own. What LongLoRA's fine-tuning on instructions does; no token sees a later one.
+    #[default]
+    Cut,
+    /// The first tokens come after the last ones, in one group: the paper's algorithm 1, which lets the first tokens
+    /// see the end of the sequence.
+    Wrapped,
+}
+
+impl Groups {
+    #[track_caller]
+    pub(super) fn check(&self, lengths: &[usize]) {
+        assert!(self.len > 1, "groups of {}", self.len);
+        let whole = |len: &usize| len.is_multiple_of(self.len);
+        let fits = self.shift == Shift::Cut || lengths.iter().all(whole);
+        assert!(fits, "wrapped groups of {} in sequences of {lengths:?}", self.len);
+    }
+}
+
+/// Rows of a sequence that attend to each other, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub start: usize,
+    pub len: usize,
+    /// Rows of the sequence; behind the last one comes the first.
+    pub n_rows: usize,
+}
+
+impl Segment {
+    pub fn rows(&self) -> impl Iterator<Item = usize> {
+        (self.start..self.start + self.len).map(|row| if row < self.n_rows { row } else { row - self.n_rows })
+    }
+}
+
+impl TrainShape {
+    /// The segments of a sequence of `n_rows` for a query head.
+    pub(super) fn segments(&self, head: usize, n_rows: usize) -> impl Iterator<Item = Segment> {
+        let len = self.groups.map_or(n_rows, |groups| groups.len).max(1);
+        let shifted = self.groups.is_some() && head >= self.n_heads / 2;
+        let wrapped = shifted && self.groups.is_some_and(|groups| groups.shift == Shift::Wrapped);
+        let offset = if shifted { len / 2 } else { 0 };
+        let first = (offset > 0 && !wrapped).then(|| Segment { start: 0, len: offset.min(n_rows), n_rows });
+        let others = (offset..n_rows).step_by(len).map(move |start| {
+            let len = if wrapped { len } else { len.min(n_rows - start) };
+            Segment { start, len, n_rows }
+        });
+        first.into_iter().chain(others).filter(|segment| segment.len > 0)
+    }
+}

@@ -1,0 +1,84 @@
+//! A trained model as a Hugging Face directory: `config.json` and `model.safetensors`.
+
+use rhetor_formats::{Checkpoint, ElementType, TensorToWrite, safetensors};
+use rhetor_kernels::{DType, quant};
+use rhetor_tensor::Parameter;
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::families::Family;
+use crate::load::{LoadError, transpose};
+use crate::model::Model;
+use crate::names::Stored;
+
+/// Writes the model of `base`, a Hugging Face directory, to `dir`: trained tensors from `values`, which gives them in the
+/// order of `parameters`, the others as they are in the base; all as `dtype` (a dense type).
+///
+/// Errors: a base that cannot be read, a directory that cannot be written.
+pub fn write(
+    base: &Checkpoint,
+    parameters: &[Parameter],
+    values: &dyn Fn(usize) -> Vec<f32>,
+    dtype: DType,
+    dir: &Path,
+) -> Result<(), LoadError> {
+    assert!(!dtype.is_quantized(), "safetensors hold no {dtype}");
+    let (family, config) = (Family::of(base)?, Model::config_of(base)?);
+    let has_prefix = base.tensors().iter().any(|tensor| tensor.name.starts_with(family.prefix));
+    let prefix_in = if has_prefix { family.prefix } else { "" };
+    let by_name: HashMap<&str, usize> =
+        parameters.iter().enumerate().map(|(i, parameter)| (parameter.name(), i)).collect();
+    let (mut to_write, mut origins) = (Vec::new(), Vec::new());
+    for row in family.tensors {
+        for i in 0..if row.is_per_layer() { config.n_layers } else { 1 } {
+            for suffix in [".weight", ".bias"] {
+                let name = row.hugging_face_name(family.prefix, i, suffix);
+                let entry = base.find(&row.hugging_face_name(prefix_in, i, suffix));
+                let trained = by_name.get(&*name).copied();
+                let is_turned = row.stored == Stored::Transposed && suffix == ".weight";
+                let shape = match (trained, entry) {
+                    (Some(i), _) if is_turned => parameters[i].shape().iter().rev().copied().collect(),
+                    (Some(i), _) => parameters[i].shape().to_vec(),
+                    (None, Some(entry)) => entry.shape.clone(),
+                    (None, None) => continue,
+                };
+                to_write.push(TensorToWrite { name, dtype: ElementType::Known(dtype), shape });
+                origins.push((trained, entry, is_turned));
+            }
+        }
+    }
+    let mut settings = base.json("config.json")?.unwrap_or_else(|| serde_json::json!({}));
+    settings["torch_dtype"] = match dtype {
+        DType::BF16 => "bfloat16".into(),
+        DType::F16 => "float16".into(),
+        _ => "float32".into(),
+    };
+    std::fs::create_dir_all(dir).map_err(rhetor_formats::Error::create(dir))?;
+    safetensors::write(&dir.join("model.safetensors"), &[("format", "pt")], &to_write, |i, out| {
+        let values = match origins[i] {
+            (Some(i), _, is_turned) => {
+                let (values, shape) = (values(i), parameters[i].shape());
+                if is_turned { turn(&values, shape[0], shape[1]) } else { values }
+            }
+            (None, Some(entry), _) => {
+                let mut values = vec![0.0; entry.shape.iter().product()];
+                let stored = entry.dtype.known().expect("the model was loaded from it");
+                quant::dequantize(stored, base.bytes(entry), &mut values);
+                values
+            }
+            (None, None, _) => unreachable!("left out above"),
+        };
+        let mut bytes = vec![0; values.len() * dtype.block_bytes()];
+        quant::quantize(dtype, &values, None, &mut bytes);
+        out.write_all(&bytes)
+    })?;
+    let text = serde_json::to_string_pretty(&settings).expect("a JSON value can be written") + "\n";
+    Ok(rhetor_formats::write_bytes(&dir.join("config.json"), text.as_bytes())?)
+}
+
+/// `[n_rows, n_columns] → [n_columns, n_rows]`
+fn turn(values: &[f32], n_rows: usize, n_columns: usize) -> Vec<f32> {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let turned = transpose(&bytes, 4, n_rows, n_columns);
+    turned.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}

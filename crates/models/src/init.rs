@@ -1,0 +1,154 @@
+//! New models: random weights for a `config.json`, written as the checkpoint that training starts from.
+//!
+//! Matrices are drawn from N(0, σ) with σ = `initializer_range`, norms begin at 1, biases at 0. GPT-2 divides σ of the layers
+//! that write to the residual stream by √(2L) (Language Models are Unsupervised Multitask Learners, §2.3).
+
+use rhetor_formats::{Checkpoint, ElementType, TensorToWrite, safetensors};
+use rhetor_kernels::DType;
+use std::path::Path;
+
+use crate::config::ModelConfig;
+use crate::families::Family;
+use crate::load::LoadError;
+use crate::model::Model;
+use crate::names::{Stored, TensorName};
+
+/// Writes `model.safetensors` for the `config.json` in `dir`; the same seed gives the same bytes.
+///
+/// Errors: a config that no family reads, or that contradicts itself; a directory that cannot be written.
+pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
+    let path = dir.join("model.safetensors");
+    // A checkpoint without tensors, through which the keys are read like any others.
+    safetensors::write(&path, &[("format", "pt")], &[], |_, _| Ok(()))?;
+    let checkpoint = Checkpoint::open(dir)?;
+    let family = Family::of(&checkpoint)?;
+    let config = Model::config_of(&checkpoint)?;
+    let sigma = checkpoint.metadata().get_f32("initializer_range")?.unwrap_or(0.02);
+    let biases = Biases {
+        attention: checkpoint.metadata().get_bool("attention_bias")?.unwrap_or(false),
+        feed_forward: checkpoint.metadata().get_bool("mlp_bias")?.unwrap_or(false),
+    };
+    let tensors = tensors(family, &config, sigma, biases);
+    let to_write: Vec<TensorToWrite> = tensors.iter().map(|(tensor, _)| tensor.clone()).collect();
+    drop(checkpoint);
+    safetensors::write(&path, &[("format", "pt")], &to_write, |i, out| {
+        let (tensor, draw) = &tensors[i];
+        let mut normal = Normal::new(seed, i as u64);
+        let n: usize = tensor.shape.iter().product();
+        (0..n).try_for_each(|_| {
+            let value = match draw {
+                Draw::Constant(value) => *value,
+                Draw::Normal(sigma) => normal.next() * sigma,
+            };
+            out.write_all(&value.to_le_bytes())
+        })
+    })?;
+    Ok(config)
+}
+
+/// Which layers of a family without biases get some.
+#[derive(Debug, Clone, Copy)]
+struct Biases {
+    attention: bool,
+    feed_forward: bool,
+}
+
+/// How a tensor begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Draw {
+    Constant(f32),
+    Normal(f32),
+}
+
+/// Every tensor of a new model, under its Hugging Face name.
+fn tensors(
+    family: &'static Family,
+    config: &ModelConfig,
+    sigma: f32,
+    biases: Biases,
+) -> Vec<(TensorToWrite, Draw)> {
+    let mut tensors = Vec::new();
+    for row in family.tensors {
+        if row.ours == "rope_freqs" || row.ours == "output" && config.tied {
+            continue;
+        }
+        for i in 0..if row.is_per_layer() { config.n_layers } else { 1 } {
+            let mut shape = row.extents(config);
+            let is_vector = shape.len() == 1;
+            let has_bias = row.has_bias || !is_vector && biases.of(row);
+            if has_bias {
+                let name = row.hugging_face_name(family.prefix, i, ".bias");
+                tensors.push((tensor(name, vec![shape[0]]), Draw::Constant(0.0)));
+            }
+            let draw = if is_vector {
+                Draw::Constant(1.0)
+            } else if row.is_residual {
+                Draw::Normal(sigma / (2.0 * config.n_layers as f32).sqrt())
+            } else {
+                Draw::Normal(sigma)
+            };
+            if row.stored == Stored::Transposed {
+                shape.reverse();
+            }
+            tensors.push((tensor(row.hugging_face_name(family.prefix, i, ".weight"), shape), draw));
+        }
+    }
+    tensors
+}
+
+impl Biases {
+    fn of(self, row: &TensorName) -> bool {
+        self.attention && row.ours.contains("attn_") || self.feed_forward && row.ours.contains("ffn_")
+    }
+}
+
+fn tensor(name: String, shape: Vec<usize>) -> TensorToWrite {
+    TensorToWrite { name, dtype: ElementType::Known(DType::F32), shape }
+}
+
+/// Numbers from N(0, 1): the stream `stream` of `seed`, by Box and Muller from SplitMix64.
+pub(crate) struct Normal {
+    state: u64,
+    spare: Option<f64>,
+}
+
+impl Normal {
+    pub(crate) fn new(seed: u64, stream: u64) -> Normal {
+        let state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03);
+        Normal { state, spare: None }
+    }
+
+    /// A number from 0 to 1, neither included.
+    pub(crate) fn uniform(&mut self) -> f64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (((z ^ (z >> 31)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    }
+
+    /// A number from N(0, 1).
+    pub(crate) fn next(&mut self) -> f32 {
+        if let Some(spare) = self.spare.take() {
+            return spare as f32;
+        }
+        let (radius, angle) = ((-2.0 * self.uniform().ln()).sqrt(), std::f64::consts::TAU * self.uniform());
+        self.spare = Some(radius * angle.sin());
+        (radius * angle.cos()) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_numbers_have_mean_0_and_variance_1() {
+        let mut normal = Normal::new(1, 2);
+        let draws: Vec<f64> = (0..20_000).map(|_| f64::from(normal.next())).collect();
+        let mean = draws.iter().sum::<f64>() / 20_000.0;
+        let variance = draws.iter().map(|x| x * x).sum::<f64>() / 20_000.0;
+        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+        assert_ne!(Normal::new(1, 3).next(), Normal::new(1, 2).next());
+    }
+}

@@ -1,0 +1,124 @@
+//! What an objective computes its loss with: the model that learns, and what it is compared with.
+
+use rhetor_kernels::cross_entropy::CrossEntropy;
+use rhetor_models::{Active, Batch, Model, SequenceSpan, Training};
+use rhetor_tensor::ops::cross_entropy::{self, Targets};
+use rhetor_tensor::{Tensor, ops, tape};
+use std::sync::Arc;
+
+use crate::example::{IGNORE, Sequence};
+
+/// The model that learns and the one that it is compared with.
+pub struct Policy {
+    /// Learns.
+    pub model: Model,
+    /// Stays as it was: a second copy, for methods that compare. Without one the model with its adapters off is the
+    /// reference, which costs no memory.
+    pub reference: Option<Model>,
+}
+
+/// The loss of some examples.
+pub struct Loss {
+    /// Scaled: the summand of the step's loss that goes back through the tape. One number.
+    pub total: Tensor,
+    /// The sum of the examples' losses, unscaled.
+    pub sum: f64,
+    /// Further sums to be reported, each divided by the step's weight.
+    pub metrics: Vec<(&'static str, f64)>,
+}
+
+impl Policy {
+    /// A policy without a second model.
+    pub fn of(model: Model) -> Policy {
+        Policy { model, reference: None }
+    }
+
+    /// Σ weight · scale · cross-entropy of the sequences' targets, computed in one forward pass.
+    ///
+    /// Only rows that have a target go through the output layer.
+    pub fn next_tokens<'s>(
+        &self,
+        sequences: impl IntoIterator<Item = &'s Sequence>,
+        scale: f32,
+        options: CrossEntropy,
+        training: Option<Training>,
+    ) -> Loss {
+        let (batch, tokens) = batch_of(sequences, training);
+        let model = &self.model;
+        let output = model.output();
+        if output.is_plain(&batch.adapters) {
+            let x = model.hidden(&batch, None); // [N, D]
+            let targets = Targets { tokens: &tokens, weights: None, scale };
+            let loss = cross_entropy::linear_cross_entropy(&x, &output.weights[0], targets, options);
+            let sum = loss.rows.iter().map(|&row| f64::from(row)).sum();
+            return Loss { total: loss.total, sum, metrics: Vec::new() };
+        }
+        let logits = model.forward(&batch, None); // [N, V]
+        let targets = Targets { tokens: &tokens, weights: None, scale };
+        let loss = cross_entropy::cross_entropy(logits, targets, options);
+        let sum = loss.rows.iter().map(|&row| f64::from(row)).sum();
+        Loss { total: loss.total, sum, metrics: Vec::new() }
+    }
+
+    /// Σ log p of each sequence's targets under the model that learns. → [number of sequences]
+    pub fn log_likelihoods<'s>(
+        &self,
+        sequences: impl IntoIterator<Item = &'s Sequence>,
+        training: Option<Training>,
+    ) -> Tensor {
+        log_likelihoods(&self.model, Active::All, sequences, training)
+    }
+
+    /// The same under the reference; never tracked.
+    pub fn reference_log_likelihoods<'s>(
+        &self,
+        sequences: impl IntoIterator<Item = &'s Sequence>,
+    ) -> Tensor {
+        tape::pause(|| match &self.reference {
+            Some(reference) => log_likelihoods(reference, Active::All, sequences, None),
+            None => log_likelihoods(&self.model, Active::Only(Arc::from([])), sequences, None),
+        })
+    }
+}
+
+fn log_likelihoods<'s>(
+    model: &Model,
+    adapters: Active,
+    sequences: impl IntoIterator<Item = &'s Sequence>,
+    training: Option<Training>,
+) -> Tensor {
+    let sequences: Vec<&Sequence> = sequences.into_iter().collect();
+    let (mut batch, tokens) = batch_of(sequences.iter().copied(), training);
+    batch.adapters = adapters;
+    let rows = cross_entropy::log_probs(model.forward(&batch, None), &tokens); // [N]
+    let lens: Vec<usize> = sequences.iter().map(|sequence| sequence.n_targets()).collect();
+    ops::segments::sum(rows, &lens)
+}
+
+/// Sequences one after another, with the rows that have targets as outputs, and those targets.
+pub fn batch_of<'s>(
+    sequences: impl IntoIterator<Item = &'s Sequence>,
+    training: Option<Training>,
+) -> (Batch, Vec<u32>) {
+    let (mut batch, mut targets) = (Batch { training, ..Batch::default() }, Vec::new());
+    for sequence in sequences {
+        let first = batch.tokens.len();
+        batch.tokens.extend_from_slice(&sequence.tokens);
+        batch.spans.push(SequenceSpan {
+            len: sequence.len(),
+            prefix_len: sequence.prefix_len,
+            ..SequenceSpan::default()
+        });
+        if let Some(segments) = &sequence.segments {
+            batch.segments.resize(first, 0);
+            batch.segments.extend_from_slice(segments);
+        }
+        for (row, &target) in sequence.targets.iter().enumerate() {
+            if target != IGNORE {
+                batch.outputs.push(first + row);
+                targets.push(target);
+            }
+        }
+    }
+    (batch, targets)
+}
