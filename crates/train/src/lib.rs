@@ -11,6 +11,7 @@
 pub mod data;
 mod error;
 mod example;
+pub mod examples;
 
 pub mod random;
 
