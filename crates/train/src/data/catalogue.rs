@@ -4,6 +4,7 @@
 //! fetch it.
 
 use super::files::Source;
+use super::readers::{Encoding, ReadOptions};
 use crate::Error;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,10 @@ pub struct DataSet {
     pub licence: &'static str,
     /// Who made it, as a repository with its commit.
     pub origin: &'static str,
-    /// The name in [`super::FORMATS`].
-    pub format: &'static str,
+    /// The name in [`super::FORMATS`]; none = by the endings of the names, other files left out.
+    pub format: Option<&'static str>,
+    /// What its bytes are taken for.
+    pub encoding: Encoding,
     /// Its folder below a data folder.
     pub folder: &'static str,
     /// Its files, in the order in which they are read.
@@ -56,6 +59,15 @@ impl DataSet {
         let known = || DATA_SETS.iter().map(|set| set.name).collect::<Vec<_>>().join(", ");
         let unknown = || Error::UnknownName { what: "data set", name: name.to_string(), known: known() };
         DATA_SETS.iter().find(|set| set.name == name).ok_or_else(unknown)
+    }
+
+    /// How it is read.
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            format: self.format.map(str::to_string),
+            encoding: self.encoding,
+            ..ReadOptions::default()
+        }
     }
 
     /// What is read of it, if its files are in `folder`.
@@ -96,7 +108,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "1.1 MB of Shakespeare's plays, the text of char-rnn and nanoGPT",
         licence: "public domain",
         origin: "github:karpathy/char-rnn@6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e",
-        format: "text",
+        format: Some("text"),
+        encoding: Encoding::Utf8,
         folder: "tinyshakespeare",
         files: &[file(
             "tinyshakespeare.txt",
@@ -113,7 +126,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "six English novels of Project Gutenberg, read without their licence headers",
         licence: "public domain in the USA",
         origin: "github:GITenberg, one repository for each book",
-        format: "gutenberg",
+        format: Some("gutenberg"),
+        encoding: Encoding::Utf8OrLatin1,
         folder: "gutenberg-books",
         files: &[
             file(
@@ -159,7 +173,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "validation and test articles of WikiText-2",
         licence: "CC-BY-SA-3.0",
         origin: "github:pytorch/examples@77f55b912142e11fcfdf5b530231fb9c52f181e8",
-        format: "text",
+        format: Some("text"),
+        encoding: Encoding::Utf8,
         folder: "wikitext-2",
         files: &[
             file(
@@ -187,7 +202,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "175 tasks written by people, with which Self-Instruct and Alpaca begin",
         licence: "Apache-2.0",
         origin: "github:tatsu-lab/stanford_alpaca@761dc5bfbdeeffa89b8bff5d038781a4055f796a",
-        format: "jsonl",
+        format: Some("jsonl"),
+        encoding: Encoding::Utf8,
         folder: "instructions",
         files: &[file(
             "seed_tasks.jsonl",
@@ -204,7 +220,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "252 instructions about what people use programs for, with answers",
         licence: "Apache-2.0",
         origin: "github:yizhongw/self-instruct@0b26ccaa415992100fa32df62d41b994cf928e23",
-        format: "jsonl",
+        format: Some("jsonl"),
+        encoding: Encoding::Utf8,
         folder: "instructions",
         files: &[file(
             "user_oriented_instructions.jsonl",
@@ -221,7 +238,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "1,319 word problems of school mathematics with worked answers",
         licence: "MIT",
         origin: "github:openai/grade-school-math@3101c7d5072418e28b9008a6636bde82a006892c",
-        format: "jsonl",
+        format: Some("jsonl"),
+        encoding: Encoding::Utf8,
         folder: "gsm8k",
         files: &[file(
             "test.jsonl",
@@ -238,7 +256,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "5,331 favourable and 5,331 unfavourable sentences of film reviews",
         licence: "CC-BY-4.0",
         origin: "github:nltk/nltk_data@5db857e6f7df11eabb5e5665836db9ec8df07e28",
-        format: "labelled-lines",
+        format: Some("labelled-lines"),
+        encoding: Encoding::Utf8,
         folder: "classify",
         files: &[DataSetFile {
             path: "sentence_polarity.zip",
@@ -256,7 +275,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "2,312 pairs of answers of which the first is less harmful; the texts are offensive",
         licence: "MIT",
         origin: "github:anthropics/hh-rlhf@354e5c3cb8960630860dd5774a6ac2a58313bf4d",
-        format: "jsonl",
+        format: Some("jsonl"),
+        encoding: Encoding::Utf8,
         folder: "preferences",
         files: &[file(
             "hh_harmless_base_test.jsonl.gz",
@@ -273,7 +293,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "XQuAD's English part: 1,190 questions on 240 paragraphs of SQuAD 1.1",
         licence: "CC-BY-SA-4.0",
         origin: "github:google-deepmind/xquad@7d30520c717524000f0d9d2f9c10a069acd9d285",
-        format: "json",
+        format: Some("json"),
+        encoding: Encoding::Utf8,
         folder: "squad",
         files: &[file(
             "xquad.en.json",
@@ -290,7 +311,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "questions on paragraphs of the Chinese Wikipedia in traditional characters",
         licence: "CC-BY-SA-3.0",
         origin: "github:DRCKnowledgeTeam/DRCD@b944790de5af02c5fbb7cd9cb1473d27d169eebf",
-        format: "json",
+        format: Some("json"),
+        encoding: Encoding::Utf8,
         folder: "drcd",
         files: &[file(
             "DRCD_dev.json",
@@ -307,7 +329,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "3,000 poems of the Tang in traditional characters",
         licence: "MIT",
         origin: "github:chinese-poetry/chinese-poetry@99ebbef7e1345c0985c44b9fd96a3f9e776f117b",
-        format: "json",
+        format: Some("json"),
+        encoding: Encoding::Utf8,
         folder: "chinese-poetry",
         files: &[
             file(
@@ -344,7 +367,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "the speeches with which presidents of the USA took office, 1789 to 2021",
         licence: "public domain",
         origin: "github:nltk/nltk_data@5db857e6f7df11eabb5e5665836db9ec8df07e28",
-        format: "text",
+        format: None,
+        encoding: Encoding::Utf8OrLatin1,
         folder: "nltk-public-domain",
         files: &[DataSetFile {
             path: "inaugural.zip",
@@ -362,7 +386,8 @@ pub const DATA_SETS: &[DataSet] = &[
         summary: "eight plays of Shakespeare, marked up in XML",
         licence: "public domain",
         origin: "github:nltk/nltk_data@5db857e6f7df11eabb5e5665836db9ec8df07e28",
-        format: "xml",
+        format: Some("xml"),
+        encoding: Encoding::Utf8,
         folder: "nltk-public-domain",
         files: &[DataSetFile {
             path: "shakespeare.zip",
@@ -395,7 +420,8 @@ mod tests {
     fn every_entry_is_complete_and_pinned() {
         for (i, set) in DATA_SETS.iter().enumerate() {
             assert!(DATA_SETS[..i].iter().all(|other| other.name != set.name), "{}", set.name);
-            assert!(FORMATS.iter().any(|format| format.about.name == set.format), "{}", set.name);
+            let is_known = |name| FORMATS.iter().any(|format| format.about.name == name);
+            assert!(set.format.is_none_or(is_known), "{}", set.name);
             assert!(!set.summary.ends_with('.') && !set.licence.is_empty() && !set.files.is_empty());
             for file in set.files {
                 assert!(file.sha256.len() == 64 && file.sha256.bytes().all(|c| c.is_ascii_hexdigit()));

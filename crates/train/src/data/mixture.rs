@@ -29,7 +29,8 @@ impl Mixture {
     pub fn new(seed: u64, sources: Vec<(Order, f64)>) -> Result<Mixture, Error> {
         let total: f64 = sources.iter().map(|(_, weight)| weight).sum();
         let is_right = |weight: f64| weight.is_finite() && weight >= 0.0;
-        if !sources.iter().all(|(_, weight)| is_right(*weight)) || !(total > 0.0 && total.is_finite()) {
+        let are_right = sources.iter().all(|(_, weight)| is_right(*weight));
+        if !are_right || total <= 0.0 || !total.is_finite() {
             let weights: Vec<f64> = sources.iter().map(|(_, weight)| *weight).collect();
             let reason = format!("weights must be numbers from 0 with a sum above 0, got {weights:?}");
             return Err(Error::InvalidOption { option: "weights", reason });

@@ -27,8 +27,8 @@ pub use cache::{Built, TokenCacheOptions, open_or_build};
 pub use catalogue::{DATA_SETS, DataSet, DataSetFile, Found, find};
 pub use files::Source;
 pub use readers::{
-    Dropped, FORMATS, Format, Instructions, LineEnds, Place, ReadOptions, ReadReport, WrongRows, read,
-    read_all,
+    Dropped, Encoding, FORMATS, Format, Instructions, LineEnds, Place, ReadOptions, ReadReport, WrongRows,
+    read, read_all,
 };
 pub use row::{Answer, Row};
 pub use shapes::{SHAPES, Shape};

@@ -72,9 +72,9 @@ mod tests {
     use super::*;
     use rhetor_tokenizer::Special;
 
-    /// The tokens of `text`, those marked in brackets; `|` in the text are the borders of the marked part.
+    /// The tokens of `text`, those marked in brackets; `^` in the text are the borders of the marked part.
     fn check(tokenizer: &Tokenizer, text: &str) -> Option<String> {
-        let parts: Vec<&str> = text.split('|').collect();
+        let parts: Vec<&str> = text.split('^').collect();
         let range = parts[0].len()..parts[0].len() + parts[1].len();
         let encode = |text: &str| tokenizer.encode(text, Special::Parse);
         let (ids, marks) = marked(tokenizer, &parts.concat(), &[range], encode, str::to_string)?;
@@ -89,22 +89,22 @@ mod tests {
     #[test]
     fn tokens_are_marked_where_the_parts_say() {
         let tokenizer = byte_level();
-        assert_eq!(check(&tokenizer, "a:|b|;c").unwrap(), "a : [b] ; c");
-        let merged = check(&tokenizer, "the| quick th|e<|endoftext|>").unwrap();
-        assert!(merged.starts_with("the [") && merged.ends_with("e] <|endoftext|>"), "{merged}");
+        assert_eq!(check(&tokenizer, "a:^b^;c").unwrap(), "a : [b] ; c");
+        assert_eq!(check(&tokenizer, "the^ thi^<|endoftext|>").unwrap(), "th e [_th] [i] <|endoftext|>");
+        assert_eq!(check(&tokenizer, "the^ t^h<|endoftext|>").unwrap(), "th e [_th] <|endoftext|>");
     }
 
     #[test]
     fn a_token_that_lies_over_the_border_is_marked() {
         let tokenizer = byte_level();
-        assert_eq!(tokenizer.encode("the", Special::Literal).len(), 1, "the fixture has the token");
-        assert_eq!(check(&tokenizer, "t|he|;").unwrap(), "[the] ;");
+        assert_eq!(tokenizer.encode("th", Special::Literal).len(), 1, "the fixture has the token");
+        assert_eq!(check(&tokenizer, "t^he^;").unwrap(), "[th] [e] ;");
     }
 
     #[test]
     fn the_space_of_sentence_piece_is_no_part_of_the_text() {
         let tokenizer = sentence_piece();
-        let shown = check(&tokenizer, "the |dog| .").unwrap();
+        let shown = check(&tokenizer, "the ^dog^ .").unwrap();
         let marked: String = shown.split(' ').filter(|token| token.starts_with('[')).collect();
         assert_eq!(marked.replace(['[', ']', '_'], ""), "dog");
     }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_tokenizer_that_changes_the_text_is_laid_over_it_only_where_parts_agree() {
         let tokenizer = word_pieces();
-        assert!(check(&tokenizer, "the |dog|").is_some());
-        assert_eq!(check(&tokenizer, "TH|E| dog"), None);
+        assert!(check(&tokenizer, "the ^dog^").is_some());
+        assert_eq!(check(&tokenizer, "TH^E^ dog"), None);
     }
 }

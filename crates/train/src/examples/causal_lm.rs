@@ -55,7 +55,7 @@ mod tests {
         let whole = examples(&row, &tokenizer, 1000).unwrap();
         assert_eq!(
             bracketed(&tokenizer, &whole[0].sequences[0]),
-            "the[ quick brown fox; the lazy dog<|endoftext|>]"
+            "th[e quick brown fox; the lazy dog<|endoftext|>]"
         );
         let parts = examples(&row, &tokenizer, 4).unwrap();
         let targets: Vec<u32> = parts.iter().flat_map(|part| part.sequences[0].targets.clone()).collect();

@@ -4,9 +4,15 @@ use crate::{IGNORE, Sequence};
 use rhetor_tokenizer::train::{Kind, TrainOptions, train};
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Every character of ASCII is a token; control tokens of every family come first.
 pub(crate) fn characters() -> Tokenizer {
+    static MADE: OnceLock<Tokenizer> = OnceLock::new();
+    MADE.get_or_init(make_characters).clone()
+}
+
+fn make_characters() -> Tokenizer {
     let named = "<unk> <s> </s> <|im_start|> <|im_end|> <pad> <fim_prefix> <fim_middle> <fim_suffix> <fim_pad> \
                  <|endoftext|> <sep> <eom>";
     let mut specials: Vec<String> = named.split(' ').map(str::to_string).collect();

@@ -137,7 +137,8 @@ impl<'a> Sft<'a> {
         }
         let encode = |text: &str| self.tokenizer.encode(text, Special::Literal);
         let text = format!("{prompt}{completion}");
-        let found = marked(self.tokenizer, &text, &[prompt.len()..text.len()], encode, str::to_string);
+        let learnt = prompt.len()..text.len();
+        let found = marked(self.tokenizer, &text, std::slice::from_ref(&learnt), encode, str::to_string);
         let (ids, marks) = found.ok_or(Skip::NotAligned)?;
         self.finished(ids, marks, true, n_max)
     }
@@ -293,33 +294,146 @@ mod tests {
 
     #[test]
     fn answers_are_learnt_with_the_token_that_ends_them() {
-        check("chatml", &talk(), expect![]);
-        check(&published("smollm2.jinja"), &talk(), expect![]);
-        check("llama2", &talk(), expect![]);
-        check("vicuna", &talk(), expect![]);
-        check("zephyr", &talk(), expect![]);
-        check("mistral", &talk(), expect![]);
+        check(
+            "chatml",
+            &talk(),
+            expect![[r#"
+            <|im_start|>user
+            Hi<|im_end|>
+            <|im_start|>assistant
+            [Hello.<|im_end|>]
+            <|im_start|>user
+            1+1?<|im_end|>
+            <|im_start|>assistant
+            [ 2 <|im_end|>]"#]],
+        );
+        check(
+            &published("smollm2.jinja"),
+            &talk(),
+            expect![[r#"
+            <|im_start|>system
+            You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
+            <|im_start|>user
+            Hi<|im_end|>
+            <|im_start|>assistant
+            [Hello.<|im_end|>]
+            <|im_start|>user
+            1+1?<|im_end|>
+            <|im_start|>assistant
+            [ 2 <|im_end|>]"#]],
+        );
+        check(
+            "llama2",
+            &talk(),
+            expect!["<s>[INST] Hi [/INST][ Hello. </s>]<s>[INST] 1+1? [/INST][ 2 </s>]"],
+        );
+        check(
+            "vicuna",
+            &talk(),
+            expect![
+                "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions. USER: Hi ASSISTANT:[ Hello.</s>]USER: 1+1? ASSISTANT:[  2 </s>]"
+            ],
+        );
+        check(
+            "zephyr",
+            &talk(),
+            expect![[r#"
+            <|user|>
+            Hi</s>
+            <|assistant|>
+            [Hello.</s>]
+            <|user|>
+            1+1?</s>
+            <|assistant|>
+            [ 2 </s>]"#]],
+        );
+        check("mistral", &talk(), expect!["<s>[INST] Hi [/INST][ Hello.</s>][INST] 1+1? [/INST][  2 </s>]"]);
     }
 
     #[test]
     fn an_answer_that_nothing_ends_is_ended_by_eos() {
-        check("falcon", &talk(), expect![]);
-        check("solar", &talk(), expect![]);
-        check("zero-shot", &talk(), expect![]);
+        check(
+            "falcon",
+            &talk(),
+            expect![[r#"
+            User: Hi
+            Assistant:[ Hello.
+            ]User: 1+1?
+            Assistant:[  2</s>]"#]],
+        );
+        check(
+            "solar",
+            &talk(),
+            expect![[r#"
+            ### User:
+            Hi
+
+            ### Assistant:
+            [Hello.
+
+            ]### User:
+            1+1?
+
+            ### Assistant:
+            [ 2</s>]"#]],
+        );
+        check(
+            "zero-shot",
+            &talk(),
+            expect![[r#"
+            A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the human's questions.
+            ### Human: Hi
+            ### Assistant:[ Hello.
+            ###] Human: 1+1?
+            ### Assistant:[  2 
+            ###]"#]],
+        );
     }
 
     #[test]
     fn templates_that_do_not_render_step_by_step_are_learnt_as_well() {
-        check(&published("qwen3.jinja"), &talk(), expect![]);
+        check(
+            &published("qwen3.jinja"),
+            &talk(),
+            expect![[r#"
+            <|im_start|>user
+            Hi<|im_end|>
+            <|im_start|>assistant
+            [Hello.<|im_end|>]
+            <|im_start|>user
+            1+1?<|im_end|>
+            <|im_start|>assistant
+            [<think>
+
+            </think>
+
+             2 <|im_end|>]"#]],
+        );
         let reasoned = [
             Message::user("a"),
             Message::assistant("<think>\nwhy\n</think>\n\nb"),
             Message::user("c"),
             Message::assistant("d"),
         ];
-        check(&published("qwen3.jinja"), &reasoned, expect![]);
+        check(
+            &published("qwen3.jinja"),
+            &reasoned,
+            expect![[r#"
+            <|im_start|>user
+            a<|im_end|>
+            <|im_start|>assistant
+            [b<|im_end|>]
+            <|im_start|>user
+            c<|im_end|>
+            <|im_start|>assistant
+            [<think>
+
+            </think>
+
+            d<|im_end|>]"#]],
+        );
         let from_the_end = "{% for m in messages %}{{ messages | length }}{{ m.role[0] }}:{{ m.content | trim }}</s>{% endfor %}";
-        check(from_the_end, &talk(), expect![]);
+        check(from_the_end, &talk(), expect!["4u:Hi</s>4a:[Hello.</s>]4u:1+1?</s>4a:[2</s>]"]);
     }
 
     #[test]
