@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod data;
 mod error;
 mod example;
+pub mod examples;
 pub mod metrics;
 pub mod objectives;
 pub mod optimizers;
