@@ -70,6 +70,16 @@ unsafe impl Vector for Avx512 {
         unsafe { _mm512_storeu_ps(p, self.0) }
     }
     #[inline(always)]
+    fn load_slice(x: &[f32], fill: f32) -> Self {
+        let mask = (0xffff_u32 >> (16 - x.len().min(16))) as u16;
+        unsafe { Avx512(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask, x.as_ptr())) }
+    }
+    #[inline(always)]
+    fn store_slice(self, x: &mut [f32]) {
+        let mask = (0xffff_u32 >> (16 - x.len().min(16))) as u16;
+        unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), mask, self.0) }
+    }
+    #[inline(always)]
     fn transpose(rows: &mut [Self; 16]) {
         transpose(rows)
     }

@@ -1,5 +1,6 @@
 //! What happens to the scores of a block, row by row.
 
+use super::head::HeadRows;
 use crate::arch::math::exp;
 use crate::arch::vector::{Vector, per_isa};
 use std::ops::Range;
@@ -70,9 +71,11 @@ fn weigh_body<V: Vector>(visible: Visible, scores: &mut [f32], stride: usize, st
             sum = sum.add(weight);
             weight.store_slice(lanes);
         }
-        state.sum[i] *= (old - max).exp();
         if old != max {
-            let factor = V::splat((old - max).exp());
+            // Of what has been summed up so far; nothing the first time.
+            let factor = if old == f32::NEG_INFINITY { 0.0 } else { (old - max).exp() };
+            state.sum[i] *= factor;
+            let factor = V::splat(factor);
             for lanes in state.out[i * d..(i + 1) * d].chunks_mut(V::LANES) {
                 V::load_slice(lanes, 0.0).mul(factor).store_slice(lanes);
             }
@@ -122,5 +125,34 @@ fn differentiate_body<V: Vector>(
             weight.store_slice(scores);
             weight.mul(V::load_slice(gradients, 0.0).sub(delta)).mul(scale).store_slice(gradients);
         }
+    }
+}
+
+per_isa! {
+    /// Sums of the products of rows of `d` numbers.
+    pub(super) fn dots(d: usize, x: &HeadRows, y: &HeadRows, out: &mut [f32]) = dots_body
+}
+
+#[inline(always)]
+fn dots_body<V: Vector>(d: usize, x: &HeadRows, y: &HeadRows, out: &mut [f32]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let [x, y] = [x, y].map(|rows| &rows.data[i * rows.stride..][..d]);
+        let mut sum = V::splat(0.0);
+        for (x, y) in x.chunks(V::LANES).zip(y.chunks(V::LANES)) {
+            sum = V::load_slice(x, 0.0).mul_add(V::load_slice(y, 0.0), sum);
+        }
+        *out = sum.reduce_add();
+    }
+}
+
+per_isa! {
+    /// Adds numbers.
+    pub(super) fn add(to: &mut [f32], from: &[f32]) = add_body
+}
+
+#[inline(always)]
+fn add_body<V: Vector>(to: &mut [f32], from: &[f32]) {
+    for (to, from) in to.chunks_mut(V::LANES).zip(from.chunks(V::LANES)) {
+        V::load_slice(to, 0.0).add(V::load_slice(from, 0.0)).store_slice(to);
     }
 }
