@@ -202,10 +202,10 @@ fn backward_on(
                 std::slice::from_raw_parts_mut(to_prefix.at(part * 2 * prefix_len), 2 * prefix_len)
             };
             let (prefix_k, prefix_v) = sums.split_at_mut(prefix_len);
-            let add_row = |row: usize, offset: usize, from: &[f32]| {
+            let add_rows = |row: usize, offset: usize, from: &[f32]| {
+                let to = start.at((first + row) * shape.stride + offset);
                 // SAFETY: the columns of a sequence and kv head are one part's.
-                let to = unsafe { std::slice::from_raw_parts_mut(start.at(row * shape.stride + offset), d) };
-                rows::add(isa, to, from);
+                unsafe { rows::add_rows(isa, to, shape.stride, d, from) }
             };
             MEMORY.with_borrow_mut(|(memory, copies)| {
                 for head in kv_head * (h / k)..(kv_head + 1) * (h / k) {
@@ -222,14 +222,14 @@ fn backward_on(
                             lse: of_head(lse, 1, lse_copy),
                         };
                         Head { isa, tiles, shape, inputs }.backward(&outputs, memory);
-                        for (i, row) in segment.rows().enumerate() {
-                            let (row, own) = (first + row, (n_prefix + i) * d);
-                            add_row(row, head * d, &memory.d_q[i * d..(i + 1) * d]);
-                            add_row(row, shape.k_offset + kv_head * d, &memory.d_k[own..own + d]);
-                            add_row(row, shape.v_offset + kv_head * d, &memory.d_v[own..own + d]);
+                        for (row, rows) in segment.runs() {
+                            let own = (n_prefix + rows.start) * d..(n_prefix + rows.end) * d;
+                            add_rows(row, head * d, &memory.d_q[rows.start * d..rows.end * d]);
+                            add_rows(row, shape.k_offset + kv_head * d, &memory.d_k[own.clone()]);
+                            add_rows(row, shape.v_offset + kv_head * d, &memory.d_v[own]);
                         }
-                        rows::add(isa, prefix_k, &memory.d_k[..prefix_len]);
-                        rows::add(isa, prefix_v, &memory.d_v[..prefix_len]);
+                        add(prefix_k, &memory.d_k[..prefix_len]);
+                        add(prefix_v, &memory.d_v[..prefix_len]);
                     }
                 }
             });
@@ -243,11 +243,15 @@ fn backward_on(
             let (from_k, from_v) = sums.split_at(prefix_len);
             for i in 0..n_prefix {
                 let to = (i * k + part % k) * d..(i * k + part % k + 1) * d;
-                rows::add(isa, &mut d_prefix.k[to.clone()], &from_k[i * d..(i + 1) * d]);
-                rows::add(isa, &mut d_prefix.v[to], &from_v[i * d..(i + 1) * d]);
+                add(&mut d_prefix.k[to.clone()], &from_k[i * d..(i + 1) * d]);
+                add(&mut d_prefix.v[to], &from_v[i * d..(i + 1) * d]);
             }
         }
     });
+}
+
+fn add(to: &mut [f32], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
 /// Runs the parts, on all threads if that pays.
