@@ -13,7 +13,7 @@ pub(crate) struct Bf16Pairs;
 #[inline(always)]
 fn narrow(low: __m512, high: __m512) -> __m512i {
     // SAFETY: reached where the CPU has AVX-512 BF16 only; both types are 512 bits.
-    unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(high, low)) }
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
 
 /// Numbers i of the lower and of the upper half side by side.
@@ -47,7 +47,8 @@ unsafe impl Product for Bf16Pairs {
     }
     #[inline(always)]
     fn step(a: __m512i, b: __m512i, sums: Avx512) -> Avx512 {
-        unsafe { Avx512(_mm512_dpbf16_ps(sums.0, std::mem::transmute(a), std::mem::transmute(b))) }
+        let pairs = |words| unsafe { std::mem::transmute::<__m512i, __m512bh>(words) };
+        unsafe { Avx512(_mm512_dpbf16_ps(sums.0, pairs(a), pairs(b))) }
     }
     #[inline(always)]
     unsafe fn pack_row(from: &[f32], next: &[f32], to: *mut u32) {
