@@ -1,6 +1,5 @@
 //! What products multiply: matrices in someone's memory, and rows that are decoded when they are needed.
 
-use crate::half::bf16_to_f32;
 use crate::matmul::Packed;
 
 /// Elements of a matrix as they lie in memory.
@@ -85,15 +84,6 @@ impl<'a> View<'a> {
     /// Columns.
     pub fn n_cols(&self) -> usize {
         self.n_cols
-    }
-
-    /// Element (i, j).
-    pub(super) fn at(&self, i: usize, j: usize) -> f32 {
-        let at = i * self.row_stride + j * self.col_stride;
-        match self.elements {
-            Elements::F32(x) => x[at],
-            Elements::Bf16(x) => bf16_to_f32(x[at]),
-        }
     }
 }
 

@@ -43,6 +43,13 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// Its rows as runs of neighbours: where one begins in the sequence, and which of the segment's rows are in it.
+    pub fn runs(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
+        let first = self.len.min(self.n_rows - self.start);
+        [(self.start, 0..first), (0, first..self.len)].into_iter().filter(|(_, rows)| !rows.is_empty())
+    }
+
+    /// Its rows.
     pub fn rows(&self) -> impl Iterator<Item = usize> {
         (self.start..self.start + self.len).map(|row| if row < self.n_rows { row } else { row - self.n_rows })
     }
