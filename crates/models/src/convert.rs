@@ -106,7 +106,7 @@ enum Origin<'a> {
 
 /// What is done to a tensor's elements besides changing their type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+pub(crate) enum Turn {
     Nothing,
     /// `[r, c] → [c, r]`
     Transpose,
@@ -292,7 +292,7 @@ fn check_importance(planned: &[Planned], importance: Option<&Importance>) -> Res
 }
 
 /// The new order of rows: row `i` of the result is row `order(i)` of the source.
-fn source_row(turn: Turn, i: usize) -> usize {
+pub(crate) fn source_row(turn: Turn, i: usize) -> usize {
     match turn {
         Turn::Nothing | Turn::Transpose => i,
         Turn::ToNeighbours { head_dim } => {

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::adapters::{Adapter, Site};
+use crate::adapters::{Adapter, AdapterError, Site};
 use crate::config::ModelConfig;
 use crate::families::Family;
 use crate::layers::{Attached, Attention, Embedding, LayerNorm, Linear, RmsNorm};
@@ -23,6 +23,9 @@ pub enum LoadError {
     /// The file itself is broken or a key has the wrong type.
     #[error(transparent)]
     Format(#[from] rhetor_formats::Error),
+    /// An adapter does not fit.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// No family of the table reads this architecture.
     #[error("{}: architecture `{architecture}` is not supported; supported are {supported}", file.display())]
     UnknownArchitecture {
@@ -273,10 +276,10 @@ impl<'a> Weights<'a> {
         i: usize,
         suffix: &'static str,
         shape: &[usize],
-        mut f: impl FnMut(usize, &mut dyn Adapter, &Site),
-    ) {
+        mut f: impl FnMut(usize, &mut dyn Adapter, &Site) -> Result<(), AdapterError>,
+    ) -> Result<(), LoadError> {
         if self.adapters.is_empty() {
-            return;
+            return Ok(());
         }
         let is_gguf = self.speaks_gguf();
         let is_interleaved = row.stored == Stored::HeadRows && is_gguf && self.config.rope.is_some();
@@ -291,8 +294,9 @@ impl<'a> Weights<'a> {
             config: self.config,
         };
         for (number, adapter) in self.adapters.iter_mut().enumerate() {
-            f(number, &mut **adapter, &site);
+            f(number, &mut **adapter, &site)?;
         }
+        Ok(())
     }
 
     /// What adapters make of the tensor `ours` of layer `i`: its values if they replace them, and whether it trains.
@@ -302,28 +306,35 @@ impl<'a> Weights<'a> {
         i: usize,
         suffix: &'static str,
         shape: &[usize],
-    ) -> (Option<Vec<f32>>, bool) {
+    ) -> Result<(Option<Vec<f32>>, bool), LoadError> {
         let (mut values, mut trains) = (None, false);
         self.for_each_adapter(row, i, suffix, shape, |_, adapter, site| {
             trains |= adapter.trains(site);
-            values = adapter.replaces(site).or(values.take());
-        });
-        (values, trains)
+            values = adapter.replaces(site)?.or(values.take());
+            Ok(())
+        })?;
+        Ok((values, trains))
     }
 
     /// A trained tensor of the base.
     fn parameter(
         &mut self,
-        row: &TensorName,
+        row: &'static TensorName,
         i: usize,
-        suffix: &str,
+        suffix: &'static str,
         shape: &[usize],
         values: Vec<f32>,
-    ) -> Parameter {
+    ) -> Result<Parameter, LoadError> {
         let name = row.hugging_face_name(self.family.prefix, i, suffix);
         let parameter = Parameter::new(name, shape, values, self.precision);
         self.parameters.push(parameter.clone());
-        parameter
+        self.for_each_adapter(row, i, suffix, shape, |_, adapter, site| {
+            if adapter.trains(site) {
+                adapter.trained(site, &parameter);
+            }
+            Ok(())
+        })?;
+        Ok(parameter)
     }
 
     /// The vector `ours` with suffix `.weight` or `.bias`; the first extent of the row's shape is its length.
@@ -338,10 +349,10 @@ impl<'a> Weights<'a> {
     fn vector(&mut self, ours: &str, i: usize, suffix: &'static str) -> Result<Option<Vector>, LoadError> {
         let Some(values) = self.values_of(ours, i, suffix)? else { return Ok(None) };
         let (row, shape) = (self.row(ours), [values.len()]);
-        let (replaced, trains) = self.adapted(row, i, suffix, &shape);
+        let (replaced, trains) = self.adapted(row, i, suffix, &shape)?;
         let values = replaced.unwrap_or(values);
         Ok(Some(if trains {
-            Vector::Trained(self.parameter(row, i, suffix, &shape, values))
+            Vector::Trained(self.parameter(row, i, suffix, &shape, values)?)
         } else {
             Vector::Fixed(Tensor::from_vec(values, shape))
         }))
@@ -374,7 +385,7 @@ impl<'a> Weights<'a> {
         if dtype == DType::F32 {
             self.check_finite(entry, bytes)?;
         }
-        let (replaced, trains) = self.adapted(row, i, ".weight", &extents);
+        let (replaced, trains) = self.adapted(row, i, ".weight", &extents)?;
         if replaced.is_some() || trains {
             let mut values = vec![0.0; extents.iter().product()];
             match replaced {
@@ -389,7 +400,7 @@ impl<'a> Weights<'a> {
             self.checkpoint.release(entry);
             self.n_bytes += values.len() * size_of::<f32>();
             return Ok(Some(if trains {
-                Weight::Trained(self.parameter(row, i, ".weight", &extents, values))
+                Weight::Trained(self.parameter(row, i, ".weight", &extents, values)?)
             } else {
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 let packed = Packed::pack(DType::F32, extents[0], extents[1], &bytes);
@@ -437,26 +448,35 @@ impl<'a> Weights<'a> {
         let (mut biases, mut hooks) = (Vec::new(), Vec::new());
         for &name in ours {
             let weight = self.matrix(name, i)?.ok_or_else(|| self.missing(self.row(name), i, ".weight"))?;
-            match self.vector(name, i, ".bias")? {
+            let bias = self.vector(name, i, ".bias")?;
+            let start = weights.iter().map(Weight::n_out).sum();
+            hooks.extend(self.hooks(name, i, start, &weight, bias.as_ref())?);
+            match bias {
                 Some(values) if biases.len() == weights.len() => biases.push(values),
                 None if biases.is_empty() => {}
                 _ => return Err(self.missing(self.row(name), i, ".bias")),
             }
-            let start = weights.iter().map(Weight::n_out).sum();
-            hooks.extend(self.hooks(name, i, start, &weight));
             weights.push(weight);
         }
         Ok(Linear { weights, bias: join(biases), hooks })
     }
 
     /// What adapters do to the linear layer `ours` of layer `i`, whose outputs begin at column `start`.
-    fn hooks(&mut self, ours: &str, i: usize, start: usize, weight: &Weight) -> Vec<Attached> {
+    fn hooks(
+        &mut self,
+        ours: &str,
+        i: usize,
+        start: usize,
+        weight: &Weight,
+        bias: Option<&Vector>,
+    ) -> Result<Vec<Attached>, LoadError> {
         let mut hooks = Vec::new();
         let shape = [weight.n_out(), weight.n_in()];
         self.for_each_adapter(self.row(ours), i, ".weight", &shape, |adapter, kind, site| {
-            hooks.extend(kind.linear(site, weight).map(|hook| Attached { adapter, start, hook }));
-        });
-        hooks
+            hooks.extend(kind.linear(site, weight, bias)?.map(|hook| Attached { adapter, start, hook }));
+            Ok(())
+        })?;
+        Ok(hooks)
     }
 
     /// The table of embeddings.
@@ -465,8 +485,9 @@ impl<'a> Weights<'a> {
         let mut hooks = Vec::new();
         let shape = [weight.n_out(), weight.n_in()];
         self.for_each_adapter(self.row(ours), 0, ".weight", &shape, |adapter, kind, site| {
-            hooks.extend(kind.embedding(site, &weight).map(|hook| (adapter, hook)));
-        });
+            hooks.extend(kind.embedding(site, &weight)?.map(|hook| (adapter, hook)));
+            Ok(())
+        })?;
         Ok(Embedding { weight, hooks })
     }
 
@@ -479,20 +500,49 @@ impl<'a> Weights<'a> {
         // GGUF leaves the output layer out exactly when it is tied.
         if self.config.tied || self.speaks_gguf() {
             let weight = self.untied(row, embedding)?;
-            let hooks = self.hooks(ours, 0, 0, &weight);
+            let hooks = self.hooks(ours, 0, 0, &weight, None)?;
             return Ok(Linear { weights: vec![weight], bias: Vec::new(), hooks });
         }
         Err(self.missing(row, 0, ".weight"))
     }
 
-    /// The weight of a tied output layer: the embedding, or what an adapter has in the place of the output layer alone.
+    /// The weight of a tied output layer: the embedding, or a tensor of its own where an adapter has or trains one, or
+    /// has changed the embedding alone.
     fn untied(&mut self, row: &'static TensorName, embedding: &Embedding) -> Result<Weight, LoadError> {
         let shape = [embedding.weight.n_out(), embedding.weight.n_in()];
-        let mut values = None;
+        let (mut values, mut trains, mut is_apart) = (None, false, false);
+        let embedding_row = self.row("token_embd");
+        self.for_each_adapter(embedding_row, 0, ".weight", &shape, |_, adapter, site| {
+            is_apart |= adapter.unties() && (adapter.trains(site) || adapter.replaces(site)?.is_some());
+            Ok(())
+        })?;
         self.for_each_adapter(row, 0, ".weight", &shape, |_, adapter, site| {
-            values = adapter.replaces(site).or(values.take());
+            if adapter.unties() {
+                trains |= adapter.trains(site);
+                values = adapter.replaces(site)?.or(values.take());
+            }
+            Ok(())
+        })?;
+        if values.is_none() && !trains {
+            // What stays of the file's table when an adapter has another embedding.
+            let entry = self.checkpoint.find(&self.file_name(embedding_row, 0, ".weight"));
+            let Some(entry) = entry.filter(|_| is_apart) else { return Ok(embedding.weight.clone()) };
+            let packed =
+                Packed::pack(self.dtype_of(entry)?, shape[0], shape[1], self.checkpoint.bytes(entry));
+            self.n_bytes += packed.n_bytes();
+            return Ok(Weight::Packed(Arc::new(packed), self.precision));
+        }
+        let values = values.unwrap_or_else(|| {
+            let mut values = vec![0.0; shape[0] * shape[1]];
+            let rows = values.chunks_exact_mut(shape[1]).enumerate();
+            rows.for_each(|(i, row)| embedding.weight.row(i, row));
+            values
         });
-        let Some(values) = values else { return Ok(embedding.weight.clone()) };
+        self.n_bytes += values.len() * size_of::<f32>();
+        self.n_parameters += values.len();
+        if trains {
+            return Ok(Weight::Trained(self.parameter(row, 0, ".weight", &shape, values)?));
+        }
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Ok(Weight::Packed(Arc::new(Packed::pack(DType::F32, shape[0], shape[1], &bytes)), self.precision))
     }
@@ -547,6 +597,9 @@ impl<'a> Weights<'a> {
                     family: self.family.about.name,
                 });
             }
+        }
+        for adapter in self.adapters.iter_mut() {
+            adapter.finish()?;
         }
         Ok(Account { n_parameters: self.n_parameters, n_bytes: self.n_bytes, parameters: self.parameters })
     }

@@ -109,6 +109,9 @@ impl Model {
             }
             config.context_len = context;
         }
+        for adapter in adapters.iter_mut() {
+            adapter.prepare(&mut config)?;
+        }
         let mut weights = Weights::new(checkpoint, family, &config, adapters, options.precision)?;
         let network = (family.build)(&mut weights)?;
         let account = weights.finish()?;

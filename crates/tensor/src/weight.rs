@@ -36,6 +36,14 @@ impl Weight {
         }
     }
 
+    /// How products with it are computed, where a gradient passes or it trains.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Weight::Packed(_, precision) | Weight::Rows(_, precision) => *precision,
+            Weight::Trained(parameter) => parameter.precision(),
+        }
+    }
+
     /// The packed elements, if it is packed.
     pub fn as_packed(&self) -> Option<&Packed> {
         match self {

@@ -1,38 +1,140 @@
 //! Adapters: what moves in fine-tuning, and how it meets the frozen model.
 //!
 //! A method says which tensors of the base train ([`Adapter::trains`]), and what it adds to linear layers, embeddings,
-//! sublayers, keys and values, and inputs; everything defaults to nothing, so that a method's file shows
+//! and keys and values; everything defaults to nothing, so that a method's file shows
 //! how it differs from the others. Quantized weights with LoRA are QLoRA: no file of its own.
 
-use rhetor_tensor::{Parameter, Tensor, Weight};
+use rhetor_catalog::{About, Values};
+use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
 
 use crate::config::ModelConfig;
 use crate::layers::Pass;
 
-/// One adapter on its way into a model. What it hands out shares its parameters.
+mod base_tensors;
+mod bitfit;
+mod dora;
+mod error;
+mod full;
+mod init;
+mod lora;
+mod lora_embedding;
+mod options;
+mod order;
+pub mod peft;
+mod peft_config;
+mod stored;
+mod targets;
+
+pub use error::AdapterError;
+pub use options::{AdapterOptions, Bias, Init, Purpose};
+pub use stored::{Saved, SavedTensor};
+pub use targets::Names;
+
+/// A method of fine-tuning.
+pub struct Method {
+    /// Name, summary, paper, options.
+    pub about: About,
+    /// A new adapter of this kind, not yet attached to a model.
+    pub build: fn(&Values, &AdapterOptions) -> Result<Box<dyn Adapter>, AdapterError>,
+}
+
+/// Every method.
+pub static ADAPTERS: &[&Method] = &[&full::FULL, &bitfit::BITFIT, &lora::LORA, &lora::DORA];
+
+/// A new adapter of the method called `name`, not yet attached to a model.
+pub fn build(name: &str, options: &AdapterOptions) -> Result<Box<dyn Adapter>, AdapterError> {
+    let Some(method) = ADAPTERS.iter().find(|method| method.about.name == name) else {
+        let known: Vec<&str> = ADAPTERS.iter().map(|method| method.about.name).collect();
+        return Err(AdapterError::UnknownMethod { got: name.to_string(), known: known.join(", ") });
+    };
+    let values =
+        Values::of(&method.about, options.values.iter().map(|(name, value)| (name.as_str(), *value)))?;
+    (method.build)(&values, options)
+}
+
+/// One adapter, on its way into a model or attached to it. What it hands out shares its parameters.
+///
+/// To be asked twice about the same place gives the same parameters twice: so it can be merged or saved after training.
 pub trait Adapter: Send {
+    /// The method.
+    fn about(&self) -> &'static About;
+
+    /// Changes the model's constants before anything is loaded: LongLoRA stretches its rotary positions.
+    fn prepare(&mut self, _config: &mut ModelConfig) -> Result<(), AdapterError> {
+        Ok(())
+    }
+
     /// Whether this tensor of the base trains too.
     fn trains(&self, _site: &Site) -> bool {
         false
     }
 
+    /// Takes notice of a tensor of the base that trains.
+    fn trained(&mut self, _site: &Site, _parameter: &Parameter) {}
+
     /// What takes the place of this tensor of the base, in the base's order.
-    fn replaces(&mut self, _site: &Site) -> Option<Vec<f32>> {
-        None
+    fn replaces(&mut self, _site: &Site) -> Result<Option<Vec<f32>>, AdapterError> {
+        Ok(None)
+    }
+
+    /// Whether what it trains or replaces of a tied pair (embedding and output layer) leaves the other as it was.
+    fn unties(&self) -> bool {
+        false
+    }
+
+    /// Whether it puts tensors in the place of the base's: then it cannot be switched off.
+    fn replaces_base(&self) -> bool {
+        false
     }
 
     /// What it does to a linear layer. Layers that share their input are asked one by one.
-    fn linear(&mut self, _site: &Site, _base: &Weight) -> Option<Box<dyn LinearHook>> {
-        None
+    fn linear(
+        &mut self,
+        _site: &Site,
+        _base: &Weight,
+        _bias: Option<&Vector>,
+    ) -> Result<Option<Box<dyn LinearHook>>, AdapterError> {
+        Ok(None)
     }
 
-    /// What it does to the table of embeddings.
-    fn embedding(&mut self, _site: &Site, _base: &Weight) -> Option<Box<dyn EmbeddingHook>> {
-        None
+    /// What it does to a table of embeddings, of tokens or of positions.
+    fn embedding(
+        &mut self,
+        _site: &Site,
+        _base: &Weight,
+    ) -> Result<Option<Box<dyn EmbeddingHook>>, AdapterError> {
+        Ok(None)
+    }
+
+    /// What it does to queries, keys and values in layer `layer`.
+    fn attention(
+        &mut self,
+        _layer: usize,
+        _config: &ModelConfig,
+    ) -> Result<Option<Box<dyn AttentionHook>>, AdapterError> {
+        Ok(None)
+    }
+
+    /// Virtual positions that it puts before each sequence.
+    fn n_virtual(&self) -> usize {
+        0
+    }
+
+    /// Ends the attaching: a target that met no layer, or a tensor of its file that met no place, is an error.
+    fn finish(&mut self) -> Result<(), AdapterError> {
+        Ok(())
     }
 
     /// The parameters that it made, by the names under which they are saved.
     fn parameters(&self) -> Vec<Parameter>;
+
+    /// What is saved of it, in Hugging Face's order of rows.
+    fn save(&self) -> Saved;
+
+    /// Whether its hooks can be merged into weights.
+    fn check_mergeable(&self) -> Result<(), AdapterError> {
+        Ok(())
+    }
 }
 
 /// A tensor of the base model, as an adapter meets it.
@@ -57,8 +159,20 @@ pub struct Site<'a> {
     pub config: &'a ModelConfig,
 }
 
+impl Site<'_> {
+    /// Whether it is repeated in each layer.
+    pub fn is_in_layer(&self) -> bool {
+        self.ours.contains("{i}")
+    }
+}
+
 /// What an adapter does to a linear layer.
 pub trait LinearHook: Send + Sync {
+    /// Whether [`input`](LinearHook::input) does anything.
+    fn changes_input(&self) -> bool {
+        false
+    }
+
     /// Changes the input. x: [T, in] → [T, in]
     fn input(&self, x: Tensor) -> Tensor {
         x
@@ -69,8 +183,9 @@ pub trait LinearHook: Send + Sync {
         y
     }
 
-    /// Does to the weight what the hook does to its layer, so that the hook is needed no more. weight: [out, in]
-    fn merge(&self, weight: &mut [f32]);
+    /// Does to weight and bias what the hook does to its layer, so that the hook is needed no more; an empty bias is none.
+    /// weight: [out, in], bias: [out] or []
+    fn merge(&self, weight: &mut [f32], bias: &mut Vec<f32>);
 }
 
 /// What an adapter does to an embedding.
@@ -80,4 +195,10 @@ pub trait EmbeddingHook: Send + Sync {
 
     /// Does the same to the table. weight: [V, D]
     fn merge(&self, weight: &mut [f32]);
+}
+
+/// What an adapter does inside attention.
+pub trait AttentionHook: Send + Sync {
+    /// Changes queries, keys and values after their rotation. qkv: [T, (H + 2K)·d] → the same
+    fn qkv(&self, qkv: Tensor, pass: &Pass) -> Tensor;
 }

@@ -68,6 +68,34 @@ pub fn scale_columns(y: Tensor, start: usize, by: &Vector, constant: Option<Vec<
     })
 }
 
+/// `y[:, start..start + n] += factor · v` in every row, in place if nobody else holds `y`. y: [T, C], v: [n] → [T, C]
+#[track_caller]
+pub fn add_vector(y: Tensor, start: usize, v: &Vector, factor: f32) -> Tensor {
+    let (row_len, len) = (y.row_len(), v.len());
+    assert!(start + len <= row_len, "columns {start}..{} of {:?}", start + len, y.shape());
+    let from = y.tracked();
+    let wanted = v.wanted().cloned();
+    let mut out = y.into_unique();
+    v.with(|v| {
+        for row in out.unique_data().chunks_exact_mut(row_len) {
+            row[start..].iter_mut().zip(v).for_each(|(y, v)| *y += factor * v);
+        }
+    });
+    if !(from.is_wanted() || wanted.is_some()) {
+        return out;
+    }
+    tape::push(out, move |d, gradients| {
+        if let Some(parameter) = wanted {
+            let mut sums = vec![0.0; len];
+            for d in d.data().chunks_exact(row_len) {
+                sums.iter_mut().zip(&d[start..]).for_each(|(sum, d)| *sum += factor * d);
+            }
+            parameter.add_gradient(|gradient| add::add(gradient, &sums));
+        }
+        gradients.add(&from, d);
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +109,9 @@ mod tests {
         let vector = Vector::Trained(by.clone());
         check(&[y.clone()], &[by.clone()], |x| scale_columns(x[0].clone(), 1, &vector, None));
         let constant = vec![3.0, 0.5, 1.0];
-        check(&[y], &[by], |x| scale_columns(x[0].clone(), 4, &vector, Some(constant.clone())));
+        check(&[y.clone()], &[by.clone()], |x| {
+            scale_columns(x[0].clone(), 4, &vector, Some(constant.clone()))
+        });
+        check(&[y], &[by], |x| add_vector(x[0].clone(), 2, &vector, -0.5));
     }
 }

@@ -1,0 +1,148 @@
+//! Tensors of the base that train in full beside an adapter: modules to save, and biases.
+
+use rhetor_tensor::Parameter;
+use std::collections::HashMap;
+
+use super::stored::{SavedTensor, Stored};
+use super::{AdapterError, Bias, Purpose, Site, order};
+
+/// What PEFT puts before the names of a model's modules.
+pub(crate) const PREFIX: &str = "base_model.model.";
+
+/// Which tensors of the base train in full, and what has become of them.
+#[derive(Default)]
+pub(crate) struct BaseTensors {
+    /// PEFT's `modules_to_save`: modules whose name ends so.
+    pub modules: Vec<String>,
+    pub bias: Bias,
+    /// Whether an embedding and its tied output layer stay one (PEFT's `ensure_weight_tying`).
+    pub keeps_ties: bool,
+    kept: Vec<Kept>,
+    by_name: HashMap<String, usize>,
+}
+
+/// A tensor of the base that trains, or whose values come from the adapter's file.
+struct Kept {
+    /// Its name in the file.
+    key: String,
+    /// In the base's order: `[out, in]` or `[n]`.
+    shape: Vec<usize>,
+    is_transposed: bool,
+    interleaved: Option<usize>,
+    /// In the base's order.
+    value: Value,
+}
+
+enum Value {
+    Read(Vec<f32>),
+    Trained(Parameter),
+}
+
+impl BaseTensors {
+    pub fn new(modules: &[String], bias: Bias) -> BaseTensors {
+        BaseTensors { modules: modules.to_vec(), bias, ..BaseTensors::default() }
+    }
+
+    /// Whether this tensor is one of them; `is_adapted` says whether the adapter changes its layer.
+    pub fn has(&self, site: &Site, is_adapted: bool) -> bool {
+        let is_bias = site.suffix == ".bias";
+        let by_bias = match self.bias {
+            Bias::None => false,
+            Bias::All => is_bias,
+            Bias::Adapted => is_bias && is_adapted,
+        };
+        // As PEFT has it, and not only at a dot.
+        by_bias || self.modules.iter().any(|module| site.name.ends_with(module.as_str()))
+    }
+
+    /// The tensor's name in the file: of layers that an adapter wraps, the base has a name of its own.
+    fn key(site: &Site, is_adapted: bool) -> String {
+        let base = if is_adapted { ".base_layer" } else { "" };
+        format!("{PREFIX}{}{base}{}", site.name, site.suffix)
+    }
+
+    /// The values from the adapter's file, in the base's order.
+    pub fn replaces(
+        &mut self,
+        site: &Site,
+        is_adapted: bool,
+        stored: Option<&mut Stored>,
+    ) -> Result<Option<Vec<f32>>, AdapterError> {
+        let key = BaseTensors::key(site, is_adapted);
+        if let Some(&i) = self.by_name.get(&key) {
+            return Ok(Some(match &self.kept[i].value {
+                Value::Read(values) => values.clone(),
+                Value::Trained(parameter) => parameter.read().clone(),
+            }));
+        }
+        let Some(stored) = stored.filter(|_| self.has(site, is_adapted)) else { return Ok(None) };
+        let mut in_file = site.shape.to_vec();
+        if site.is_transposed && in_file.len() == 2 {
+            in_file.reverse();
+        }
+        let Some(values) = stored.take(&key, &in_file)? else { return Ok(None) };
+        let values = if site.is_transposed && in_file.len() == 2 {
+            order::transposed(&values, in_file[0], in_file[1])
+        } else {
+            values
+        };
+        let row_len = if site.shape.len() == 2 { site.shape[1] } else { 1 };
+        let values = order::to_base(site, values, row_len);
+        self.keep(key, site, Value::Read(values.clone()));
+        Ok(Some(values))
+    }
+
+    /// Takes notice of the parameter that the tensor has become.
+    pub fn trained(&mut self, site: &Site, is_adapted: bool, parameter: &Parameter) {
+        let key = BaseTensors::key(site, is_adapted);
+        let value = Value::Trained(parameter.clone());
+        match self.by_name.get(&key) {
+            Some(&i) => self.kept[i].value = value,
+            None => self.keep(key, site, value),
+        }
+    }
+
+    fn keep(&mut self, key: String, site: &Site, value: Value) {
+        self.by_name.insert(key.clone(), self.kept.len());
+        self.kept.push(Kept {
+            key,
+            shape: site.shape.to_vec(),
+            is_transposed: site.is_transposed && site.shape.len() == 2,
+            interleaved: site.interleaved,
+            value,
+        });
+    }
+
+    /// Whether an adapter with them replaces tensors of the base.
+    pub fn is_any(&self) -> bool {
+        !self.modules.is_empty() || self.bias != Bias::None
+    }
+
+    /// As [`super::Adapter::unties`].
+    pub fn unties(&self) -> bool {
+        !self.modules.is_empty() && !self.keeps_ties
+    }
+
+    /// Whether a tensor trains: not if the adapter is there for inference.
+    pub fn trains(&self, site: &Site, is_adapted: bool, purpose: Purpose) -> bool {
+        purpose == Purpose::Training && self.has(site, is_adapted)
+    }
+
+    /// What is written, as Hugging Face stores it.
+    pub fn save(&self) -> impl Iterator<Item = SavedTensor> {
+        self.kept.iter().map(|kept| {
+            let values = match &kept.value {
+                Value::Read(values) => values.clone(),
+                Value::Trained(parameter) => parameter.read().clone(),
+            };
+            let row_len = if kept.shape.len() == 2 { kept.shape[1] } else { 1 };
+            let values = order::to_file(kept.interleaved, values, row_len);
+            if kept.is_transposed {
+                let (n_rows, n_columns) = (kept.shape[0], kept.shape[1]);
+                let values = order::transposed(&values, n_rows, n_columns);
+                return SavedTensor::new(&kept.key, &[n_columns, n_rows], values);
+            }
+            SavedTensor::new(&kept.key, &kept.shape, values)
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Directories of adapters as PEFT lays them out: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! What PEFT writes is read here, and what is written here is read there. Source: PEFT 0.21, `utils/save_and_load.py`.
+
+use rhetor_formats::{ElementType, TensorToWrite, safetensors};
+use rhetor_kernels::DType;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+use super::base_tensors::BaseTensors;
+use super::lora::{Lora, LoraSettings};
+use super::peft_config::{BASE_CHANGED, COMMON, Config, LORA, LORA_REFUSED};
+use super::stored::Stored;
+use super::targets::{Kind, Patterns, Targets};
+use super::{Adapter, AdapterError, Init, Purpose, SavedTensor};
+
+/// The configuration's file.
+pub const CONFIG: &str = "adapter_config.json";
+/// The tensors' file.
+pub const TENSORS: &str = "adapter_model.safetensors";
+/// The tensors' file of old adapters.
+const OLD_TENSORS: &str = "adapter_model.bin";
+/// Trained tensors of the base, under their Hugging Face names, where they have a file of their own.
+pub const BASE_TENSORS: &str = "trainable_params.safetensors";
+
+/// An adapter that was read.
+pub struct Opened {
+    /// The adapter, not yet attached to a model.
+    pub adapter: Box<dyn Adapter>,
+    /// The base model that it says it belongs to: a path or a name.
+    pub base: Option<String>,
+    /// The kind of task, such as `CAUSAL_LM`.
+    pub task: Option<String>,
+    /// What was read and has no effect.
+    pub warnings: Vec<String>,
+}
+
+/// Whether `dir` holds an adapter.
+pub fn is_adapter(dir: &Path) -> bool {
+    dir.join(CONFIG).is_file()
+}
+
+/// Reads the adapter of a directory.
+pub fn open(dir: &Path, purpose: Purpose) -> Result<Opened, AdapterError> {
+    let file = dir.join(CONFIG);
+    if !file.is_file() {
+        return Err(AdapterError::NoAdapter { dir: dir.to_path_buf(), expected: CONFIG });
+    }
+    let config = Config::open(&file)?;
+    let Some(kind) = config.word("peft_type") else {
+        return Err(config.wrong("peft_type", "LORA"));
+    };
+    let (adapter, known): (Box<dyn Adapter>, &[&str]) = match kind {
+        "LORA" => (Box::new(open_lora(dir, &config, purpose)?), LORA),
+        _ => {
+            let (file, feature) = (config.file.clone(), "peft_type".to_string());
+            return Err(AdapterError::Unsupported { file, feature, got: kind.to_string() });
+        }
+    };
+    let word = |key: &str| config.word(key).map(str::to_string);
+    Ok(Opened {
+        adapter,
+        base: word("base_model_name_or_path"),
+        task: word("task_type"),
+        warnings: config.warnings(&[COMMON, known]),
+    })
+}
+
+fn open_tensors(dir: &Path) -> Result<Stored, AdapterError> {
+    let files = [TENSORS, OLD_TENSORS].map(|name| dir.join(name));
+    match files.iter().find(|file| file.is_file()) {
+        Some(file) => Stored::open(file),
+        None => Err(AdapterError::NoAdapter { dir: dir.to_path_buf(), expected: TENSORS }),
+    }
+}
+
+fn open_lora(dir: &Path, config: &Config, purpose: Purpose) -> Result<Lora, AdapterError> {
+    config.refuse_if_set(LORA_REFUSED)?;
+    if let Some(init) = config.word("init_lora_weights")
+        && BASE_CHANGED.iter().any(|changed| init.starts_with(changed))
+    {
+        let (file, feature) = (config.file.clone(), "init_lora_weights".to_string());
+        return Err(AdapterError::Unsupported { file, feature, got: init.to_string() });
+    }
+    let settings = LoraSettings {
+        rank: config.size_or("r", 8)?,
+        alpha: config.number_or("lora_alpha", 8.0)?,
+        dropout: config.number_or("lora_dropout", 0.0)? as f32,
+        is_rank_stabilised: config.switch("use_rslora")?,
+        has_bias: config.switch("lora_bias")?,
+        is_dora: config.switch("use_dora")?,
+        rank_pattern: Patterns::new(&config.ranks("rank_pattern")?)?,
+        alpha_pattern: Patterns::new(&config.alphas("alpha_pattern")?)?,
+        init: Init::Default,
+        seed: 0,
+        purpose,
+    };
+    let targets = Targets::new(
+        config.names("target_modules")?,
+        config.names("exclude_modules")?,
+        config.layers("layers_to_transform")?,
+        Kind::Lora,
+    )?;
+    let mut base = BaseTensors::new(&config.words("modules_to_save")?, config.bias()?);
+    base.keeps_ties = config.switch("ensure_weight_tying")?;
+    Ok(Lora::new(settings, targets, base, Some(open_tensors(dir)?), config.keys.clone()))
+}
+
+/// Writes `adapter` to `dir`, for the model `base` (a name or a path) and the kind of task `task`, such as `CAUSAL_LM`.
+///
+/// Each file is complete or as it was before; the configuration comes last.
+pub fn save(adapter: &dyn Adapter, dir: &Path, base: &str, task: Option<&str>) -> Result<(), AdapterError> {
+    let saved = adapter.save();
+    std::fs::create_dir_all(dir).map_err(|source| AdapterError::Io { path: dir.to_path_buf(), source })?;
+    if !saved.tensors.is_empty() {
+        write_tensors(&dir.join(TENSORS), saved.tensors)?;
+    }
+    if !saved.base.is_empty() {
+        write_tensors(&dir.join(BASE_TENSORS), saved.base)?;
+    }
+    let mut config = saved.config;
+    config.insert("base_model_name_or_path".to_string(), base.into());
+    config.insert("task_type".to_string(), task.map_or(Value::Null, Value::from));
+    config.insert("inference_mode".to_string(), true.into());
+    config.sort_keys();
+    let text = serde_json::to_string_pretty(&config).expect("a JSON value can be written");
+    rhetor_formats::write_bytes(&dir.join(CONFIG), text.as_bytes())?;
+    Ok(())
+}
+
+/// Writes tensors in the order of their names, as `f32`.
+fn write_tensors(file: &Path, mut tensors: Vec<SavedTensor>) -> Result<(), AdapterError> {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let to_write: Vec<TensorToWrite> = tensors
+        .iter()
+        .map(|tensor| TensorToWrite {
+            name: tensor.name.clone(),
+            dtype: ElementType::Known(DType::F32),
+            shape: tensor.shape.clone(),
+        })
+        .collect();
+    safetensors::write(file, &[("format", "pt")], &to_write, |i, out| {
+        let bytes: Vec<u8> = tensors[i].values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        out.write_all(&bytes)
+    })?;
+    Ok(())
+}
+
+/// The files of an adapter's directory, so that they can be copied.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let names = [CONFIG, TENSORS, OLD_TENSORS, BASE_TENSORS];
+    names.iter().map(|name| dir.join(name)).filter(|file| file.is_file()).collect()
+}

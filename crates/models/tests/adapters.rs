@@ -1,0 +1,134 @@
+//! Adapters that PEFT has made, under `fixtures/peft`: the same logits, and saved again, the same files.
+
+use rhetor_formats::Checkpoint;
+use rhetor_models::adapters::{Adapter, AdapterError, AdapterOptions, Names, Purpose, build, peft};
+use rhetor_models::{Batch, LoadError, LoadOptions, Model};
+use std::path::{Path, PathBuf};
+
+fn peft_dir(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/peft").join(name)
+}
+
+fn base() -> Checkpoint {
+    Checkpoint::open(&peft_dir("base")).unwrap()
+}
+
+fn load(base: &Checkpoint, adapters: &mut [Box<dyn Adapter>]) -> Model {
+    Model::load_adapted(base, LoadOptions::default(), adapters).unwrap()
+}
+
+fn open(name: &str) -> Box<dyn Adapter> {
+    let opened = peft::open(&peft_dir(name), Purpose::Inference).unwrap();
+    assert_eq!((opened.base.as_deref(), opened.task.as_deref()), (Some("base"), Some("CAUSAL_LM")));
+    assert_eq!(opened.warnings, Vec::<String>::new());
+    opened.adapter
+}
+
+fn floats(file: &str, name: &str) -> Vec<f32> {
+    let checkpoint = Checkpoint::open(&peft_dir(file)).unwrap();
+    let entry = checkpoint.find(name).unwrap_or_else(|| panic!("`{name}` in {file}"));
+    checkpoint.bytes(entry).as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// The two sequences whose logits are stored.
+fn sequences() -> Vec<Vec<u32>> {
+    let checkpoint = Checkpoint::open(&peft_dir("expected_logits.safetensors")).unwrap();
+    let bytes = checkpoint.bytes(checkpoint.find("input_ids").unwrap());
+    let ids: Vec<u32> = bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes) as u32).collect();
+    ids.chunks(7).map(<[u32]>::to_vec).collect()
+}
+
+/// Logits of all tokens of both sequences.
+fn logits(model: &Model) -> Vec<f32> {
+    sequences().iter().flat_map(|ids| model.forward(&Batch::whole(ids), None).data().to_vec()).collect()
+}
+
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), expected.len(), "{what}: numbers");
+    let off = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("{what}: off by at most {off:e}");
+    assert!(off <= tolerance, "{what}: off by {off}");
+}
+
+const LORA: &[&str] = &["lora_qv", "lora_all_rs", "lora_rankpat", "lora_emb", "lora_head", "dora"];
+
+#[test]
+fn adapters_of_peft_give_the_logits_of_peft() {
+    let base = base();
+    let plain = floats("expected_logits.safetensors", "base");
+    assert_close("base", &logits(&load(&base, &mut [])), &plain, 1e-5);
+    for name in LORA {
+        let model = load(&base, &mut [open(name)]);
+        let expected = floats("expected_logits.safetensors", name);
+        assert_close(name, &logits(&model), &expected, 2e-5);
+        assert!(expected.iter().zip(&plain).any(|(a, b)| (a - b).abs() > 0.1), "{name} does something");
+    }
+}
+
+#[test]
+fn an_adapter_that_is_saved_again_gives_the_same_bytes() {
+    let base = base();
+    for name in LORA {
+        let mut adapters = [open(name)];
+        load(&base, &mut adapters);
+        let dir = tempfile::tempdir().unwrap();
+        peft::save(&*adapters[0], dir.path(), "base", Some("CAUSAL_LM")).unwrap();
+        for file in [peft::CONFIG, peft::TENSORS] {
+            let read = |dir: &Path| std::fs::read(dir.join(file)).unwrap();
+            assert!(read(dir.path()) == read(&peft_dir(name)), "{file} of {name}");
+        }
+    }
+}
+
+#[test]
+fn a_new_adapter_changes_nothing_before_it_is_trained() {
+    let base = base();
+    let plain = logits(&load(&base, &mut []));
+    for name in ["full", "lora", "dora"] {
+        let options = AdapterOptions { targets: Names::Default, seed: 7, ..AdapterOptions::default() };
+        let mut adapters = [build(name, &options).unwrap()];
+        let model = load(&base, &mut adapters);
+        assert!(!model.parameters().is_empty(), "{name} trains something");
+        assert_close(name, &logits(&model), &plain, 1e-5);
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_first_values_and_another_seed_others() {
+    let values = |seed| {
+        let options = AdapterOptions { seed, targets: Names::AllLinear, ..AdapterOptions::default() };
+        let mut adapters = [build("lora", &options).unwrap()];
+        let model = load(&base(), &mut adapters);
+        model.parameters().iter().map(|parameter| parameter.read().clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(values(1), values(1));
+    assert_ne!(values(1), values(2));
+    assert_eq!(values(1).len(), 2 * 2 * 7);
+    // Uniform with the bound 1 / √in.
+    let largest = values(1)[0].iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    assert!(largest < 32f32.sqrt().recip() && largest > 0.9 * 32f32.sqrt().recip(), "{largest}");
+}
+
+#[test]
+fn targets_that_meet_no_layer_are_an_error_with_the_layers_there_are() {
+    let options = AdapterOptions {
+        targets: Names::List(vec!["query_key_value".to_string()]),
+        ..AdapterOptions::default()
+    };
+    let mut adapters = [build("lora", &options).unwrap()];
+    let error = Model::load_adapted(&base(), LoadOptions::default(), &mut adapters).map(|_| ()).unwrap_err();
+    assert!(matches!(error, LoadError::Adapter(AdapterError::NoTarget { .. })), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("query_key_value") && text.contains("model.layers.0.self_attn.q_proj"), "{text}");
+}
+
+#[test]
+fn what_has_no_effect_on_a_method_is_refused() {
+    let options =
+        AdapterOptions { modules_to_save: vec!["lm_head".to_string()], ..AdapterOptions::default() };
+    assert!(matches!(build("bitfit", &options), Err(AdapterError::Refused { what: "modules-to-save", .. })));
+    assert!(matches!(build("lora", &AdapterOptions::of(&[("rnak", 4.0)])), Err(AdapterError::Option(_))));
+    let unknown = build("lorra", &AdapterOptions::default()).map(|_| ()).unwrap_err().to_string();
+    assert!(unknown.contains("lora"), "{unknown}");
+}
