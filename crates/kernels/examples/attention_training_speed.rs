@@ -1,8 +1,10 @@
-//! Times attention over whole sequences with its gradients, in milliseconds and in GFLOP/s of the causal half.
+//! Times attention over whole sequences with its gradients, in milliseconds and in GFLOP/s of the causal
+//! half.
 //!
-//! `cargo run --release -p rhetor-kernels --example attention_training_speed -- [PRECISIONS] [THREADS] [SHAPES]`, lists with
-//! commas; a shape is SEQUENCESxTOKENSxHEADSxKV_HEADSxDIMENSIONS. Each number is the best and the median of repeats;
-//! with one thread its own time counts, which is what a quiet machine would need.
+//! `cargo run --release -p rhetor-kernels --example attention_training_speed -- [PRECISIONS] [THREADS]
+//! [SHAPES]`, lists with commas; a shape is SEQUENCESxTOKENSxHEADSxKV_HEADSxDIMENSIONS. Each number is the
+//! best and the median of repeats; with one thread its own time counts, which is what a quiet machine would
+//! need.
 
 use rhetor_kernels::attention::{Mask, training};
 use rhetor_kernels::{gemm::Precision, threads};

@@ -1,9 +1,11 @@
-//! Times products of matrices in the three orientations of a linear layer, `Y = X Wᵀ` with T tokens, in GFLOP/s.
+//! Times products of matrices in the three orientations of a linear layer, `Y = X Wᵀ` with T tokens, in
+//! GFLOP/s.
 //!
-//! `cargo run --release -p rhetor-kernels --example gemm_speed -- [PRECISIONS] [THREADS] [TOKENSxINPUTSxOUTPUTS] [TYPES]`, lists with commas.
-//! Each line gives the best and the median of repeats: forward, gradient of the input, gradient of the weight. With
-//! one thread its own time counts, which is what a quiet machine would need. For each of the quantized types follows the
-//! gradient of the input of a weight of that type.
+//! `cargo run --release -p rhetor-kernels --example gemm_speed -- [PRECISIONS] [THREADS]
+//! [TOKENSxINPUTSxOUTPUTS] [TYPES]`, lists with commas. Each line gives the best and the median of repeats:
+//! forward, gradient of the input, gradient of the weight. With one thread its own time counts, which is what
+//! a quiet machine would need. For each of the quantized types follows the gradient of the input of a weight
+//! of that type.
 
 use rhetor_kernels::gemm::{Operand, Precision, Update, View, gemm};
 use rhetor_kernels::{DType, matmul::Packed, threads};

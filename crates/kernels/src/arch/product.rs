@@ -1,6 +1,7 @@
 //! What the products of matrices are written in: words of packed factors, and one step of a sum.
 //!
-//! A word is 32 bits of a packed matrix: an f32, or two neighbouring bf16 along the dimension that is summed over.
+//! A word is 32 bits of a packed matrix: an f32, or two neighbouring bf16 along the dimension that is summed
+//! over.
 
 use super::vector::Vector;
 
@@ -31,15 +32,16 @@ pub(crate) unsafe trait Product: Copy {
     unsafe fn splat(p: *const u32) -> Self::Words;
     /// `sums + a · b` in each lane.
     fn step(a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
-    /// Makes a vector of words of floats and of their neighbours along the summed dimension (for `DEPTH` 2), zeros where
-    /// these end.
+    /// Makes a vector of words of floats and of their neighbours along the summed dimension (for `DEPTH` 2),
+    /// zeros where these end.
     ///
     /// # Safety
     ///
     /// `to` points to a vector of writable words.
     unsafe fn pack_row(from: &[f32], next: &[f32], to: *mut u32);
-    /// Makes words of `n_lines` lines, at most a vector, that lie `stride` apart, of `depth` floats each along the summed
-    /// dimension, at most a vector of words: vectors of words that lie `to_stride` apart. Missing lines become zeros.
+    /// Makes words of `n_lines` lines, at most a vector, that lie `stride` apart, of `depth` floats each
+    /// along the summed dimension, at most a vector of words: vectors of words that lie `to_stride` apart.
+    /// Missing lines become zeros.
     ///
     /// # Safety
     ///

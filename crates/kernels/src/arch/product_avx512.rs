@@ -29,8 +29,8 @@ fn interleave(halves: __m512i) -> __m512i {
     }
 }
 
-// SAFETY: reached through functions with the target feature only; each `unsafe` below relies on that, and loads and
-// stores on their caller's promise.
+// SAFETY: reached through functions with the target feature only; each `unsafe` below relies on that, and
+// loads and stores on their caller's promise.
 #[allow(clippy::undocumented_unsafe_blocks)]
 unsafe impl Product for Bf16Pairs {
     type Sums = Avx512;

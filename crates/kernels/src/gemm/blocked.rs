@@ -1,8 +1,9 @@
-//! The order of the work: blocks of the output, blocks of the summed dimension, panels packed one block ahead.
+//! The order of the work: blocks of the output, blocks of the summed dimension, panels packed one block
+//! ahead.
 //!
 //! Both factors are packed into panels that the tiles read in order (Goto and van de Geijn, "Anatomy of
-//! high-performance matrix multiplication", 2008). The threads share what is packed: one fork-join packs the factors
-//! of a block and multiplies those of the block before, so that nobody waits for memory alone.
+//! high-performance matrix multiplication", 2008). The threads share what is packed: one fork-join packs the
+//! factors of a block and multiplies those of the block before, so that nobody waits for memory alone.
 
 use super::kernel::{self, Block, Kernels, Strip};
 use super::operand::{Elements, Operand, Rows, View};
@@ -164,7 +165,8 @@ pub(super) fn multiply(isa: Isa, product: &Product, workspace: &mut Workspace, r
         let tiles =
             now.map_or(0, |now| now.rows.len().div_ceil(PART_ROWS) * now.cols.len().div_ceil(PART_COLS));
         run(a_parts + b_parts + tiles, &|part| {
-            // SAFETY: each part writes panels or outputs of its own; the panels that are read were packed before.
+            // SAFETY: each part writes panels or outputs of its own; the panels that are read were packed
+            // before.
             unsafe {
                 match (pack_a, pack_b, &b_view, now) {
                     (Some(next), ..) if part < a_parts => packer.pack_a(next, part),
@@ -269,7 +271,8 @@ impl Packer<'_> {
         let depth = p..view.n_cols.min(p + pieces.depth);
         let n_steps = self.kernels.n_steps(view.n_cols);
         let view = view.part(lines, depth);
-        // Panels of one width, then the narrower last one; words of earlier elements stand before these in a panel.
+        // Panels of one width, then the narrower last one; words of earlier elements stand before these in a
+        // panel.
         let whole = view.n_rows / width * width;
         for (lines, width) in [
             (0..whole, width),

@@ -1,7 +1,7 @@
 //! Tiles of the output, and how factors are packed for them.
 //!
-//! Packed factors consist of panels: `n_steps` groups of words. A panel of A is a vector of rows, for two tiles; one of
-//! B has the columns of a tile, the last one fewer where that saves a vector.
+//! Packed factors consist of panels: `n_steps` groups of words. A panel of A is a vector of rows, for two
+//! tiles; one of B has the columns of a tile, the last one fewer where that saves a vector.
 
 // The lints read copies of an unrolled body that are dead, beyond its bound.
 #![allow(clippy::out_of_bounds_indexing)]
@@ -37,7 +37,8 @@ pub(super) struct Block {
     pub out_stride: usize,
 }
 
-/// Part of a factor to be packed: floats of rows of A or columns of B (lines), along the summed dimension (depth).
+/// Part of a factor to be packed: floats of rows of A or columns of B (lines), along the summed dimension
+/// (depth).
 #[derive(Clone, Copy)]
 pub(super) struct Strip {
     pub from: *const f32,
@@ -96,7 +97,8 @@ pub(super) fn bf16(isa: Isa) -> Option<Kernels> {
     }
 }
 
-/// Makes a module with the kernels of an instruction set: tiles of `$rows`, half a vector, times `$vectors` vectors.
+/// Makes a module with the kernels of an instruction set: tiles of `$rows`, half a vector, times `$vectors`
+/// vectors.
 macro_rules! kernels {
     ($module:ident, $name:ident, $product:ty, $rows:literal, $vectors:literal, $(#[$feature:meta])?) => {
         mod $module {

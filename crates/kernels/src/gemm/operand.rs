@@ -20,7 +20,8 @@ impl Elements<'_> {
     }
 }
 
-/// A matrix in someone's memory: element (i, j) at `i * row_stride + j * col_stride`; one of the strides is 1.
+/// A matrix in someone's memory: element (i, j) at `i * row_stride + j * col_stride`; one of the strides is
+/// 1.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub(super) elements: Elements<'a>,
@@ -93,7 +94,7 @@ pub trait Rows: Sync {
     fn n_rows(&self) -> usize;
     /// Columns.
     fn n_cols(&self) -> usize;
-    /// Writes row `row` to `out`, `[n_cols]`.
+    /// Writes row `row` to `out`, `[n_cols]`; called on any thread, inside a product, so it must not start another.
     fn read(&self, row: usize, out: &mut [f32]);
 }
 

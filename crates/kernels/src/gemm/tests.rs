@@ -86,11 +86,13 @@ fn check_case(case: &Case) {
             gemm_on(isa, &threads_run, precision, alpha, a, b.into(), update, bias, &mut out, stride);
             for (at, &(value, size)) in expected.iter().enumerate() {
                 let got = f64::from(out[at / n * stride + at % n]);
-                // Each rounding of a partial sum is at most 6e-8 of the sizes; they are few hundred at most in a row.
+                // Each rounding of a partial sum is at most 6e-8 of the sizes; they are few hundred at most
+                // in a row.
                 let bound = size.max(1e-30) * 6e-8 * (4.0 + (k as f64).sqrt());
                 assert!(
                     (got - value).abs() <= bound,
-                    "{} [{m}, {k}] [{k}, {n}] {a_transposed} {b_transposed} {precision:?} {update:?} at {at}: {got} {value}",
+                    "{} [{m}, {k}] [{k}, {n}], transposed {a_transposed} {b_transposed}, {precision:?} {update:?} \
+                     at {at}: {got}, not {value}",
                     isa.name()
                 );
             }

@@ -1,6 +1,7 @@
 //! One query head of one segment: blocks of queries against chunks of keys.
 //!
-//! Factors are packed from where they lie; only rows that wrap around the end of a sequence are copied before.
+//! Factors are packed from where they lie; only rows that wrap around the end of a sequence are copied
+//! before.
 
 use super::rows::{self, State, Visible};
 use super::segments::Segment;

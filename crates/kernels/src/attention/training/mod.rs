@@ -1,12 +1,13 @@
 //! Attention over whole sequences with its gradients, for training.
 //!
-//! The scores exist for a block of queries and a chunk of keys at a time; what the backward pass needs of them again
-//! it computes from the log-sum-exp of each query. Source: FlashAttention, arXiv:2205.14135, sections 3.1 and
-//! algorithm 4; FlashAttention-2, arXiv:2307.08691, section 3.1, for keeping the log-sum-exp alone.
+//! The scores exist for a block of queries and a chunk of keys at a time; what the backward pass needs of
+//! them again it computes from the log-sum-exp of each query. Source: FlashAttention, arXiv:2205.14135,
+//! sections 3.1 and algorithm 4; FlashAttention-2, arXiv:2307.08691, section 3.1, for keeping the log-sum-exp
+//! alone.
 //!
-//! Queries, keys and values are columns of one buffer, as one projection makes them, and so are their gradients. A
-//! sequence sees itself alone, after an optional prefix of keys and values that all sequences see (prefix tuning,
-//! arXiv:2101.00190, section 4).
+//! Queries, keys and values are columns of one buffer, as one projection makes them, and so are their
+//! gradients. A sequence sees itself alone, after an optional prefix of keys and values that all sequences
+//! see (prefix tuning, arXiv:2101.00190, section 4).
 //!
 //! What it does not do: keys of other sequences (cross attention), biases of scores.
 
@@ -139,9 +140,9 @@ fn forward_on(
 
 /// Adds the gradients of [`forward`] with respect to its inputs.
 ///
-/// `out` and `lse` are what `forward` gave, `d_out: [T, H · d]` the gradient of the loss with respect to `out`;
-/// `d_qkv: [T, stride]` has the layout of `qkv`, and what is in a row beside q, k and v is left alone. Panics if the
-/// lengths do not fit or one of `prefix` and `d_prefix` is missing.
+/// `out` and `lse` are what `forward` gave, `d_out: [T, H · d]` the gradient of the loss with respect to
+/// `out`; `d_qkv: [T, stride]` has the layout of `qkv`, and what is in a row beside q, k and v is left alone.
+/// Panics if the lengths do not fit or one of `prefix` and `d_prefix` is missing.
 #[track_caller]
 #[allow(clippy::too_many_arguments)]
 pub fn backward(

@@ -42,7 +42,8 @@ pub(super) struct State<'a> {
 }
 
 per_isa! {
-    /// Makes weights of the scores `[n, stride]`, relative to a maximum that they are taken into; earlier outputs follow it.
+    /// Makes weights of the scores `[n, stride]`, relative to a maximum that they are taken into; earlier
+    /// outputs follow it.
     pub(super) fn weigh(visible: Visible, scores: &mut [f32], stride: usize, state: &mut State) = weigh_body
 }
 
@@ -132,7 +133,8 @@ fn aligned<V: Vector>(range: &Range<usize>) -> Range<usize> {
     range.start / V::LANES * V::LANES..range.end.next_multiple_of(V::LANES)
 }
 
-/// The vectors of a row of scores in which query `i` sees a key, with −∞ where it does not; zeros go to the others.
+/// The vectors of a row of scores in which query `i` sees a key, with −∞ where it does not; zeros go to the
+/// others.
 #[inline(always)]
 fn hide<'a, V: Vector>(row: &'a mut [f32], visible: &Visible, i: usize) -> &'a mut [f32] {
     let seen = visible.of(i);
