@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lm", &["catalog"]),
     ("generate", &["tokenizer", "models", "lm"]),
     ("store", &[]),
+    ("train", &["generate"]),
     ("cli", &["generate", "store"]),
 ];
 

@@ -31,6 +31,7 @@ mod templates;
 pub use chat_template::{ChatTemplate, GenerationPrompt};
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
+pub use prompt::{Controls, Guarded};
 pub use rng::Rng;
 pub use sampling::SAMPLING;
 pub use scheduler::Stats;

@@ -52,9 +52,9 @@ impl Room {
     }
 }
 
-/// The spellings of control tokens.
+/// The spellings of a vocabulary's control tokens.
 #[derive(Debug, Default)]
-pub(crate) struct Controls {
+pub struct Controls {
     /// By first byte; longest first.
     spellings: HashMap<u8, Vec<String>>,
 }
@@ -91,29 +91,60 @@ impl Controls {
     }
 }
 
-/// Messages whose spelled control tokens are hidden behind characters of private use.
-struct Guarded {
-    messages: Vec<Message>,
+/// Messages whose spelled control tokens are hidden behind characters of private use, so that a template can render
+/// them and none of them becomes a control token.
+#[derive(Debug)]
+pub struct Guarded {
+    /// What the template is to render.
+    pub messages: Vec<Message>,
     /// What each character stands for.
     hidden: HashMap<char, String>,
 }
 
-fn guard(controls: &Controls, messages: &[Message]) -> Guarded {
-    let mut hidden: HashMap<String, char> = HashMap::new();
-    let used: HashSet<char> =
-        messages.iter().flat_map(|m| m.content.chars()).filter(|&c| c >= '\u{F0000}').collect();
-    let mut unused = ('\u{F0000}'..='\u{10FFFD}').filter(|c| !used.contains(c));
-    let mut guarded = messages.to_vec();
-    for message in &mut guarded {
-        for range in controls.find(&message.content).into_iter().rev() {
-            let spelling = message.content[range.clone()].to_string();
-            let stand_in = *hidden
-                .entry(spelling)
-                .or_insert_with(|| unused.next().expect("fewer spellings than characters of private use"));
-            message.content.replace_range(range, stand_in.encode_utf8(&mut [0; 4]));
+impl Guarded {
+    /// Hides what `messages` spell of `controls`.
+    pub fn new(controls: &Controls, messages: &[Message]) -> Guarded {
+        let mut hidden: HashMap<String, char> = HashMap::new();
+        let used: HashSet<char> =
+            messages.iter().flat_map(|m| m.content.chars()).filter(|&c| c >= '\u{F0000}').collect();
+        let mut unused = ('\u{F0000}'..='\u{10FFFD}').filter(|c| !used.contains(c));
+        let mut guarded = messages.to_vec();
+        for message in &mut guarded {
+            for range in controls.find(&message.content).into_iter().rev() {
+                let spelling = message.content[range.clone()].to_string();
+                let stand_in = *hidden.entry(spelling).or_insert_with(|| {
+                    unused.next().expect("fewer spellings than characters of private use")
+                });
+                message.content.replace_range(range, stand_in.encode_utf8(&mut [0; 4]));
+            }
         }
+        Guarded { messages: guarded, hidden: hidden.into_iter().map(|(spelling, c)| (c, spelling)).collect() }
     }
-    Guarded { messages: guarded, hidden: hidden.into_iter().map(|(spelling, c)| (c, spelling)).collect() }
+
+    /// The ids of what a template rendered: its own control tokens parsed, those of the messages as literal text.
+    pub fn encode(&self, tokenizer: &Tokenizer, rendered: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        let mut rest = rendered;
+        while let Some(at) = rest.find(|c| self.hidden.contains_key(&c)) {
+            let c = rest[at..].chars().next().expect("found there");
+            ids.extend(tokenizer.encode(&rest[..at], Special::Parse));
+            ids.extend(tokenizer.encode(&self.hidden[&c], Special::Literal));
+            rest = &rest[at + c.len_utf8()..];
+        }
+        ids.extend(tokenizer.encode(rest, Special::Parse));
+        ids
+    }
+
+    /// What a template rendered, with the spellings put back.
+    pub fn reveal(&self, rendered: &str) -> String {
+        rendered.chars().fold(String::with_capacity(rendered.len()), |mut text, c| {
+            match self.hidden.get(&c) {
+                Some(spelling) => text.push_str(spelling),
+                None => text.push(c),
+            }
+            text
+        })
+    }
 }
 
 /// Encodes prompts for one model.
@@ -192,17 +223,9 @@ impl Encoder<'_> {
         messages: &[Message],
         now: i64,
     ) -> Result<Vec<u32>, Error> {
-        let guarded = guard(self.controls, messages);
+        let guarded = Guarded::new(self.controls, messages);
         let rendered = template.render(&guarded.messages, GenerationPrompt::Add, None, now)?;
-        let mut ids = Vec::new();
-        let mut rest = rendered.as_str();
-        while let Some(at) = rest.find(|c| guarded.hidden.contains_key(&c)) {
-            let c = rest[at..].chars().next().expect("found there");
-            ids.extend(self.tokenizer.encode(&rest[..at], Special::Parse));
-            ids.extend(self.tokenizer.encode(&guarded.hidden[&c], Special::Literal));
-            rest = &rest[at + c.len_utf8()..];
-        }
-        ids.extend(self.tokenizer.encode(rest, Special::Parse));
+        let ids = guarded.encode(self.tokenizer, &rendered);
         Ok(self.with_bos(ids))
     }
 

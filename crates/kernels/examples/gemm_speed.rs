@@ -1,11 +1,14 @@
-//! Times products of matrices in the three orientations of a linear layer, `Y = X Wᵀ` with T tokens, in GFLOP/s.
+//! Times products of matrices in the three orientations of a linear layer, `Y = X Wᵀ` with T tokens, in
+//! GFLOP/s.
 //!
-//! `cargo run --release -p rhetor-kernels --example gemm_speed -- [PRECISIONS] [THREADS] [TOKENSxINPUTSxOUTPUTS]`, lists with commas.
-//! Each line gives the best and the median of repeats: forward, gradient of the input, gradient of the weight. With
-//! one thread its own time counts, which is what a quiet machine would need.
+//! `cargo run --release -p rhetor-kernels --example gemm_speed -- [PRECISIONS] [THREADS]
+//! [TOKENSxINPUTSxOUTPUTS] [TYPES]`, lists with commas. Each line gives the best and the median of repeats:
+//! forward, gradient of the input, gradient of the weight. With one thread its own time counts, which is what
+//! a quiet machine would need. For each of the quantized types follows the gradient of the input of a weight
+//! of that type.
 
-use rhetor_kernels::gemm::{Precision, Update, View, gemm};
-use rhetor_kernels::threads;
+use rhetor_kernels::gemm::{Operand, Precision, Update, View, gemm};
+use rhetor_kernels::{DType, matmul::Packed, threads};
 use std::time::{Duration, Instant};
 
 const SHAPES: &str = "1024x768x3072,1024x3072x768,1024x768x768,4096x288x768,1024x768x50257,2048x128x344,\
@@ -21,6 +24,15 @@ fn main() {
         let &[t, k, n] = &sizes[..] else { panic!("TOKENSxINPUTSxOUTPUTS, got {shape}") };
         let numbers = |n: usize| -> Vec<f32> { (0..n).map(|i| (i * 31 % 97) as f32 / 97.0 - 0.5).collect() };
         let (x, w, dy) = (numbers(t * k), numbers(n * k), numbers(t * n));
+        let types = list(3, "").into_iter().filter(|name| !name.is_empty());
+        let weights: Vec<(String, Packed)> = types
+            .map(|name| {
+                let dtype = DType::from_name(&name).expect("a type's name");
+                let bytes: Vec<u8> =
+                    (0..n * dtype.bytes_of(k).expect("whole blocks")).map(|i| (i * 31 % 27) as u8).collect();
+                (name, Packed::pack(dtype, n, k, &bytes))
+            })
+            .collect();
         let (mut y, mut dx, mut dw) = (numbers(t * n), numbers(t * k), numbers(n * k));
         for precision in list(0, "f32,bf16") {
             let which = if precision == "bf16" { Precision::Bf16 } else { Precision::F32 };
@@ -35,6 +47,10 @@ fn main() {
                 time("dW", t * k * n, || {
                     gemm(which, 1.0, vdy.transposed(), vx.into(), Update::Add, None, &mut dw, k)
                 });
+                for (name, weight) in &weights {
+                    let rows = Operand::Rows(weight);
+                    time(name, t * k * n, || gemm(which, 1.0, vdy, rows, Update::Set, None, &mut dx, k));
+                }
                 println!();
             }
         }

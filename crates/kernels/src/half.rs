@@ -5,7 +5,9 @@
 //!
 //! Source: IEEE 754-2008, section 3.6 (binary16) and 4.3.1 (rounding).
 
-use crate::isa;
+use crate::arch::vector::{Vector, per_isa};
+use crate::rows::Start;
+use crate::{isa, rows, threads};
 
 /// A little-endian 16-bit float inside a block of a file: two bytes without alignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,7 +119,7 @@ pub fn f32_slice_to_f16_bytes(values: &[f32], out: &mut [[u8; 2]]) {
 /// Widens bfloat16s: `out[i] = bf16_to_f32(bits[i])`. Panics if the lengths differ.
 pub fn bf16_slice_to_f32(bits: &[u16], out: &mut [f32]) {
     assert_eq!(bits.len(), out.len(), "bfloat16s and floats");
-    widen(bits, out, bf16_to_f32);
+    widen_bf16_block(isa::active(), bits, out);
 }
 
 /// Widens bfloat16s as they lie in a file, little-endian. Panics if the lengths differ.
@@ -129,7 +131,7 @@ pub fn bf16_bytes_to_f32(bytes: &[[u8; 2]], out: &mut [f32]) {
 /// Narrows floats: `out[i] = f32_to_bf16(values[i])`. Panics if the lengths differ.
 pub fn f32_slice_to_bf16(values: &[f32], out: &mut [u16]) {
     assert_eq!(values.len(), out.len(), "floats and bfloat16s");
-    narrow(values, out, f32_to_bf16);
+    narrow_bf16_block(isa::active(), values, out);
 }
 
 /// Narrows floats to bfloat16s as they lie in a file, little-endian. Panics if the lengths differ.
@@ -138,11 +140,52 @@ pub fn f32_slice_to_bf16_bytes(values: &[f32], out: &mut [[u8; 2]]) {
     narrow(values, out, |x| f32_to_bf16(x).to_le_bytes());
 }
 
+/// Narrows floats as [`f32_slice_to_bf16`] does, on all threads, so never from inside a part of
+/// [`threads::run`](crate::threads::run): how activations are kept for the backward pass. Panics if the lengths differ.
+#[track_caller]
+pub fn narrow_bf16(values: &[f32], out: &mut [u16]) {
+    assert_eq!(values.len(), out.len(), "floats and bfloat16s");
+    let (isa, start) = (isa::active(), Start(out.as_mut_ptr()));
+    threads::run(values.len().div_ceil(PART_LEN), |part| {
+        let (first, len) = (part * PART_LEN, PART_LEN.min(values.len() - part * PART_LEN));
+        // SAFETY: parts are disjoint ranges of `out`, which is as long as `values`.
+        let out = unsafe { std::slice::from_raw_parts_mut(start.at(first), len) };
+        narrow_bf16_block(isa, &values[first..first + len], out);
+    });
+}
+
+/// Widens bfloat16s as [`bf16_slice_to_f32`] does, on all threads, so never from inside a part of
+/// [`threads::run`](crate::threads::run). Panics if the lengths differ.
+#[track_caller]
+pub fn widen_bf16(bits: &[u16], out: &mut [f32]) {
+    assert_eq!(bits.len(), out.len(), "bfloat16s and floats");
+    let isa = isa::active();
+    rows::for_each_block(out, 1, |first, out| widen_bf16_block(isa, &bits[first..first + out.len()], out));
+}
+
+/// Values of one part.
+const PART_LEN: usize = 16 * 1024;
+
+per_isa! { fn narrow_bf16_block(values: &[f32], out: &mut [u16]) = narrow_bf16_body }
+per_isa! { fn widen_bf16_block(bits: &[u16], out: &mut [f32]) = widen_bf16_body }
+
+#[inline(always)]
+fn narrow_bf16_body<V: Vector>(values: &[f32], out: &mut [u16]) {
+    narrow(values, out, f32_to_bf16);
+}
+
+#[inline(always)]
+fn widen_bf16_body<V: Vector>(bits: &[u16], out: &mut [f32]) {
+    widen(bits, out, bf16_to_f32);
+}
+
 /// The loops that the compiler vectorises: integer operations and selects only.
+#[inline(always)]
 fn widen<T: Copy>(source: &[T], target: &mut [f32], convert: impl Fn(T) -> f32) {
     target.iter_mut().zip(source).for_each(|(out, &x)| *out = convert(x));
 }
 
+#[inline(always)]
 fn narrow<T>(source: &[f32], target: &mut [T], convert: impl Fn(f32) -> T) {
     target.iter_mut().zip(source).for_each(|(out, &x)| *out = convert(x));
 }
@@ -312,6 +355,25 @@ mod tests {
             let expected: Vec<u16> = values.iter().map(|&x| f32_to_bf16(x)).collect();
             assert_eq!(bits, expected);
             assert_eq!(bytes, expected.iter().map(|b| b.to_le_bytes()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn great_slices_are_cut_over_threads_without_a_seam() {
+        let n = 100_003;
+        let values: Vec<f32> = (0..n as u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761))).collect();
+        let expected: Vec<u16> = values.iter().map(|&x| f32_to_bf16(x)).collect();
+        let mut bits = vec![0; n];
+        narrow_bf16(&values, &mut bits);
+        assert_eq!(bits, expected);
+        let mut out = vec![0.0; n];
+        widen_bf16(&bits, &mut out);
+        assert!(out.iter().zip(&bits).all(|(&x, &b)| same(x, bf16_to_f32(b))));
+        for isa in isa::Isa::available() {
+            let (mut narrow, mut wide) = (vec![0; 1000], vec![0.0; 1000]);
+            narrow_bf16_block(isa, &values[..1000], &mut narrow);
+            widen_bf16_block(isa, &bits[..1000], &mut wide);
+            assert!(narrow == expected[..1000] && wide.iter().zip(&out).all(|(&x, &y)| same(x, y)));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Layer normalisation.
 
-use crate::arch::vector::{self, Vector, at, per_isa};
+use crate::arch::vector::{Vector, at, per_isa, sums};
 use crate::{add, isa, rows};
 
 /// y = (x − mean(x)) / sqrt(var(x) + eps) · weight + bias, for each row, with the biased variance.
@@ -111,7 +111,7 @@ fn backward_body<V: Vector>(
         let mean = sum::<V>(x, 0.0, |x| x) / d as f32;
         let center = V::splat(mean);
         let variance = sum::<V>(x, mean, |x| x.sub(center).mul(x.sub(center))) / d as f32;
-        let [plain, products] = vector::sums::<V, 2>(d, |i| {
+        let [plain, products] = sums!(V, 2, d, |i| {
             let g = at::<V>(weight, i).mul(at(dy, i));
             [g, g.mul(at::<V>(x, i).sub(center))]
         });

@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation.
 
-use crate::arch::vector::{self, Vector, at, per_isa};
+use crate::arch::vector::{Vector, at, per_isa, sums};
 use crate::{add, isa, rows};
 
 /// y = x / sqrt(mean(x²) + eps) · weight, for each row.
@@ -87,7 +87,7 @@ fn backward_body<V: Vector>(
 ) {
     let d = weight.len();
     for ((x, dy), dx) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
-        let [squares, products] = vector::sums::<V, 2>(d, |i| {
+        let [squares, products] = sums!(V, 2, d, |i| {
             let x: V = at(x, i);
             [x.mul(x), x.mul(at(weight, i)).mul(at(dy, i))]
         });

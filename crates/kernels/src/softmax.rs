@@ -1,7 +1,7 @@
 //! Softmax and its logarithm.
 
 use crate::arch::math;
-use crate::arch::vector::{self, Vector, at, per_isa};
+use crate::arch::vector::{Vector, at, per_isa, sums};
 use crate::{isa, rows};
 
 /// y = exp(x − max x) / Σ exp(x − max x), in place, for each row of `x: [T, D]`.
@@ -64,7 +64,7 @@ per_isa! { fn log_backward_rows(y: &[f32], d: &mut [f32], row_len: usize) = log_
 #[inline(always)]
 fn backward_body<V: Vector>(y: &[f32], d: &mut [f32], row_len: usize) {
     for (y, d) in y.chunks_exact(row_len).zip(d.chunks_exact_mut(row_len)) {
-        let [sum] = vector::sums::<V, 1>(row_len, |i| [at::<V>(y, i).mul(at(d, i))]);
+        let [sum] = sums!(V, 1, row_len, |i| [at::<V>(y, i).mul(at(d, i))]);
         for (y, d) in y.chunks(V::LANES).zip(d.chunks_mut(V::LANES)) {
             V::load_slice(d, 0.0).sub(V::splat(sum)).mul(V::load_slice(y, 0.0)).store_slice(d);
         }
@@ -74,7 +74,7 @@ fn backward_body<V: Vector>(y: &[f32], d: &mut [f32], row_len: usize) {
 #[inline(always)]
 fn log_backward_body<V: Vector>(y: &[f32], d: &mut [f32], row_len: usize) {
     for (y, d) in y.chunks_exact(row_len).zip(d.chunks_exact_mut(row_len)) {
-        let [sum] = vector::sums::<V, 1>(row_len, |i| [at::<V>(d, i)]);
+        let [sum] = sums!(V, 1, row_len, |i| [at::<V>(d, i)]);
         for (y, d) in y.chunks(V::LANES).zip(d.chunks_mut(V::LANES)) {
             let p = math::exp(V::load_slice(y, 0.0));
             p.mul_add(V::splat(-sum), V::load_slice(d, 0.0)).store_slice(d);

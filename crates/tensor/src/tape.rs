@@ -186,7 +186,9 @@ pub fn checkpoint(x: Tensor, block: impl Fn(Tensor) -> Tensor + 'static) -> Tens
     if !is_recording() {
         return block(x);
     }
-    let output = pause(|| block(x.detached()));
+    // Recorded and forgotten, so that the same kernels run as on the way back.
+    let (output, _) = pause(|| record(|| block(x.detached().with_var(Some(fresh())))));
+    let output = output.detached();
     push(output, move |gradient, gradients| {
         let wanted = x.tracked();
         let ((leaf, output), tape) = record(|| {

@@ -111,6 +111,9 @@ pub enum Error {
         /// The step, from 1.
         step: u64,
     },
+    /// A method has no such option, or does not allow the value.
+    #[error("{0}")]
+    BadOption(String),
     /// A model cannot be loaded or written.
     #[error(transparent)]
     Model(#[from] rhetor_models::LoadError),

@@ -12,17 +12,20 @@ pub mod checkpoint;
 pub mod data;
 mod error;
 mod example;
+pub mod examples;
 pub mod metrics;
 pub mod objectives;
 pub mod optimizers;
 mod policy;
 pub mod random;
 pub mod schedules;
+mod source;
 mod train;
 
 pub use error::Error;
 pub use example::{Example, IGNORE, Label, Sequence, Skip, Tally};
 pub use policy::{Loss, Policy, batch_of};
+pub use source::{Packing, Pick, Rows, Text};
 pub use train::{
     Alone, Event, Occasion, Progress, Source, State, StepReport, Team, TrainOptions, Validation, loss_of, train,
 };

@@ -1,6 +1,7 @@
 //! What the products of matrices are written in: words of packed factors, and one step of a sum.
 //!
-//! A word is 32 bits of a packed matrix: an f32, or two neighbouring bf16 along the dimension that is summed over.
+//! A word is 32 bits of a packed matrix: an f32, or two neighbouring bf16 along the dimension that is summed
+//! over.
 
 use super::vector::Vector;
 
@@ -31,19 +32,28 @@ pub(crate) unsafe trait Product: Copy {
     unsafe fn splat(p: *const u32) -> Self::Words;
     /// `sums + a · b` in each lane.
     fn step(a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
-    /// Makes words of a vector of floats at each of `DEPTH` pointers, neighbours along the summed dimension.
+    /// Makes a vector of words of floats and of their neighbours along the summed dimension (for `DEPTH` 2),
+    /// zeros where these end.
     ///
     /// # Safety
     ///
-    /// `from` and `next` point to a vector of readable floats (`next` only for `DEPTH` 2), `to` to one of writable words.
-    unsafe fn pack_row(from: *const f32, next: *const f32, to: *mut u32);
-    /// Makes words of a vector of lines that lie `stride` apart and as many words of each along the summed dimension:
-    /// vectors of words that lie `to_stride` apart.
+    /// `to` points to a vector of writable words.
+    unsafe fn pack_row(from: &[f32], next: &[f32], to: *mut u32);
+    /// Makes words of `n_lines` lines, at most a vector, that lie `stride` apart, of `depth` floats each
+    /// along the summed dimension, at most a vector of words: vectors of words that lie `to_stride` apart.
+    /// Missing lines become zeros.
     ///
     /// # Safety
     ///
     /// All of these may be read and written.
-    unsafe fn pack_square(from: *const f32, stride: usize, to: *mut u32, to_stride: usize);
+    unsafe fn pack_square(
+        from: *const f32,
+        stride: usize,
+        n_lines: usize,
+        depth: usize,
+        to: *mut u32,
+        to_stride: usize,
+    );
 }
 
 /// Words that are floats.
@@ -71,21 +81,36 @@ unsafe impl<V: Vector> Product for Floats<V> {
         a.mul_add(b, sums)
     }
     #[inline(always)]
-    unsafe fn pack_row(from: *const f32, _next: *const f32, to: *mut u32) {
+    unsafe fn pack_row(from: &[f32], _next: &[f32], to: *mut u32) {
         // SAFETY: the caller's promise.
-        unsafe { V::load(from).store(to.cast()) }
+        unsafe { V::load_slice(from, 0.0).store(to.cast()) }
     }
     #[inline(always)]
-    unsafe fn pack_square(from: *const f32, stride: usize, to: *mut u32, to_stride: usize) {
+    unsafe fn pack_square(
+        from: *const f32,
+        stride: usize,
+        n_lines: usize,
+        depth: usize,
+        to: *mut u32,
+        to_stride: usize,
+    ) {
+        let mut rows = [V::splat(0.0); 16];
         // SAFETY: the caller's promise.
         unsafe {
-            let mut rows = [V::splat(0.0); 16];
-            super::unroll!(I < V::LANES, {
-                rows[I] = V::load(from.add(I * stride));
-            });
+            if n_lines == V::LANES && depth == V::LANES {
+                super::unroll!(I < V::LANES, { rows[I] = V::load(from.add(I * stride)) });
+            } else {
+                super::unroll!(I < V::LANES, {
+                    if I < n_lines {
+                        rows[I] = V::load_slice(std::slice::from_raw_parts(from.add(I * stride), depth), 0.0);
+                    }
+                });
+            }
             V::transpose(&mut rows);
             super::unroll!(I < V::LANES, {
-                rows[I].store(to.add(I * to_stride).cast());
+                if I < depth {
+                    rows[I].store(to.add(I * to_stride).cast());
+                }
             });
         }
     }

@@ -125,31 +125,6 @@ pub(crate) fn at<V: Vector>(x: &[f32], i: usize) -> V {
     V::load_slice(&x[i..], 0.0)
 }
 
-/// The N sums of what `f(i)` gives for i = 0, LANES, 2 · LANES, .. below `n`, over all lanes.
-#[inline(always)]
-pub(crate) fn sums<V: Vector, const N: usize>(n: usize, f: impl Fn(usize) -> [V; N]) -> [f32; N] {
-    let mut chains = [[V::splat(0.0); N]; 4];
-    let mut i = 0;
-    while i + 4 * V::LANES <= n {
-        for (k, chain) in chains.iter_mut().enumerate() {
-            let terms = f(i + k * V::LANES);
-            for (sum, term) in chain.iter_mut().zip(terms) {
-                *sum = sum.add(term);
-            }
-        }
-        i += 4 * V::LANES;
-    }
-    while i < n {
-        let terms = f(i);
-        for (sum, term) in chains[0].iter_mut().zip(terms) {
-            *sum = sum.add(term);
-        }
-        i += V::LANES;
-    }
-    let [a, b, c, d] = chains;
-    std::array::from_fn(|j| a[j].add(b[j]).add(c[j].add(d[j])).reduce_add())
-}
-
 /// Eight lanes in portable Rust.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; 8]);
@@ -311,3 +286,35 @@ macro_rules! per_isa {
     };
 }
 pub(crate) use per_isa;
+
+/// The sums of the terms, an array of so many vectors, for i = 0, LANES, 2 · LANES, .. below `n`, over all lanes.
+///
+/// A macro, since a closure that is called in several places would not be inlined, and its vectors no registers.
+macro_rules! sums {
+    ($vector:ident, $count:literal, $n:expr, |$i:ident| $terms:expr) => {{
+        let n: usize = $n;
+        let mut chains = [[$vector::splat(0.0); $count]; 4];
+        let mut begin = 0;
+        while begin + 4 * $vector::LANES <= n {
+            for (k, chain) in chains.iter_mut().enumerate() {
+                let $i = begin + k * $vector::LANES;
+                let terms = $terms;
+                for (sum, term) in chain.iter_mut().zip(terms) {
+                    *sum = $vector::add(*sum, term);
+                }
+            }
+            begin += 4 * $vector::LANES;
+        }
+        while begin < n {
+            let $i = begin;
+            let terms = $terms;
+            for (sum, term) in chains[0].iter_mut().zip(terms) {
+                *sum = $vector::add(*sum, term);
+            }
+            begin += $vector::LANES;
+        }
+        let [a, b, c, d] = chains;
+        std::array::from_fn::<f32, $count, _>(|j| a[j].add(b[j]).add(c[j].add(d[j])).reduce_add())
+    }};
+}
+pub(crate) use sums;

@@ -80,6 +80,26 @@ unsafe impl Vector for Avx512 {
         unsafe { _mm512_storeu_ps(p, self.0) }
     }
     #[inline(always)]
+    fn load_slice(x: &[f32], fill: f32) -> Self {
+        unsafe {
+            if x.len() >= 16 {
+                return Self::load(x.as_ptr());
+            }
+            let mask = (1u16 << x.len()) - 1;
+            Avx512(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask, x.as_ptr()))
+        }
+    }
+    #[inline(always)]
+    fn store_slice(self, x: &mut [f32]) {
+        unsafe {
+            // A store with a mask takes longer, and later loads do not see it early.
+            if x.len() >= 16 {
+                return self.store(x.as_mut_ptr());
+            }
+            _mm512_mask_storeu_ps(x.as_mut_ptr(), (1u16 << x.len()) - 1, self.0)
+        }
+    }
+    #[inline(always)]
     fn transpose(rows: &mut [Self; 16]) {
         transpose(rows)
     }

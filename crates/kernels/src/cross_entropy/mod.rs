@@ -4,7 +4,7 @@
 //! the place of the logits, so no second tensor of the size `[N, V]` is needed.
 
 use crate::arch::math;
-use crate::arch::vector::{self, Vector, at, per_isa};
+use crate::arch::vector::{Vector, at, per_isa, sums};
 use crate::softmax::max;
 use crate::{isa, rows};
 
@@ -219,7 +219,7 @@ fn row_loss<V: Vector>(row: &[f32], target: usize, greatest: f32, options: Cross
     let epsilon = f64::from(options.smoothing);
     let mut loss = lse - (1.0 - epsilon) * f64::from(row[target]);
     if epsilon != 0.0 {
-        let [sum] = vector::sums::<V, 1>(row.len(), |i| [at(row, i)]);
+        let [sum] = sums!(V, 1, row.len(), |i| [at(row, i)]);
         loss -= epsilon * f64::from(sum) / row.len() as f64;
     }
     ((loss + f64::from(options.z_loss) * lse * lse) as f32, lse)
@@ -228,7 +228,7 @@ fn row_loss<V: Vector>(row: &[f32], target: usize, greatest: f32, options: Cross
 /// ln Σ exp(row), `greatest` being the greatest of the row.
 #[inline(always)]
 fn log_sum_exp<V: Vector>(row: &[f32], greatest: f32) -> f64 {
-    let [sum] = vector::sums::<V, 1>(row.len(), |i| {
+    let [sum] = sums!(V, 1, row.len(), |i| {
         [math::exp(V::load_slice(&row[i..], f32::NEG_INFINITY).sub(V::splat(greatest)))]
     });
     f64::from(greatest) + f64::from(sum).ln()
@@ -289,7 +289,7 @@ fn distill_body<V: Vector>(
         student.chunks_exact_mut(vocab_size).zip(teacher.chunks_exact(vocab_size)).enumerate()
     {
         let (greatest, greatest_teacher) = (V::splat(max::<V>(row)), V::splat(max::<V>(teacher)));
-        let [sum, sum_teacher, gap] = vector::sums::<V, 3>(vocab_size, |i| {
+        let [sum, sum_teacher, gap] = sums!(V, 3, vocab_size, |i| {
             let x = V::load_slice(&row[i..], f32::NEG_INFINITY).sub(greatest).mul(cold);
             let y = V::load_slice(&teacher[i..], f32::NEG_INFINITY).sub(greatest_teacher).mul(cold);
             let e = math::exp(y);

@@ -1,8 +1,9 @@
-//! The order of the work: blocks of the output, blocks of the summed dimension, panels packed one block ahead.
+//! The order of the work: blocks of the output, blocks of the summed dimension, panels packed one block
+//! ahead.
 //!
 //! Both factors are packed into panels that the tiles read in order (Goto and van de Geijn, "Anatomy of
-//! high-performance matrix multiplication", 2008). The threads share what is packed: one fork-join packs the factors
-//! of a block and multiplies those of the block before, so that nobody waits for memory alone.
+//! high-performance matrix multiplication", 2008). The threads share what is packed: one fork-join packs the
+//! factors of a block and multiplies those of the block before, so that nobody waits for memory alone.
 
 use super::kernel::{self, Block, Kernels, Strip};
 use super::operand::{Elements, Operand, Rows, View};
@@ -92,10 +93,14 @@ pub(super) fn multiply(isa: Isa, product: &Product, workspace: &mut Workspace, r
         Precision::Bf16 => kernel::bf16(isa).map_or((kernel::floats(isa), true), |kernels| (kernels, false)),
     };
     let (n_rows, depth, n_cols) = (product.a.n_rows, product.a.n_cols, product.b.n_cols());
-    let is_view = matches!(product.b, Operand::View(_));
-    let cols_most = if is_view { COLS } else { n_cols };
+    // Rows that must be decoded are decoded as seldom as can be.
+    let (rows_most, cols_most) = match product.b {
+        Operand::View(_) => (ROWS, COLS),
+        Operand::Rows(_) => (4 * ROWS, n_cols),
+        Operand::RowsTransposed(_) => (4 * ROWS, COLS),
+    };
     let mut stages: Vec<Stage> = Vec::new();
-    for rows in cut(n_rows, ROWS, kernels.n_rows) {
+    for rows in cut(n_rows, rows_most, kernels.n_rows) {
         for cols in cut(n_cols, cols_most, kernels.n_cols) {
             for depth in cut(depth, STEPS * kernels.depth, 2) {
                 let mut stage = Stage {
@@ -130,12 +135,29 @@ pub(super) fn multiply(isa: Isa, product: &Product, workspace: &mut Workspace, r
         })
     });
     let packer = Packer { kernels, rounded, a_view: product.a, a, b };
+    let mut decoded = match product.b {
+        Operand::View(_) => None,
+        Operand::Rows(rows) | Operand::RowsTransposed(rows) => {
+            Some(Decoded { rows, memory: &mut workspace.rows, held: 0..0 })
+        }
+    };
     for at in 0..=stages.len() {
         let (next, now) = (stages.get(at), at.checked_sub(1).map(|at| &stages[at]));
-        let b_view = match (next, product.b) {
-            (Some(next), b) if !next.b_same => Some(read(b, next, workspace_rows(&mut workspace.rows), run)),
-            _ => None,
-        };
+        let b_view = next.filter(|next| !next.b_same).map(|next| {
+            let (depth, cols) = (next.depth.clone(), next.cols.clone());
+            match (product.b, &mut decoded) {
+                (Operand::View(view), _) => view.part(depth, cols),
+                (Operand::Rows(_), Some(decoded)) => {
+                    let n = depth.len();
+                    decoded.get(depth, run).part(0..n, cols)
+                }
+                (Operand::RowsTransposed(_), Some(decoded)) => {
+                    let n = cols.len();
+                    decoded.get(cols, run).transposed().part(depth, 0..n)
+                }
+                _ => unreachable!("rows without memory"),
+            }
+        });
         let pack_a = next.filter(|next| !next.a_same);
         let a_parts = pack_a.map_or(0, |next| Pieces::of_a(&packer, next).n_parts());
         let pack_b = next.filter(|next| !next.b_same);
@@ -143,7 +165,8 @@ pub(super) fn multiply(isa: Isa, product: &Product, workspace: &mut Workspace, r
         let tiles =
             now.map_or(0, |now| now.rows.len().div_ceil(PART_ROWS) * now.cols.len().div_ceil(PART_COLS));
         run(a_parts + b_parts + tiles, &|part| {
-            // SAFETY: each part writes panels or outputs of its own; the panels that are read were packed before.
+            // SAFETY: each part writes panels or outputs of its own; the panels that are read were packed
+            // before.
             unsafe {
                 match (pack_a, pack_b, &b_view, now) {
                     (Some(next), ..) if part < a_parts => packer.pack_a(next, part),
@@ -158,39 +181,31 @@ pub(super) fn multiply(isa: Isa, product: &Product, workspace: &mut Workspace, r
     }
 }
 
-/// The rows' memory, as bytes that a stage's operand is decoded into.
-fn workspace_rows(rows: &mut Aligned) -> &mut Aligned {
-    rows
+/// The rows of B that a stage needs, decoded.
+struct Decoded<'a> {
+    rows: &'a dyn Rows,
+    memory: &'a mut Aligned,
+    /// Which rows are in the memory.
+    held: Range<usize>,
 }
 
-/// The part of B that a stage multiplies, `[depth, columns]`; decoded if it is not in memory.
-fn read<'a>(b: Operand<'a>, stage: &Stage, memory: &'a mut Aligned, run: Run) -> View<'a> {
-    let (depth, cols) = (&stage.depth, &stage.cols);
-    let decode = |rows: &dyn Rows, which: &Range<usize>, memory: &'a mut Aligned| -> &'a [f32] {
-        let n_cols = rows.n_cols();
-        memory.reserve(4 * which.len() * n_cols);
-        let start = Start(memory.as_mut_ptr().cast::<f32>());
-        run(which.len(), &|i| {
-            // SAFETY: each row has its own place in the buffer, whose bytes are floats as well.
-            rows.read(which.start + i, unsafe {
-                std::slice::from_raw_parts_mut(start.at(i * n_cols), n_cols)
+impl Decoded<'_> {
+    /// These rows as a matrix.
+    fn get(&mut self, which: Range<usize>, run: Run) -> View<'_> {
+        let n_cols = self.rows.n_cols();
+        if self.held != which {
+            self.memory.reserve(4 * which.len() * n_cols);
+            let start = Start(self.memory.as_mut_ptr().cast::<f32>());
+            run(which.len(), &|i| {
+                // SAFETY: each row has its own place in the buffer, whose bytes are floats as well.
+                let row = unsafe { std::slice::from_raw_parts_mut(start.at(i * n_cols), n_cols) };
+                self.rows.read(which.start + i, row);
             });
-        });
+            self.held = which.clone();
+        }
         // SAFETY: written by the parts.
-        unsafe { std::slice::from_raw_parts(start.at(0), which.len() * n_cols) }
-    };
-    match b {
-        Operand::View(view) => view.part(depth.clone(), cols.clone()),
-        Operand::Rows(rows) => {
-            let n_cols = rows.n_cols();
-            View::new(decode(rows, depth, memory), depth.len(), n_cols).part(0..depth.len(), cols.clone())
-        }
-        Operand::RowsTransposed(rows) => {
-            let n_cols = rows.n_cols();
-            View::new(decode(rows, cols, memory), cols.len(), n_cols)
-                .transposed()
-                .part(depth.clone(), 0..cols.len())
-        }
+        let floats = unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), which.len() * n_cols) };
+        View::new(floats, which.len(), n_cols)
     }
 }
 
@@ -256,7 +271,8 @@ impl Packer<'_> {
         let depth = p..view.n_cols.min(p + pieces.depth);
         let n_steps = self.kernels.n_steps(view.n_cols);
         let view = view.part(lines, depth);
-        // Panels of one width, then the narrower last one; words of earlier elements stand before these in a panel.
+        // Panels of one width, then the narrower last one; words of earlier elements stand before these in a
+        // panel.
         let whole = view.n_rows / width * width;
         for (lines, width) in [
             (0..whole, width),
@@ -284,7 +300,7 @@ impl Packer<'_> {
             match view.elements {
                 Elements::F32(x) if !self.rounded => pack(x, &view),
                 _ => FLOATS.with_borrow_mut(|floats| {
-                    let view = view.to_floats(floats, self.rounded);
+                    let view = view.copied(floats, self.rounded);
                     let Elements::F32(x) = view.elements else { unreachable!("floats") };
                     pack(x, &view)
                 }),
@@ -305,9 +321,9 @@ impl<'a> View<'a> {
     }
 
     /// A copy in floats, rounded to bf16 if asked for, its rows contiguous if they were.
-    fn to_floats<'b>(&self, floats: &'b mut Vec<f32>, rounded: bool) -> View<'b> {
+    fn copied<'b>(self, floats: &'b mut Vec<f32>, rounded: bool) -> View<'b> {
         let is_transposed = self.col_stride != 1;
-        let rows = if is_transposed { self.transposed() } else { *self };
+        let rows = if is_transposed { self.transposed() } else { self };
         floats.clear();
         for i in 0..rows.n_rows {
             let at = i * rows.row_stride..i * rows.row_stride + rows.n_cols;

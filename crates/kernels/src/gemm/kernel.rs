@@ -1,7 +1,7 @@
 //! Tiles of the output, and how factors are packed for them.
 //!
-//! Packed factors consist of panels: `n_steps` groups of words. A panel of A is a vector of rows, for two tiles; one of
-//! B has the columns of a tile, the last one fewer where that saves a vector.
+//! Packed factors consist of panels: `n_steps` groups of words. A panel of A is a vector of rows, for two
+//! tiles; one of B has the columns of a tile, the last one fewer where that saves a vector.
 
 // The lints read copies of an unrolled body that are dead, beyond its bound.
 #![allow(clippy::out_of_bounds_indexing)]
@@ -37,7 +37,8 @@ pub(super) struct Block {
     pub out_stride: usize,
 }
 
-/// Part of a factor to be packed: floats of rows of A or columns of B (lines), along the summed dimension (depth).
+/// Part of a factor to be packed: floats of rows of A or columns of B (lines), along the summed dimension
+/// (depth).
 #[derive(Clone, Copy)]
 pub(super) struct Strip {
     pub from: *const f32,
@@ -96,7 +97,8 @@ pub(super) fn bf16(isa: Isa) -> Option<Kernels> {
     }
 }
 
-/// Makes a module with the kernels of an instruction set: tiles of `$rows`, half a vector, times `$vectors` vectors.
+/// Makes a module with the kernels of an instruction set: tiles of `$rows`, half a vector, times `$vectors`
+/// vectors.
 macro_rules! kernels {
     ($module:ident, $name:ident, $product:ty, $rows:literal, $vectors:literal, $(#[$feature:meta])?) => {
         mod $module {
@@ -276,7 +278,6 @@ unsafe fn pack_body<P: Product>(strip: &Strip) {
 #[inline(always)]
 unsafe fn pack_lines<P: Product>(strip: &Strip) {
     let lanes = P::Sums::LANES;
-    let zeros = [0f32; 16];
     // SAFETY: the caller's promise.
     unsafe {
         for step in 0..strip.depth.div_ceil(P::DEPTH) {
@@ -293,17 +294,10 @@ unsafe fn pack_lines<P: Product>(strip: &Strip) {
                     for ahead in 0..P::DEPTH {
                         P::Sums::prefetch(at.wrapping_add((AHEAD + ahead) * strip.depth_stride).cast());
                     }
-                    if n == lanes {
-                        let next = if has_next { next.add(line) } else { zeros.as_ptr() };
-                        P::pack_row(at, next, to);
-                        continue;
-                    }
-                    let (mut a, mut b) = ([0f32; 16], [0f32; 16]);
-                    a.as_mut_ptr().copy_from_nonoverlapping(at, n);
-                    if has_next {
-                        b.as_mut_ptr().copy_from_nonoverlapping(next.add(line), n);
-                    }
-                    P::pack_row(a.as_ptr(), b.as_ptr(), to);
+                    let row = std::slice::from_raw_parts(at, n);
+                    let next: &[f32] =
+                        if has_next { std::slice::from_raw_parts(next.add(line), n) } else { &[] };
+                    P::pack_row(row, next, to);
                 }
             }
         }
@@ -326,19 +320,8 @@ unsafe fn pack_deep<P: Product>(panel: &Strip) {
         for p in (0..panel.depth).step_by(block) {
             let to = panel.to.add(p / P::DEPTH * panel.width);
             let depth = block.min(panel.depth - p);
-            if depth == block && panel.n_lines == lanes {
-                P::pack_square(panel.from.add(p), panel.line_stride, to, panel.width);
-                continue;
-            }
-            let (mut floats, mut words) = ([0f32; 16 * 32], [0u32; 16 * 16]);
-            for line in 0..panel.n_lines {
-                let from = panel.from.add(line * panel.line_stride + p);
-                floats.as_mut_ptr().add(line * 32).copy_from_nonoverlapping(from, depth);
-            }
-            P::pack_square(floats.as_ptr(), 32, words.as_mut_ptr(), 16);
-            for step in 0..depth.div_ceil(P::DEPTH) {
-                to.add(step * panel.width).copy_from_nonoverlapping(words.as_ptr().add(step * 16), lanes);
-            }
+            let from = panel.from.add(p);
+            P::pack_square(from, panel.line_stride, panel.n_lines, depth, to, panel.width);
         }
     }
 }

@@ -1,7 +1,13 @@
 //! General products of matrices, for training: `C = alpha A B + bias`, or that added to C.
 //!
-//! The three products of a linear layer `Y = X Wᵀ`, `W: [N, K]` row by row: forward `B = W.transposed()`, the gradient
-//! of the input `dX = dY W`, and that of the weight `dW += dYᵀ X` with `A = dY.transposed()`.
+//! The three products of a linear layer `Y = X Wᵀ`, `W: [N, K]` row by row: forward `B = W.transposed()`, the
+//! gradient of the input `dX = dY W`, and that of the weight `dW += dYᵀ X` with `A = dY.transposed()`.
+//!
+//! An element's sum is taken in an order that depends on K alone: the numbers of rows, columns and threads do
+//! not change a bit of it. Between instruction sets results differ by rounding. Infinities and NaN reach what
+//! they should; in [`Precision::Bf16`] the instructions for it take subnormal numbers for zeros.
+//!
+//! What it does not do: split K between threads; skip packing where a product has few rows.
 
 mod blocked;
 mod kernel;
@@ -37,8 +43,9 @@ pub enum Update {
 
 /// `out = alpha · a · b + bias` (with [`Update::Add`] plus what `out` was).
 ///
-/// `a: [M, K]`, `b: [K, N]`, `bias: [N]`; `out`: M rows that begin `out_stride` apart with `[N]` each; what lies behind
-/// a row's N elements is left alone. With K = 0 the product is 0. Panics if the shapes or lengths do not fit.
+/// `a: [M, K]`, `b: [K, N]`, `bias: [N]`; `out`: M rows that begin `out_stride` apart with `[N]` each; what
+/// lies behind a row's N elements is left alone. With K = 0 the product is 0. Panics if the shapes or lengths
+/// do not fit.
 #[track_caller]
 #[allow(clippy::too_many_arguments)]
 pub fn gemm(
@@ -52,22 +59,6 @@ pub fn gemm(
     out_stride: usize,
 ) {
     gemm_on(isa::active(), &threads_run, precision, alpha, a, b, update, bias, out, out_stride)
-}
-
-/// As [`gemm`] of two views, on the calling thread alone: for use inside a part of another kernel.
-#[track_caller]
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn gemm_serial(
-    isa: Isa,
-    precision: Precision,
-    alpha: f32,
-    a: View,
-    b: View,
-    update: Update,
-    out: &mut [f32],
-    out_stride: usize,
-) {
-    gemm_on(isa, &serial_run, precision, alpha, a, Operand::View(b), update, None, out, out_stride)
 }
 
 thread_local! {

@@ -1,6 +1,5 @@
 //! What products multiply: matrices in someone's memory, and rows that are decoded when they are needed.
 
-use crate::half::bf16_to_f32;
 use crate::matmul::Packed;
 
 /// Elements of a matrix as they lie in memory.
@@ -21,7 +20,8 @@ impl Elements<'_> {
     }
 }
 
-/// A matrix in someone's memory: element (i, j) at `i * row_stride + j * col_stride`; one of the strides is 1.
+/// A matrix in someone's memory: element (i, j) at `i * row_stride + j * col_stride`; one of the strides is
+/// 1.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub(super) elements: Elements<'a>,
@@ -86,15 +86,6 @@ impl<'a> View<'a> {
     pub fn n_cols(&self) -> usize {
         self.n_cols
     }
-
-    /// Element (i, j).
-    pub(super) fn at(&self, i: usize, j: usize) -> f32 {
-        let at = i * self.row_stride + j * self.col_stride;
-        match self.elements {
-            Elements::F32(x) => x[at],
-            Elements::Bf16(x) => bf16_to_f32(x[at]),
-        }
-    }
 }
 
 /// Rows that are decoded when they are needed: quantized weights.
@@ -103,7 +94,7 @@ pub trait Rows: Sync {
     fn n_rows(&self) -> usize;
     /// Columns.
     fn n_cols(&self) -> usize;
-    /// Writes row `row` to `out`, `[n_cols]`.
+    /// Writes row `row` to `out`, `[n_cols]`; called on any thread, inside a product, so it must not start another.
     fn read(&self, row: usize, out: &mut [f32]);
 }
 

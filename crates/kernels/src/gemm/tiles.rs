@@ -107,8 +107,8 @@ impl Tiles {
 
     /// `out = alpha · a · b`, or that added to it: rows of `n_cols` that begin `out_stride` apart.
     ///
-    /// `b` may have been packed with more columns and more depth than are used: the first ones are. Panics if the
-    /// lengths do not fit.
+    /// `b` may have been packed with more columns and more depth than are used: the first ones are. Panics if
+    /// the lengths do not fit.
     pub fn multiply(&self, alpha: f32, a: Factor, b: Factor, n_cols: usize, out: Output) {
         let (n_rows, depth) = (a.n_lines, a.depth);
         if n_rows == 0 || n_cols == 0 {

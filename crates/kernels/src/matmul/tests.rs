@@ -217,3 +217,28 @@ fn activations_of_any_magnitude_are_multiplied() {
         assert!(out.iter().all(|y| y.is_finite()), "{magnitude}: {out:?}");
     }
 }
+
+#[test]
+fn general_products_take_packed_weights_as_the_numbers_that_they_stand_for() {
+    use crate::gemm::{Operand, Precision, Update, View, gemm};
+    let (t, n_rows, n_cols) = (5, 37, 512);
+    let (x, dy) = (noise(1, t * n_cols), noise(2, t * n_rows));
+    for dtype in DType::all() {
+        let bytes = weight(dtype, n_rows, n_cols, 3);
+        let mut w = vec![0.0; n_rows * n_cols];
+        dequantize(dtype, &bytes, &mut w);
+        let (packed, w) = (Packed::pack(dtype, n_rows, n_cols, &bytes), View::new(&w, n_rows, n_cols));
+        let product = |a: View, b: Operand| {
+            let mut out = vec![0.0; t * b.n_cols()];
+            gemm(Precision::F32, 1.0, a, b, Update::Set, None, &mut out, b.n_cols());
+            out
+        };
+        let (x, dy) = (View::new(&x, t, n_cols), View::new(&dy, t, n_rows));
+        assert_eq!(
+            product(x, Operand::RowsTransposed(&packed)),
+            product(x, w.transposed().into()),
+            "{dtype}"
+        );
+        assert_eq!(product(dy, Operand::Rows(&packed)), product(dy, w.into()), "{dtype}");
+    }
+}

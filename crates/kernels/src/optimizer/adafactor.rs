@@ -1,6 +1,6 @@
 //! Adafactor: second moments of matrices as the product of a row and a column.
 
-use crate::arch::vector::{self, Vector, at, per_isa};
+use crate::arch::vector::{Vector, at, per_isa, sums};
 use crate::{isa, reduce, rows};
 
 /// What all parameters share at a step of Adafactor. Source: arXiv:1804.04235, algorithms 4 and 5, without momentum.
@@ -157,7 +157,7 @@ fn squares_body<V: Vector>(gradients: &[f32], row_sums: &mut [f32], col_sums: &m
 #[inline(always)]
 fn scaled_squares_body<V: Vector>(gradients: &[f32], c: &[f32], row_sums: &mut [f32]) {
     for (row, sum) in gradients.chunks_exact(c.len()).zip(row_sums) {
-        [*sum] = vector::sums::<V, 1>(row.len(), |i| {
+        [*sum] = sums!(V, 1, row.len(), |i| {
             let u = at::<V>(row, i).mul(at(c, i));
             [u.mul(u)]
         });

@@ -107,6 +107,29 @@ pub fn cross_entropy(logits: Tensor, targets: Targets, options: CrossEntropy) ->
     Loss { total, rows }
 }
 
+/// KL(teacher ‖ student) · T² of softmax(logits / T), summed and scaled. logits, teacher: [N, V]
+///
+/// The teacher gets no gradient. Source: arXiv:1503.02531, section 2.
+#[track_caller]
+pub fn distill(logits: Tensor, teacher: &Tensor, temperature: f32, scale: f32) -> Loss {
+    assert_eq!(logits.shape(), teacher.shape(), "logits of student and teacher");
+    let (to, vocab_size) = (logits.tracked(), logits.row_len());
+    let mut rows = vec![0.0; logits.n_rows()];
+    let mut gradient = logits.into_unique();
+    let student = gradient.unique_data();
+    cross_entropy::distill(student, teacher.data(), vocab_size, temperature, None, scale, &mut rows);
+    let total = total(&rows, Targets { tokens: &[], weights: None, scale });
+    if !to.is_wanted() {
+        return Loss { total, rows };
+    }
+    let total = tape::push(total, move |d, gradients| {
+        let mut gradient = gradient.into_unique();
+        add::scale(gradient.unique_data(), d.data()[0]);
+        gradients.add(&to, gradient);
+    });
+    Loss { total, rows }
+}
+
 /// scale · Σ weight · loss
 fn total(rows: &[f32], targets: Targets) -> Tensor {
     let sum: f64 = match targets.weights {

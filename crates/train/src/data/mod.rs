@@ -4,23 +4,32 @@
 //! sets that are known; [`TokenFile`] is a text tokenized once and mapped; [`order`], [`mixture`], [`buckets`] and
 //! [`split`] say what is read when; [`pack`] cuts tokens into windows and puts short examples together.
 
+pub mod buckets;
+mod cache;
+mod catalogue;
 mod csv;
 mod documents;
 mod files;
 mod json;
-
+pub mod mixture;
+pub mod order;
+pub mod pack;
 mod readers;
 mod row;
 mod shapes;
-
+pub mod split;
 mod squad;
-
+mod token_file;
+mod token_formats;
 mod transcript;
 
+pub use cache::{Built, TokenCacheOptions, open_or_build};
+pub use catalogue::{DATA_SETS, DataSet, DataSetFile, Found, find};
 pub use files::Source;
 pub use readers::{
-    Dropped, FORMATS, Format, Instructions, LineEnds, Place, ReadOptions, ReadReport, WrongRows, read,
-    read_all,
+    Dropped, Encoding, FORMATS, Format, Instructions, LineEnds, Place, ReadOptions, ReadReport, WrongRows,
+    read, read_all,
 };
 pub use row::{Answer, Row};
 pub use shapes::{SHAPES, Shape};
+pub use token_file::TokenFile;

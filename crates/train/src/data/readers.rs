@@ -90,6 +90,16 @@ pub enum WrongRows {
     Drop,
 }
 
+/// What a line of bytes is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// UTF-8; other bytes end the reading.
+    #[default]
+    Utf8,
+    /// UTF-8, or ISO 8859-1 where a line is no UTF-8; the report counts such lines.
+    Utf8OrLatin1,
+}
+
 /// What becomes of `\r\n`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LineEnds {
@@ -148,6 +158,8 @@ pub struct ReadOptions {
     pub format: Option<String>,
     /// What happens to wrong rows.
     pub wrong_rows: WrongRows,
+    /// What bytes are taken for, in all formats that are read line by line. Files named `*.latin1.*` are ISO 8859-1.
+    pub encoding: Encoding,
     /// What becomes of `\r\n` in plain text.
     pub line_ends: LineEnds,
     /// What an instruction becomes.
@@ -163,6 +175,7 @@ impl Default for ReadOptions {
         ReadOptions {
             format: None,
             wrong_rows: WrongRows::default(),
+            encoding: Encoding::default(),
             line_ends: LineEnds::default(),
             instructions: Instructions::default(),
             fields: Vec::new(),
@@ -211,6 +224,8 @@ pub struct ReadReport {
     pub n_rows: u64,
     /// `\r\n` that became `\n`.
     pub n_line_ends: u64,
+    /// Lines that were no UTF-8 and were read as ISO 8859-1.
+    pub n_latin1_lines: u64,
     /// Pieces beyond the first of documents that were too long to be held at once.
     pub n_further_pieces: u64,
     /// What was left out, by reason.
@@ -393,6 +408,10 @@ impl Sink<'_> {
         self.at("line", lines.number);
         match std::str::from_utf8(&lines.bytes) {
             Ok(line) => lines.text.push_str(line),
+            Err(_) if self.options.encoding == Encoding::Utf8OrLatin1 => {
+                lines.text.extend(lines.bytes.iter().map(|&byte| char::from(byte)));
+                self.report.n_latin1_lines += 1;
+            }
             Err(wrong) => {
                 let offset = lines.offset + wrong.valid_up_to() as u64;
                 self.fail(Error::NotUtf8 { place: self.place.clone(), offset })?;
@@ -400,7 +419,8 @@ impl Sink<'_> {
         }
         lines.offset += lines.bytes.len() as u64;
         if self.options.line_ends == LineEnds::Unix && lines.text.ends_with("\r\n") {
-            lines.text.truncate(lines.text.len() - 2);
+            // Some programs wrote `\r\r\n`.
+            lines.text.truncate(lines.text.trim_end_matches(['\r', '\n']).len());
             lines.text.push('\n');
             self.report.n_line_ends += 1;
         }
@@ -487,6 +507,8 @@ pub(crate) mod tests {
     fn bytes_that_are_no_text_are_named_with_their_offset() {
         let refused = shown("a.txt", b"abc\nd\xff", &ReadOptions::default());
         assert!(refused.contains("a.txt, line 2: byte 5 is not UTF-8"), "{refused}");
+        let options = ReadOptions { encoding: Encoding::Utf8OrLatin1, ..Default::default() };
+        assert_eq!(shown("a.txt", b"\xc3\xa9\r\r\nd\xff", &options), "Text(\"é\\ndÿ\")");
     }
 
     #[test]

@@ -1,14 +1,31 @@
 //! Objectives: what is optimised. Each makes its own examples and says their loss; the loop is the same for all.
 
-use rhetor_catalog::{About, Values};
-use rhetor_generate::Rng;
-use rhetor_models::Training;
+mod causal_lm;
+mod distill;
+mod fill_in_the_middle;
+mod masked_lm;
+mod preference;
+mod prefix_lm;
+mod sft;
+mod span_corruption;
 
-use crate::example::Example;
+use rhetor_catalog::{About, BadOption, Values};
+use rhetor_generate::{ChatTemplate, Rng};
+use rhetor_kernels::cross_entropy::CrossEntropy;
+use rhetor_models::Training;
+use rhetor_tokenizer::Tokenizer;
+use std::sync::Arc;
+
+use crate::data::Row;
+use crate::error::Error;
+use crate::example::{Example, Sequence, Skip, Tally};
 use crate::policy::{Loss, Policy};
 
 /// What is optimised.
 pub trait Objective: Send + Sync {
+    /// The examples that rows of data give; rows that give none are counted by reason.
+    fn examples(&self, rows: &[Row], tally: &mut Tally) -> Vec<Example>;
+
     /// The example as it is trained on this time: objectives that mask or cut at random do it here, with a generator
     /// that depends on the seed, the epoch and the example alone.
     fn draw(&self, example: Example, _rng: &mut Rng) -> Example {
@@ -23,16 +40,124 @@ pub trait Objective: Send + Sync {
     /// The loss of some examples of a step, times `scale`.
     fn loss(&self, policy: &Policy, examples: &[Example], scale: f32, training: Option<Training>) -> Loss;
 
-    /// Whether it needs the reference's opinion, so that full tuning needs a second model.
-    fn compares(&self) -> bool {
-        false
+    /// What the policy's reference is to the objective.
+    fn reference(&self) -> Reference {
+        Reference::None
     }
+}
+
+/// What an objective compares the model that learns with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    /// Nothing.
+    None,
+    /// The model as it was before training.
+    Before,
+    /// Another model, with the same vocabulary.
+    Teacher,
+}
+
+/// What rows are read with.
+#[derive(Clone)]
+pub struct Reading {
+    /// The vocabulary.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The model's chat template, if it has one.
+    pub template: Option<Arc<ChatTemplate>>,
+    /// Rows of an example at most; longer ones are cut.
+    pub max_len: usize,
+    /// What templates are told of the clock, in seconds since 1970.
+    pub now: i64,
 }
 
 /// One line of the table.
 pub struct Method {
     /// Name, source, options.
-    pub about: About,
-    /// Makes the objective with its options.
-    pub build: fn(&Values) -> Box<dyn Objective>,
+    pub about: &'static About,
+    /// Whether it learns windows of a long text rather than rows one by one, if the data are texts.
+    pub reads_windows: bool,
+    build: fn(&Values, Reading) -> Result<Box<dyn Objective>, Error>,
+}
+
+/// Every objective.
+pub const OBJECTIVES: &[Method] = &[
+    Method { about: &causal_lm::ABOUT, reads_windows: true, build: causal_lm::build },
+    Method { about: &masked_lm::ABOUT, reads_windows: true, build: masked_lm::build },
+    Method { about: &span_corruption::ABOUT, reads_windows: true, build: span_corruption::build },
+    Method { about: &prefix_lm::ABOUT, reads_windows: true, build: prefix_lm::build },
+    Method { about: &fill_in_the_middle::ABOUT, reads_windows: true, build: fill_in_the_middle::build },
+    Method { about: &sft::ABOUT, reads_windows: false, build: sft::build },
+    Method { about: &distill::ABOUT, reads_windows: false, build: distill::build },
+    Method { about: &preference::DPO, reads_windows: false, build: preference::dpo },
+    Method { about: &preference::IPO, reads_windows: false, build: preference::ipo },
+    Method { about: &preference::KTO, reads_windows: false, build: preference::kto },
+    Method { about: &preference::ORPO, reads_windows: false, build: preference::orpo },
+    Method { about: &preference::SIMPO, reads_windows: false, build: preference::simpo },
+];
+
+impl Method {
+    /// The objective of that name.
+    pub fn find(name: &str) -> Result<&'static Method, Error> {
+        let known = || OBJECTIVES.iter().map(|method| method.about.name).collect::<Vec<_>>().join(", ");
+        let unknown = || Error::UnknownName { what: "objective", name: name.to_string(), known: known() };
+        OBJECTIVES.iter().find(|method| method.about.name == name).ok_or_else(unknown)
+    }
+
+    /// The objective with these options.
+    pub fn build<'a>(
+        &self,
+        given: impl IntoIterator<Item = (&'a str, f64)>,
+        reading: Reading,
+    ) -> Result<Box<dyn Objective>, Error> {
+        (self.build)(&Values::of(self.about, given)?, reading)
+    }
+}
+
+impl From<BadOption> for Error {
+    fn from(bad: BadOption) -> Error {
+        Error::BadOption(bad.to_string())
+    }
+}
+
+/// The loss of language models: the cross-entropy of every target of every sequence.
+fn next_tokens(
+    policy: &Policy,
+    examples: &[Example],
+    scale: f32,
+    options: CrossEntropy,
+    training: Option<Training>,
+) -> Loss {
+    policy.next_tokens(examples.iter().flat_map(|example| &example.sequences), scale, options, training)
+}
+
+/// The tokens that a window of a text holds, the last target included.
+fn tokens_of(example: &Example) -> Vec<u32> {
+    let mut tokens = Vec::new();
+    for sequence in &example.sequences {
+        tokens.extend_from_slice(&sequence.tokens);
+    }
+    if let Some(&last) = example.sequences.last().and_then(|sequence| sequence.targets.last()) {
+        tokens.extend((last != crate::IGNORE).then_some(last));
+    }
+    tokens
+}
+
+/// The documents of `rows` cut into examples of at most `max_len` rows, to be drawn from later.
+fn documents(rows: &[Row], reading: &Reading, tally: &mut Tally) -> Vec<Example> {
+    let made = |row| crate::examples::causal_lm::examples(row, &reading.tokenizer, reading.max_len);
+    rows.iter().flat_map(|row| tally.count(made(row))).collect()
+}
+
+/// The examples that `make` makes of each row.
+fn each_row(
+    rows: &[Row],
+    tally: &mut Tally,
+    mut make: impl FnMut(&Row) -> Result<Vec<Example>, Skip>,
+) -> Vec<Example> {
+    rows.iter().flat_map(|row| tally.count(make(row))).collect()
+}
+
+/// Sequences of all examples.
+fn sequences(examples: &[Example]) -> impl Iterator<Item = &Sequence> {
+    examples.iter().flat_map(|example| &example.sequences)
 }

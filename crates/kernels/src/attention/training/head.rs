@@ -1,8 +1,11 @@
 //! One query head of one segment: blocks of queries against chunks of keys.
+//!
+//! Factors are packed from where they lie; only rows that wrap around the end of a sequence are copied
+//! before.
 
 use super::rows::{self, State, Visible};
 use super::segments::Segment;
-use super::{Mask, Prefix, TrainShape};
+use super::{Mask, TrainShape};
 use crate::gemm::tiles::{Factor, Floats, Output, Summed, Tiles};
 use crate::isa::Isa;
 use std::ops::Range;
@@ -12,23 +15,80 @@ const QUERIES: usize = 64;
 /// Keys of a chunk: whole panels of every instruction set.
 const KEYS: usize = 192;
 
+/// Rows of a head: `[.., d]`, the first at the start of `data`, the others `stride` apart.
+#[derive(Clone, Copy)]
+pub(super) struct HeadRows<'a> {
+    pub data: &'a [f32],
+    pub stride: usize,
+}
+
+impl<'a> HeadRows<'a> {
+    /// Some rows of `d` numbers.
+    fn part(&self, rows: Range<usize>, d: usize) -> Floats<'a> {
+        let from = rows.start * self.stride;
+        let data = &self.data[from..from + (rows.len() - 1) * self.stride + d];
+        Floats { data, n_rows: rows.len(), n_cols: d, stride: self.stride }
+    }
+
+    /// A segment's rows of those of its sequence, whose first one is `first`: copied if they wrap around.
+    pub fn of_segment(
+        &self,
+        first: usize,
+        segment: &Segment,
+        d: usize,
+        copy: &'a mut Vec<f32>,
+    ) -> HeadRows<'a> {
+        if segment.start + segment.len <= segment.n_rows {
+            let data = &self.data[(first + segment.start) * self.stride..];
+            return HeadRows { data, stride: self.stride };
+        }
+        copy.clear();
+        for row in segment.rows() {
+            copy.extend_from_slice(&self.data[(first + row) * self.stride..][..d]);
+        }
+        HeadRows { data: copy, stride: d }
+    }
+}
+
+/// Queries, keys and values of a segment, and of the prefix.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub q: HeadRows<'a>,
+    pub k: HeadRows<'a>,
+    pub v: HeadRows<'a>,
+    pub prefix_k: HeadRows<'a>,
+    pub prefix_v: HeadRows<'a>,
+    /// Rows of the prefix.
+    pub n_prefix: usize,
+    /// Rows of the segment.
+    pub n: usize,
+}
+
+/// What the forward pass gave for a segment, and the gradient of its output.
+#[derive(Clone, Copy)]
+pub(super) struct Outputs<'a> {
+    pub out: HeadRows<'a>,
+    pub d_out: HeadRows<'a>,
+    /// Log-sum-exps, rows of one number.
+    pub lse: HeadRows<'a>,
+}
+
+/// Copies of rows that wrap around the end of a sequence.
+#[derive(Default)]
+pub(super) struct Copies(pub [Vec<f32>; 6]);
+
 /// What a thread computes a head with.
 #[derive(Default)]
 pub(super) struct Memory {
     /// `[T, d]`.
-    q: Vec<f32>,
-    /// Keys of the prefix, then the segment's, `[P + T, d]`; and the values.
-    k: Vec<f32>,
-    v: Vec<f32>,
-    /// `[T, d]`.
     pub out: Vec<f32>,
-    d_out: Vec<f32>,
     /// `[T]`.
     pub lse: Vec<f32>,
     /// Sums of `out · d_out`, `[T]`.
     delta: Vec<f32>,
-    /// `[T, d]`, and of `k` and `v`.
+    /// `[T, d]`.
     pub d_q: Vec<f32>,
+    /// Of the prefix, then of the segment, `[P + T, d]`.
     pub d_k: Vec<f32>,
     pub d_v: Vec<f32>,
     /// Blocks of scores, `[QUERIES, KEYS]`, and of their gradients.
@@ -44,63 +104,10 @@ pub(super) struct Memory {
     weights: Vec<u32>,
 }
 
-impl Memory {
-    /// Copies a segment's queries, keys and values; the number of keys, those of the prefix counted.
-    pub fn gather(
-        &mut self,
-        qkv: &[f32],
-        shape: &TrainShape,
-        prefix: Option<Prefix>,
-        first: usize,
-        segment: &Segment,
-        head: usize,
-    ) -> usize {
-        let (d, kv) = (shape.head_dim, shape.n_kv_heads * shape.head_dim);
-        let kv_head = head / (shape.n_heads / shape.n_kv_heads);
-        [&mut self.q, &mut self.k, &mut self.v].into_iter().for_each(Vec::clear);
-        if let Some(prefix) = prefix {
-            for (to, from) in [(&mut self.k, prefix.k), (&mut self.v, prefix.v)] {
-                from.chunks_exact(kv)
-                    .for_each(|row| to.extend_from_slice(&row[kv_head * d..(kv_head + 1) * d]));
-            }
-        }
-        for row in segment.rows() {
-            let row = &qkv[(first + row) * shape.stride..][..shape.stride];
-            self.q.extend_from_slice(&row[head * d..][..d]);
-            self.k.extend_from_slice(&row[shape.k_offset + kv_head * d..][..d]);
-            self.v.extend_from_slice(&row[shape.v_offset + kv_head * d..][..d]);
-        }
-        self.k.len() / d
-    }
-
-    /// Copies what the forward pass gave for a segment, and the gradient of its output.
-    #[allow(clippy::too_many_arguments)]
-    pub fn gather_outputs(
-        &mut self,
-        out: &[f32],
-        d_out: &[f32],
-        lse: &[f32],
-        shape: &TrainShape,
-        first: usize,
-        segment: &Segment,
-        head: usize,
-    ) {
-        let (h, d) = (shape.n_heads, shape.head_dim);
-        [&mut self.d_out, &mut self.lse, &mut self.delta].into_iter().for_each(Vec::clear);
-        for row in segment.rows() {
-            let at = (first + row) * h + head;
-            let (out, d_out) = (&out[at * d..][..d], &d_out[at * d..][..d]);
-            self.d_out.extend_from_slice(d_out);
-            self.lse.push(lse[at]);
-            self.delta.push(out.iter().zip(d_out).map(|(x, y)| x * y).sum());
-        }
-    }
-}
-
 /// Neighbouring keys.
 #[derive(Clone)]
 struct Chunk {
-    /// Among all keys.
+    /// Rows of the prefix or of the segment.
     keys: Range<usize>,
     /// Whether they belong to the prefix.
     is_prefix: bool,
@@ -111,23 +118,23 @@ pub(super) struct Head<'a> {
     pub isa: Isa,
     pub tiles: Tiles,
     pub shape: &'a TrainShape,
-    /// Keys of the prefix.
-    pub n_prefix: usize,
+    pub inputs: Inputs<'a>,
 }
 
 impl Head<'_> {
     /// Computes `out` and `lse`.
     pub fn forward(&self, memory: &mut Memory) {
         let d = self.shape.head_dim;
-        let Memory { q, k, v, out, lse, scores, max, queries, keys, weights, .. } = memory;
-        let n_queries = q.len() / d;
+        let Memory { out, lse, scores, max, queries, keys, weights, .. } = memory;
+        let n_queries = self.inputs.n;
         let chunk_words = self.chunk_words();
-        let n_chunks = self.chunks(n_queries).count();
+        let n_chunks = self.chunks().count();
         let keys = grown(keys, n_chunks * 2 * chunk_words);
-        for (chunk, words) in self.chunks(n_queries).zip(keys.chunks_exact_mut(2 * chunk_words)) {
+        for (chunk, words) in self.chunks().zip(keys.chunks_exact_mut(2 * chunk_words)) {
             let (words_k, words_v) = words.split_at_mut(chunk_words);
-            self.tiles.pack_b(floats(k, &chunk.keys, d), Summed::Columns, words_k);
-            self.tiles.pack_b(floats(v, &chunk.keys, d), Summed::Rows, words_v);
+            let (k, v) = self.keys_of(&chunk);
+            self.tiles.pack_b(k, Summed::Columns, words_k);
+            self.tiles.pack_b(v, Summed::Rows, words_v);
         }
         let queries = grown(queries, self.tiles.len(QUERIES, d));
         let weights = grown(weights, self.tiles.len(QUERIES, KEYS));
@@ -139,11 +146,11 @@ impl Head<'_> {
         lse.resize(n_queries, 0.0);
         for block in blocks(n_queries) {
             let n = block.len();
-            let query = self.tiles.pack_a(floats(q, &block, d), Summed::Columns, queries);
+            let query = self.tiles.pack_a(self.inputs.q.part(block.clone(), d), Summed::Columns, queries);
             let out = &mut out[block.start * d..block.end * d];
             let mut state = State { max: &mut max[..n], sum: &mut lse[block.clone()], out };
             state.max.fill(f32::NEG_INFINITY);
-            for (chunk, words) in self.chunks(n_queries).zip(keys.chunks_exact(2 * chunk_words)) {
+            for (chunk, words) in self.chunks().zip(keys.chunks_exact(2 * chunk_words)) {
                 let Some(visible) = self.visible(&block, &chunk, n_queries) else { continue };
                 let (words_k, words_v) = words.split_at(chunk_words);
                 let n_keys = visible.n_keys;
@@ -176,53 +183,45 @@ impl Head<'_> {
     }
 
     /// Computes `d_q`, `d_k` and `d_v`.
-    pub fn backward(&self, memory: &mut Memory) {
+    pub fn backward(&self, outputs: &Outputs, memory: &mut Memory) {
         let d = self.shape.head_dim;
-        let Memory {
-            q,
-            k,
-            v,
-            d_out,
-            lse,
-            delta,
-            d_q,
-            d_k,
-            d_v,
-            scores,
-            gradients,
-            queries,
-            keys,
-            weights,
-            ..
-        } = memory;
-        let n_queries = q.len() / d;
-        for (to, len) in [(&mut *d_q, q.len()), (&mut *d_k, k.len()), (&mut *d_v, v.len())] {
+        let Memory { lse, delta, d_q, d_k, d_v, scores, gradients, queries, keys, weights, .. } = memory;
+        let (n_queries, n_prefix) = (self.inputs.n, self.inputs.n_prefix);
+        let n_keys = n_prefix + n_queries;
+        for (to, len) in [(&mut *d_q, n_queries * d), (&mut *d_k, n_keys * d), (&mut *d_v, n_keys * d)] {
             to.clear();
             to.resize(len, 0.0);
         }
+        lse.clear();
+        lse.extend(outputs.lse.data.iter().step_by(outputs.lse.stride).take(n_queries));
+        let delta = grown(delta, n_queries);
+        rows::dots(self.isa, d, &outputs.out, &outputs.d_out, delta);
         // Queries and gradients of outputs, each as a first and as a second factor.
         let (a_words, b_words) = (self.tiles.len(QUERIES, d), self.tiles.len(d, QUERIES));
         let block_words = 2 * (a_words + b_words);
         let queries = grown(queries, n_queries.div_ceil(QUERIES) * block_words);
         for (block, words) in blocks(n_queries).zip(queries.chunks_exact_mut(block_words)) {
-            for (from, words) in [&*q, &*d_out].into_iter().zip(words.chunks_exact_mut(a_words + b_words)) {
+            for (from, words) in
+                [self.inputs.q, outputs.d_out].into_iter().zip(words.chunks_exact_mut(a_words + b_words))
+            {
                 let (first, second) = words.split_at_mut(a_words);
-                self.tiles.pack_a(floats(from, &block, d), Summed::Columns, first);
-                self.tiles.pack_b(floats(from, &block, d), Summed::Rows, second);
+                self.tiles.pack_a(from.part(block.clone(), d), Summed::Columns, first);
+                self.tiles.pack_b(from.part(block.clone(), d), Summed::Rows, second);
             }
         }
         let chunk_words = self.chunk_words();
         let keys = grown(keys, 3 * chunk_words);
         let weights = grown(weights, self.tiles.len(QUERIES, KEYS).max(self.tiles.len(KEYS, QUERIES)));
         let (scores, gradients) = (grown(scores, QUERIES * KEYS), grown(gradients, QUERIES * KEYS));
-        for chunk in self.chunks(n_queries) {
+        for chunk in self.chunks() {
             let (words_k, rest) = keys.split_at_mut(chunk_words);
             let (words_v, words_rows) = rest.split_at_mut(chunk_words);
-            let key = self.tiles.pack_b(floats(k, &chunk.keys, d), Summed::Columns, words_k);
-            let value = self.tiles.pack_b(floats(v, &chunk.keys, d), Summed::Columns, words_v);
-            let key_rows = self.tiles.pack_b(floats(k, &chunk.keys, d), Summed::Rows, words_rows);
-            let d_k = &mut d_k[chunk.keys.start * d..chunk.keys.end * d];
-            let d_v = &mut d_v[chunk.keys.start * d..chunk.keys.end * d];
+            let (k, v) = self.keys_of(&chunk);
+            let key = self.tiles.pack_b(k, Summed::Columns, words_k);
+            let value = self.tiles.pack_b(v, Summed::Columns, words_v);
+            let key_rows = self.tiles.pack_b(k, Summed::Rows, words_rows);
+            let first = chunk.keys.start + if chunk.is_prefix { 0 } else { n_prefix };
+            let (d_k, d_v) = (&mut d_k[first * d..], &mut d_v[first * d..]);
             for (block, words) in blocks(n_queries).zip(queries.chunks_exact(block_words)) {
                 let Some(visible) = self.visible(&block, &chunk, n_queries) else { continue };
                 let (n, n_keys) = (block.len(), visible.n_keys);
@@ -259,21 +258,27 @@ impl Head<'_> {
     }
 
     /// The chunks of the prefix, then those of the segment.
-    fn chunks(&self, n_queries: usize) -> impl Iterator<Item = Chunk> {
-        let (n_prefix, end) = (self.n_prefix, self.n_prefix + n_queries);
-        let cut = |keys: Range<usize>, is_prefix: bool| {
-            let end = keys.end;
-            keys.step_by(KEYS).map(move |start| Chunk { keys: start..end.min(start + KEYS), is_prefix })
+    fn chunks(&self) -> impl Iterator<Item = Chunk> {
+        let cut = |end: usize, is_prefix: bool| {
+            let starts = (0..end).step_by(KEYS);
+            starts.map(move |start| Chunk { keys: start..end.min(start + KEYS), is_prefix })
         };
-        cut(0..n_prefix, true).chain(cut(n_prefix..end, false))
+        cut(self.inputs.n_prefix, true).chain(cut(self.inputs.n, false))
+    }
+
+    /// A chunk's keys and values.
+    fn keys_of(&self, chunk: &Chunk) -> (Floats<'_>, Floats<'_>) {
+        let Inputs { k, v, prefix_k, prefix_v, .. } = &self.inputs;
+        let (k, v) = if chunk.is_prefix { (prefix_k, prefix_v) } else { (k, v) };
+        let d = self.shape.head_dim;
+        (k.part(chunk.keys.clone(), d), v.part(chunk.keys.clone(), d))
     }
 
     /// Which keys of a chunk the queries of a block see; none if that is nothing.
     fn visible(&self, block: &Range<usize>, chunk: &Chunk, n_queries: usize) -> Option<Visible> {
-        let key = chunk.keys.start - if chunk.is_prefix { 0 } else { self.n_prefix };
         let mut visible = Visible {
             query: block.start,
-            key: (!chunk.is_prefix).then_some(key),
+            key: (!chunk.is_prefix).then_some(chunk.keys.start),
             n_keys: chunk.keys.len(),
             window: self.shape.window.unwrap_or(n_queries),
             causal: self.shape.mask == Mask::Causal,
@@ -288,11 +293,6 @@ impl Head<'_> {
 /// Blocks of queries.
 fn blocks(n_queries: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n_queries).step_by(QUERIES).map(move |start| start..n_queries.min(start + QUERIES))
-}
-
-/// Rows of `[.., d]`.
-fn floats<'a>(data: &'a [f32], rows: &Range<usize>, d: usize) -> Floats<'a> {
-    Floats { data: &data[rows.start * d..rows.end * d], n_rows: rows.len(), n_cols: d, stride: d }
 }
 
 /// The first `len` elements, which are made if there are fewer.

@@ -1,12 +1,13 @@
 //! Attention over whole sequences with its gradients, for training.
 //!
-//! The scores exist for a block of queries and a chunk of keys at a time; what the backward pass needs of them again
-//! it computes from the log-sum-exp of each query. Source: FlashAttention, arXiv:2205.14135, sections 3.1 and
-//! algorithm 4; FlashAttention-2, arXiv:2307.08691, section 3.1, for keeping the log-sum-exp alone.
+//! The scores exist for a block of queries and a chunk of keys at a time; what the backward pass needs of
+//! them again it computes from the log-sum-exp of each query. Source: FlashAttention, arXiv:2205.14135,
+//! sections 3.1 and algorithm 4; FlashAttention-2, arXiv:2307.08691, section 3.1, for keeping the log-sum-exp
+//! alone.
 //!
-//! Queries, keys and values are columns of one buffer, as one projection makes them, and so are their gradients. A
-//! sequence sees itself alone, after an optional prefix of keys and values that all sequences see (prefix tuning,
-//! arXiv:2101.00190, section 4).
+//! Queries, keys and values are columns of one buffer, as one projection makes them, and so are their
+//! gradients. A sequence sees itself alone, after an optional prefix of keys and values that all sequences
+//! see (prefix tuning, arXiv:2101.00190, section 4).
 //!
 //! What it does not do: keys of other sequences (cross attention), biases of scores.
 
@@ -19,7 +20,8 @@ use crate::gemm::{Precision, tiles::Tiles};
 use crate::isa::{self, Isa};
 use crate::rows::Start;
 use crate::threads;
-use head::{Head, Memory};
+use head::{Copies, Head, HeadRows, Inputs, Memory, Outputs};
+use segments::Segment;
 use std::cell::RefCell;
 
 pub use segments::{Groups, Shift};
@@ -69,7 +71,7 @@ pub struct PrefixGradient<'a> {
 
 thread_local! {
     /// What a thread computes with, kept from call to call.
-    static MEMORY: RefCell<Memory> = RefCell::default();
+    static MEMORY: RefCell<(Memory, Copies)> = RefCell::default();
     /// Gradients of the prefix, of each sequence, in the caller.
     static PREFIXES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
@@ -117,11 +119,11 @@ fn forward_on(
     run(shape, lengths, lengths.len() * h, |part| {
         let (sequence, head) = (part / h, part % h);
         let (first, len) = (starts[sequence], lengths[sequence]);
-        MEMORY.with_borrow_mut(|memory| {
+        MEMORY.with_borrow_mut(|(memory, copies)| {
             for segment in shape.segments(head, len) {
-                let n_keys = memory.gather(qkv, shape, prefix, first, &segment, head);
-                let head_of = Head { isa, tiles, shape, n_prefix: n_keys - segment.len };
-                head_of.forward(memory);
+                let [q, k, v, ..] = &mut copies.0;
+                let inputs = shape.inputs(qkv, prefix, head, first, &segment, [q, k, v]);
+                Head { isa, tiles, shape, inputs }.forward(memory);
                 for (i, row) in segment.rows().enumerate() {
                     let row = first + row;
                     // SAFETY: each row and head is written by one part.
@@ -138,9 +140,9 @@ fn forward_on(
 
 /// Adds the gradients of [`forward`] with respect to its inputs.
 ///
-/// `out` and `lse` are what `forward` gave, `d_out: [T, H · d]` the gradient of the loss with respect to `out`;
-/// `d_qkv: [T, stride]` has the layout of `qkv`, and what is in a row beside q, k and v is left alone. Panics if the
-/// lengths do not fit or one of `prefix` and `d_prefix` is missing.
+/// `out` and `lse` are what `forward` gave, `d_out: [T, H · d]` the gradient of the loss with respect to
+/// `out`; `d_qkv: [T, stride]` has the layout of `qkv`, and what is in a row beside q, k and v is left alone.
+/// Panics if the lengths do not fit or one of `prefix` and `d_prefix` is missing.
 #[track_caller]
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
@@ -201,22 +203,31 @@ fn backward_on(
                 std::slice::from_raw_parts_mut(to_prefix.at(part * 2 * prefix_len), 2 * prefix_len)
             };
             let (prefix_k, prefix_v) = sums.split_at_mut(prefix_len);
-            let add_row = |row: usize, offset: usize, from: &[f32]| {
+            let add_rows = |row: usize, offset: usize, from: &[f32]| {
+                let to = start.at((first + row) * shape.stride + offset);
                 // SAFETY: the columns of a sequence and kv head are one part's.
-                let to = unsafe { std::slice::from_raw_parts_mut(start.at(row * shape.stride + offset), d) };
-                add(to, from);
+                unsafe { rows::add_rows(isa, to, shape.stride, d, from) }
             };
-            MEMORY.with_borrow_mut(|memory| {
+            MEMORY.with_borrow_mut(|(memory, copies)| {
                 for head in kv_head * (h / k)..(kv_head + 1) * (h / k) {
                     for segment in shape.segments(head, len) {
-                        memory.gather(qkv, shape, prefix, first, &segment, head);
-                        memory.gather_outputs(out, d_out, lse, shape, first, &segment, head);
-                        Head { isa, tiles, shape, n_prefix }.backward(memory);
-                        for (i, row) in segment.rows().enumerate() {
-                            let (row, own) = (first + row, (n_prefix + i) * d);
-                            add_row(row, head * d, &memory.d_q[i * d..(i + 1) * d]);
-                            add_row(row, shape.k_offset + kv_head * d, &memory.d_k[own..own + d]);
-                            add_row(row, shape.v_offset + kv_head * d, &memory.d_v[own..own + d]);
+                        let [q, k, v, copy, d_copy, lse_copy] = &mut copies.0;
+                        let inputs = shape.inputs(qkv, prefix, head, first, &segment, [q, k, v]);
+                        let of_head = |data, n: usize, copy| {
+                            let all = HeadRows { data: &(data as &[f32])[head * n..], stride: h * n };
+                            all.of_segment(first, &segment, n, copy)
+                        };
+                        let outputs = Outputs {
+                            out: of_head(out, d, copy),
+                            d_out: of_head(d_out, d, d_copy),
+                            lse: of_head(lse, 1, lse_copy),
+                        };
+                        Head { isa, tiles, shape, inputs }.backward(&outputs, memory);
+                        for (row, rows) in segment.runs() {
+                            let own = (n_prefix + rows.start) * d..(n_prefix + rows.end) * d;
+                            add_rows(row, head * d, &memory.d_q[rows.start * d..rows.end * d]);
+                            add_rows(row, shape.k_offset + kv_head * d, &memory.d_k[own.clone()]);
+                            add_rows(row, shape.v_offset + kv_head * d, &memory.d_v[own]);
                         }
                         add(prefix_k, &memory.d_k[..prefix_len]);
                         add(prefix_v, &memory.d_v[..prefix_len]);
@@ -252,6 +263,34 @@ fn run(shape: &TrainShape, lengths: &[usize], n_parts: usize, part: impl Fn(usiz
 }
 
 impl TrainShape {
+    /// Where a head's inputs of a segment are, in a sequence whose first row is `first`.
+    fn inputs<'a>(
+        &self,
+        qkv: &'a [f32],
+        prefix: Option<Prefix<'a>>,
+        head: usize,
+        first: usize,
+        segment: &Segment,
+        copies: [&'a mut Vec<f32>; 3],
+    ) -> Inputs<'a> {
+        let (d, stride) = (self.head_dim, self.n_kv_heads * self.head_dim);
+        let kv = head / (self.n_heads / self.n_kv_heads) * d;
+        let [copy_q, copy_k, copy_v] = copies;
+        let own = |offset: usize, copy| {
+            HeadRows { data: &qkv[offset..], stride: self.stride }.of_segment(first, segment, d, copy)
+        };
+        let before = |data: &'a [f32]| HeadRows { data: &data[kv.min(data.len())..], stride };
+        Inputs {
+            q: own(head * d, copy_q),
+            k: own(self.k_offset + kv, copy_k),
+            v: own(self.v_offset + kv, copy_v),
+            prefix_k: before(prefix.map_or(&[], |prefix| prefix.k)),
+            prefix_v: before(prefix.map_or(&[], |prefix| prefix.v)),
+            n_prefix: prefix.map_or(0, |prefix| prefix.k.len() / stride),
+            n: segment.len,
+        }
+    }
+
     /// The first row of each sequence.
     #[track_caller]
     fn check(&self, len: usize, lengths: &[usize], prefix: Option<Prefix>) -> Vec<usize> {

@@ -2,8 +2,9 @@
 
 use super::TrainShape;
 
-/// Shifted sparse attention (S²-Attn): attention inside groups of neighbours, which the second half of the query heads
-/// has half a group later, so that groups hear of each other. Source: LongLoRA, arXiv:2309.12307, section 3.2.
+/// Shifted sparse attention (S²-Attn): attention inside groups of neighbours, which the second half of the
+/// query heads has half a group later, so that groups hear of each other. Source: LongLoRA, arXiv:2309.12307,
+/// section 3.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Groups {
     /// Tokens of a group.
@@ -15,11 +16,12 @@ pub struct Groups {
 /// What becomes of the half groups at the two ends of a sequence, in the heads that are shifted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Shift {
-    /// Each is a group of its own. What LongLoRA's fine-tuning on instructions does; no token sees a later one.
+    /// Each is a group of its own. What LongLoRA's fine-tuning on instructions does; no token sees a later
+    /// one.
     #[default]
     Cut,
-    /// The first tokens come after the last ones, in one group: the paper's algorithm 1, which lets the first tokens
-    /// see the end of the sequence.
+    /// The first tokens come after the last ones, in one group: the paper's algorithm 1, which lets the first
+    /// tokens see the end of the sequence.
     Wrapped,
 }
 
@@ -43,6 +45,14 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// Its rows as runs of neighbours: where one begins in the sequence, and which of the segment's rows are
+    /// in it.
+    pub fn runs(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
+        let first = self.len.min(self.n_rows - self.start);
+        [(self.start, 0..first), (0, first..self.len)].into_iter().filter(|(_, rows)| !rows.is_empty())
+    }
+
+    /// Its rows.
     pub fn rows(&self) -> impl Iterator<Item = usize> {
         (self.start..self.start + self.len).map(|row| if row < self.n_rows { row } else { row - self.n_rows })
     }
