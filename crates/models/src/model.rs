@@ -150,14 +150,14 @@ impl Model {
     ) -> Result<Model, LoadError> {
         let family = Family::of(checkpoint)?;
         let mut config = Model::config_of(checkpoint)?;
+        for adapter in adapters.iter_mut() {
+            adapter.prepare(&mut config)?;
+        }
         if let Some(context) = options.context {
             if context == 0 || context > config.context_len {
                 return Err(LoadError::ContextTooLong { asked: context, trained: config.context_len });
             }
             config.context_len = context;
-        }
-        for adapter in adapters.iter_mut() {
-            adapter.prepare(&mut config)?;
         }
         let mut weights = Weights::new(checkpoint, family, &config, adapters, options.precision)?;
         let network = (family.build)(&mut weights)?;

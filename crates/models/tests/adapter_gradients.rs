@@ -120,3 +120,31 @@ fn dropout_is_a_function_of_the_seed_of_the_pass() {
     assert_eq!(with_seed(1), with_seed(1));
     assert_ne!(with_seed(1), with_seed(2));
 }
+
+#[test]
+fn perceptrons_after_sublayers() {
+    let model = load(&fixture("peft/base"), "houlsby", &AdapterOptions::of(&[("size", 3.0)]));
+    // From the first values, whose gradients are too small to be compared.
+    for parameter in model.parameters().iter().filter(|parameter| parameter.name().contains("adapter")) {
+        parameter.write().iter_mut().enumerate().for_each(|(i, x)| *x = 200.0 * *x + 0.01 * (i % 7) as f32);
+    }
+    assert!(model.parameters().iter().any(|parameter| parameter.name() == "model.norm.weight"));
+    check(&model, |_| true);
+    let model = load(&fixture("models/gpt2"), "pfeiffer", &AdapterOptions::of(&[("size", 3.0)]));
+    check(&model, |parameter| parameter.name().contains("h.1."));
+}
+
+#[test]
+fn longlora_attends_in_groups_while_it_trains() {
+    let values = [("rank", 2.0), ("alpha", 2.0), ("target-context", 128.0), ("group-ratio", 0.6)];
+    let model = load(&fixture("peft/base"), "longlora", &random(&values, Names::Default));
+    assert_eq!(model.config().context_len, 128);
+    let names: Vec<&str> = model.parameters().iter().map(Parameter::name).collect();
+    assert_eq!(names.iter().filter(|name| name.contains("lora_A")).count(), 2 * 4, "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.contains("norm") || name.contains("embed")).count(), 6);
+    check(&model, |parameter| !parameter.name().contains("embed"));
+    // The last token of the first sequence does not see its first one in the heads that are not shifted.
+    let in_training = tape::pause(|| model.forward(&batch(Keep::All), None));
+    let all = tape::pause(|| model.forward(&Batch { training: None, ..batch(Keep::All) }, None));
+    assert!(in_training.row(1).iter().zip(all.row(1)).any(|(a, b)| (a - b).abs() > 1e-3));
+}

@@ -3,6 +3,8 @@
 use rhetor_formats::Checkpoint;
 use rhetor_kernels::kv::KvType;
 use rhetor_models::adapters::{Adapter, AdapterError, AdapterOptions, Names, Purpose, build, peft};
+use rhetor_models::convert::{ConvertOptions, to_gguf};
+use rhetor_models::quant_mix::Mix;
 use rhetor_models::{Active, Batch, KvCache, LoadError, LoadOptions, Model};
 use std::path::{Path, PathBuf};
 
@@ -92,12 +94,60 @@ fn an_adapter_that_is_saved_again_gives_the_same_bytes() {
 fn a_new_adapter_changes_nothing_before_it_is_trained() {
     let base = base();
     let plain = logits(&load(&base, &mut []));
-    for name in ["full", "lora", "dora", "ia3"] {
+    for name in ["full", "lora", "dora", "ia3", "longlora"] {
         let options = AdapterOptions { targets: Names::Default, seed: 7, ..AdapterOptions::default() };
         let mut adapters = [build(name, &options).unwrap()];
         let model = load(&base, &mut adapters);
         assert!(!model.parameters().is_empty(), "{name} trains something");
         assert_close(name, &logits(&model), &plain, 1e-5);
+    }
+    for name in ["houlsby", "pfeiffer"] {
+        let model = load(&base, &mut [build(name, &AdapterOptions::default()).unwrap()]);
+        assert_close(name, &logits(&model), &plain, 1e-2);
+    }
+}
+
+/// Every method that has a file: trained (here: shaken), saved, and read again, it gives the same logits.
+#[test]
+fn what_is_saved_after_training_gives_the_same_logits_when_it_is_read() {
+    let cases: &[(&str, &[(&str, f64)])] = &[
+        ("full", &[]),
+        ("lora", &[("rank", 3.0), ("rslora", 1.0), ("lora-bias", 1.0)]),
+        ("dora", &[("rank", 3.0)]),
+        ("ia3", &[]),
+        ("prompt-tuning", &[("tokens", 4.0)]),
+        ("prefix-tuning", &[("tokens", 4.0)]),
+        ("prefix-tuning", &[("tokens", 4.0), ("mlp", 6.0)]),
+        ("houlsby", &[("size", 3.0)]),
+        ("pfeiffer", &[("size", 3.0)]),
+        ("longlora", &[("target-context", 128.0)]),
+    ];
+    let gguf = tempfile::tempdir().unwrap();
+    let as_gguf = gguf.path().join("base.gguf");
+    let mix = Mix::from_name("f32").unwrap();
+    let options = ConvertOptions { mix, importance: None, vocabulary: Vec::new() };
+    to_gguf(&base(), &as_gguf, &options, &mut |_| ()).unwrap();
+    for (method, values) in cases {
+        for file in [peft_dir("base"), as_gguf.clone()] {
+            let base = Checkpoint::open(&file).unwrap();
+            let mut adapters = [build(method, &AdapterOptions::of(values)).unwrap()];
+            let model = load(&base, &mut adapters);
+            for (i, parameter) in model.parameters().iter().enumerate() {
+                let shake = |(j, x): (usize, &mut f32)| *x += 0.02 * ((7 * i + 3 * j) % 11) as f32 - 0.1;
+                parameter.write().iter_mut().enumerate().for_each(shake);
+            }
+            let trained = logits(&model);
+            let dir = tempfile::tempdir().unwrap();
+            peft::save(&*adapters[0], dir.path(), "base", Some("CAUSAL_LM")).unwrap();
+            for purpose in [Purpose::Inference, Purpose::Training] {
+                // On the Hugging Face base whatever it was trained on: files have one order of rows.
+                let opened = peft::open(dir.path(), purpose).unwrap();
+                assert_eq!(opened.warnings, Vec::<String>::new());
+                let model = load(&Checkpoint::open(&peft_dir("base")).unwrap(), &mut [opened.adapter]);
+                assert_close(method, &logits(&model), &trained, 1e-3);
+                assert_eq!(model.parameters().iter().any(|p| p.is_trained()), purpose == Purpose::Training);
+            }
+        }
     }
 }
 

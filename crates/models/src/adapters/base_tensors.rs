@@ -17,6 +17,10 @@ pub(crate) struct BaseTensors {
     pub bias: Bias,
     /// Whether an embedding and its tied output layer stay one (PEFT's `ensure_weight_tying`).
     pub keeps_ties: bool,
+    /// Tensors of our names that have one of these in them: kept in a file of their own, under Hugging Face's names.
+    pub ours: &'static [&'static str],
+    /// That file, if the adapter was read.
+    pub file: Option<Stored>,
     kept: Vec<Kept>,
     by_name: HashMap<String, usize>,
 }
@@ -25,6 +29,8 @@ pub(crate) struct BaseTensors {
 struct Kept {
     /// Its name in the file.
     key: String,
+    /// Whether that is the file of the base's tensors.
+    is_bare: bool,
     /// In the base's order: `[out, in]` or `[n]`.
     shape: Vec<usize>,
     is_transposed: bool,
@@ -52,11 +58,20 @@ impl BaseTensors {
             Bias::Adapted => is_bias && is_adapted,
         };
         // As PEFT has it, and not only at a dot.
-        by_bias || self.modules.iter().any(|module| site.name.ends_with(module.as_str()))
+        by_bias
+            || self.is_bare(site)
+            || self.modules.iter().any(|module| site.name.ends_with(module.as_str()))
+    }
+
+    fn is_bare(&self, site: &Site) -> bool {
+        self.ours.iter().any(|part| site.ours.contains(part))
     }
 
     /// The tensor's name in the file: of layers that an adapter wraps, the base has a name of its own.
-    fn key(site: &Site, is_adapted: bool) -> String {
+    fn key(&self, site: &Site, is_adapted: bool) -> String {
+        if self.is_bare(site) {
+            return format!("{}{}", site.name, site.suffix);
+        }
         let base = if is_adapted { ".base_layer" } else { "" };
         format!("{PREFIX}{}{base}{}", site.name, site.suffix)
     }
@@ -68,14 +83,18 @@ impl BaseTensors {
         is_adapted: bool,
         stored: Option<&mut Stored>,
     ) -> Result<Option<Vec<f32>>, AdapterError> {
-        let key = BaseTensors::key(site, is_adapted);
+        let key = self.key(site, is_adapted);
         if let Some(&i) = self.by_name.get(&key) {
             return Ok(Some(match &self.kept[i].value {
                 Value::Read(values) => values.clone(),
                 Value::Trained(parameter) => parameter.read().clone(),
             }));
         }
-        let Some(stored) = stored.filter(|_| self.has(site, is_adapted)) else { return Ok(None) };
+        if !self.has(site, is_adapted) {
+            return Ok(None);
+        }
+        let stored = if self.is_bare(site) { self.file.as_mut() } else { stored };
+        let Some(stored) = stored else { return Ok(None) };
         let mut in_file = site.shape.to_vec();
         if site.is_transposed && in_file.len() == 2 {
             in_file.reverse();
@@ -94,7 +113,7 @@ impl BaseTensors {
 
     /// Takes notice of the parameter that the tensor has become.
     pub fn trained(&mut self, site: &Site, is_adapted: bool, parameter: &Parameter) {
-        let key = BaseTensors::key(site, is_adapted);
+        let key = self.key(site, is_adapted);
         let value = Value::Trained(parameter.clone());
         match self.by_name.get(&key) {
             Some(&i) => self.kept[i].value = value,
@@ -105,6 +124,7 @@ impl BaseTensors {
     fn keep(&mut self, key: String, site: &Site, value: Value) {
         self.by_name.insert(key.clone(), self.kept.len());
         self.kept.push(Kept {
+            is_bare: self.is_bare(site),
             key,
             shape: site.shape.to_vec(),
             is_transposed: site.is_transposed && site.shape.len() == 2,
@@ -115,7 +135,17 @@ impl BaseTensors {
 
     /// Whether an adapter with them replaces tensors of the base.
     pub fn is_any(&self) -> bool {
-        !self.modules.is_empty() || self.bias != Bias::None
+        !self.modules.is_empty() || self.bias != Bias::None || !self.ours.is_empty()
+    }
+
+    /// Whether none has been met.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Whether all of its own file was taken.
+    pub fn finish(&self) -> Result<(), AdapterError> {
+        self.file.as_ref().map_or(Ok(()), Stored::finish)
     }
 
     /// As [`super::Adapter::unties`].
@@ -128,9 +158,18 @@ impl BaseTensors {
         purpose == Purpose::Training && self.has(site, is_adapted)
     }
 
-    /// What is written, as Hugging Face stores it.
+    /// What is written beside the adapter's own tensors, as Hugging Face stores it.
     pub fn save(&self) -> impl Iterator<Item = SavedTensor> {
-        self.kept.iter().map(|kept| {
+        self.saved(false)
+    }
+
+    /// What is written to a file of its own, as Hugging Face stores it.
+    pub fn save_bare(&self) -> impl Iterator<Item = SavedTensor> {
+        self.saved(true)
+    }
+
+    fn saved(&self, is_bare: bool) -> impl Iterator<Item = SavedTensor> {
+        self.kept.iter().filter(move |kept| kept.is_bare == is_bare).map(|kept| {
             let values = match &kept.value {
                 Value::Read(values) => values.clone(),
                 Value::Trained(parameter) => parameter.read().clone(),

@@ -4,11 +4,13 @@
 
 use rhetor_catalog::{About, Source, Values};
 use rhetor_tensor::Parameter;
+use std::path::Path;
 
-use super::base_tensors::{BaseTensors, PREFIX};
-use super::stored::{Saved, SavedTensor};
+use super::base_tensors::BaseTensors;
+use super::peft_config::Config;
+use super::stored::{Saved, Stored};
 use super::targets::{Kind, Targets};
-use super::{Adapter, AdapterError, AdapterOptions, Bias, Method, Names, Site};
+use super::{Adapter, AdapterError, AdapterOptions, Bias, Method, Names, Purpose, Site};
 
 /// Every tensor trains, or those of the modules that [`AdapterOptions::targets`] names.
 pub(super) static FULL: Method = Method {
@@ -30,6 +32,7 @@ pub(super) struct Direct {
     about: &'static About,
     which: Which,
     tensors: BaseTensors,
+    purpose: Purpose,
 }
 
 /// Which tensors of the base train.
@@ -60,7 +63,27 @@ impl Which {
 
 impl Direct {
     pub fn new(about: &'static About, which: Which) -> Direct {
-        Direct { about, which, tensors: BaseTensors::new(&[], Bias::None) }
+        let mut tensors = BaseTensors::new(&[], Bias::None);
+        tensors.ours = &[""];
+        Direct { about, which, tensors, purpose: Purpose::Training }
+    }
+
+    /// What was trained and saved: its tensors take the place of the base's.
+    pub fn read(
+        method: &str,
+        config: &Config,
+        file: &Path,
+        purpose: Purpose,
+    ) -> Result<Direct, AdapterError> {
+        let (about, which) = match method {
+            "full" => (&FULL.about, Which::All),
+            "bitfit" => (&super::bitfit::BITFIT.about, Which::Biases),
+            _ => return Err(config.wrong("rhetor_method", "full or bitfit")),
+        };
+        let mut tensors = BaseTensors::new(&[], Bias::None);
+        tensors.ours = &[""];
+        tensors.file = Some(Stored::open(file)?);
+        Ok(Direct { about, which, tensors, purpose })
     }
 }
 
@@ -70,6 +93,9 @@ impl Adapter for Direct {
     }
 
     fn trains(&self, site: &Site) -> bool {
+        if self.purpose == Purpose::Inference {
+            return false;
+        }
         match &self.which {
             Which::All => true,
             Which::Modules(targets) => targets.has(site, site.shape.len() == 2 && site.suffix == ".weight"),
@@ -90,8 +116,8 @@ impl Adapter for Direct {
     }
 
     fn finish(&mut self) -> Result<(), AdapterError> {
-        if self.tensors.save().next().is_some() {
-            return Ok(());
+        if !self.tensors.is_empty() {
+            return self.tensors.finish();
         }
         let (targets, examples) = match &self.which {
             Which::Modules(targets) => (targets.describe(), "the names of the checkpoint's tensors"),
@@ -109,12 +135,8 @@ impl Adapter for Direct {
     }
 
     fn save(&self) -> Saved {
-        let bare = |tensor: SavedTensor| SavedTensor {
-            name: tensor.name.strip_prefix(PREFIX).unwrap_or(&tensor.name).to_string(),
-            ..tensor
-        };
         let mut config = serde_json::Map::new();
         config.insert("rhetor_method".to_string(), self.about.name.into());
-        Saved { config, tensors: Vec::new(), base: self.tensors.save().map(bare).collect() }
+        Saved { config, tensors: Vec::new(), base: self.tensors.save_bare().collect() }
     }
 }

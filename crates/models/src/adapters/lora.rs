@@ -110,7 +110,17 @@ impl Lora {
         values: &Values,
         options: &AdapterOptions,
     ) -> Result<Box<dyn Adapter>, AdapterError> {
+        Ok(Box::new(Lora::build_with(about, values, options)?))
+    }
+
+    /// A new adapter of a method whose options these are; those that it does not have are off.
+    pub fn build_with(
+        about: &'static About,
+        values: &Values,
+        options: &AdapterOptions,
+    ) -> Result<Lora, AdapterError> {
         options.check_used(about.name, USED)?;
+        let is_on = |name: &str| values.iter().any(|(option, value)| option == name && value != 0.0);
         if matches!(options.init, Init::Vocabulary | Init::Text) {
             return Err(AdapterError::Refused {
                 method: about.name,
@@ -123,8 +133,8 @@ impl Lora {
             rank: values.get("rank") as usize,
             alpha: values.get("alpha"),
             dropout: values.get("dropout") as f32,
-            is_rank_stabilised: values.is_on("rslora"),
-            has_bias: values.is_on("lora-bias"),
+            is_rank_stabilised: is_on("rslora"),
+            has_bias: is_on("lora-bias"),
             is_dora: about.name == "dora",
             rank_pattern: Patterns::new(&options.rank_pattern)?,
             alpha_pattern: Patterns::new(&options.alpha_pattern)?,
@@ -147,7 +157,19 @@ impl Lora {
             Kind::Lora,
         )?;
         let base = BaseTensors::new(&options.modules_to_save, options.bias);
-        Ok(Box::new(Lora::new(settings, targets, base, None, Map::new())))
+        let mut lora = Lora::new(settings, targets, base, None, Map::new());
+        lora.about = about;
+        Ok(lora)
+    }
+
+    /// The tensors of the base that train in full.
+    pub fn base_tensors(&mut self) -> &mut BaseTensors {
+        &mut self.base
+    }
+
+    /// Gives it the name of a method that contains it.
+    pub fn set_about(&mut self, about: &'static About) {
+        self.about = about;
     }
 
     /// An adapter whose values come from `stored`, or are drawn if there is none.
@@ -357,7 +379,7 @@ impl Adapter for Lora {
             }
             stored.finish()?;
         }
-        Ok(())
+        self.base.finish()
     }
 
     fn parameters(&self) -> Vec<Parameter> {
@@ -378,7 +400,7 @@ impl Adapter for Lora {
         } else {
             self.config.clone()
         };
-        Saved { config, tensors, base: Vec::new() }
+        Saved { config, tensors, base: self.base.save_bare().collect() }
     }
 }
 

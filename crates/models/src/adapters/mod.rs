@@ -5,6 +5,7 @@
 //! how it differs from the others. Quantized weights with LoRA are QLoRA: no file of its own.
 
 use rhetor_catalog::{About, Values};
+use rhetor_kernels::attention::training::Groups;
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
 
 use crate::config::ModelConfig;
@@ -12,11 +13,14 @@ use crate::layers::Pass;
 
 mod base_tensors;
 mod bitfit;
+mod bottleneck;
 mod dora;
 mod error;
 mod full;
+mod hub;
 mod ia3;
 mod init;
+mod longlora;
 mod lora;
 mod lora_embedding;
 mod options;
@@ -50,6 +54,9 @@ pub static ADAPTERS: &[&Method] = &[
     &ia3::IA3,
     &prompt_tuning::PROMPT_TUNING,
     &prefix::PREFIX_TUNING,
+    &bottleneck::HOULSBY,
+    &bottleneck::PFEIFFER,
+    &longlora::LONGLORA,
 ];
 
 /// A new adapter of the method called `name`, not yet attached to a model.
@@ -212,5 +219,12 @@ pub trait EmbeddingHook: Send + Sync {
 /// What an adapter does inside attention.
 pub trait AttentionHook: Send + Sync {
     /// Changes queries, keys and values after their rotation. qkv: [T, (H + 2K)·d] → the same
-    fn qkv(&self, qkv: Tensor, pass: &Pass) -> Tensor;
+    fn qkv(&self, qkv: Tensor, _pass: &Pass) -> Tensor {
+        qkv
+    }
+
+    /// Groups of neighbours that attention is held in, in a pass of training.
+    fn groups(&self, _pass: &Pass) -> Option<Groups> {
+        None
+    }
 }

@@ -8,7 +8,10 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 use super::base_tensors::BaseTensors;
+use super::full::Direct;
+use super::hub;
 use super::ia3::{Ia3, Ia3Settings};
+use super::longlora::{KEY, LongLora};
 use super::lora::{Lora, LoraSettings};
 use super::peft_config::{BASE_CHANGED, COMMON, Config, IA3, LORA, LORA_REFUSED, VIRTUAL};
 use super::prefix::PrefixTuning;
@@ -25,6 +28,9 @@ pub const TENSORS: &str = "adapter_model.safetensors";
 const OLD_TENSORS: &str = "adapter_model.bin";
 /// Trained tensors of the base, under their Hugging Face names, where they have a file of their own.
 pub const BASE_TENSORS: &str = "trainable_params.safetensors";
+
+/// The same as LongLoRA's program writes it.
+const OLD_BASE_TENSORS: &str = "trainable_params.bin";
 
 /// An adapter that was read.
 pub struct Opened {
@@ -50,11 +56,28 @@ pub fn open(dir: &Path, purpose: Purpose) -> Result<Opened, AdapterError> {
         return Err(AdapterError::NoAdapter { dir: dir.to_path_buf(), expected: CONFIG });
     }
     let config = Config::open(&file)?;
+    if let Some(Value::Object(_)) = config.get("config") {
+        let adapter = Box::new(hub::open(dir, &config, purpose)?);
+        let base = config.word("model_name").map(str::to_string);
+        return Ok(Opened { adapter, base, task: None, warnings: Vec::new() });
+    }
+    if let Some(method) = config.word("rhetor_method") {
+        let adapter = Box::new(Direct::read(method, &config, &dir.join(BASE_TENSORS), purpose)?);
+        let base = config.word("base_model_name_or_path").map(str::to_string);
+        return Ok(Opened { adapter, base, task: None, warnings: Vec::new() });
+    }
     let Some(kind) = config.word("peft_type") else {
         return Err(config.wrong("peft_type", "LORA, IA3, PROMPT_TUNING, P_TUNING or PREFIX_TUNING"));
     };
     let (adapter, known): (Box<dyn Adapter>, &[&str]) = match kind {
-        "LORA" => (Box::new(open_lora(dir, &config, purpose)?), LORA),
+        "LORA" => {
+            let lora = open_lora(dir, &config, purpose)?;
+            let trained = [BASE_TENSORS, OLD_BASE_TENSORS].map(|name| dir.join(name));
+            match (config.get(KEY), trained.into_iter().find(|file| file.is_file())) {
+                (None, None) => (Box::new(lora), LORA),
+                (own, trained) => (Box::new(open_longlora(lora, own, trained)?), LORA),
+            }
+        }
         "IA3" => (Box::new(open_ia3(dir, &config, purpose)?), IA3),
         "PROMPT_TUNING" | "P_TUNING" | "PREFIX_TUNING" => {
             (open_virtual(dir, &config, purpose, kind == "PREFIX_TUNING")?, VIRTUAL)
@@ -69,7 +92,7 @@ pub fn open(dir: &Path, purpose: Purpose) -> Result<Opened, AdapterError> {
         adapter,
         base: word("base_model_name_or_path"),
         task: word("task_type"),
-        warnings: config.warnings(&[COMMON, known]),
+        warnings: config.warnings(&[COMMON, known, &[KEY]]),
     })
 }
 
@@ -113,6 +136,12 @@ fn open_lora(dir: &Path, config: &Config, purpose: Purpose) -> Result<Lora, Adap
     Ok(Lora::new(settings, targets, base, Some(open_tensors(dir)?), config.keys.clone()))
 }
 
+fn open_longlora(lora: Lora, own: Option<&Value>, file: Option<PathBuf>) -> Result<LongLora, AdapterError> {
+    let trained = file.map(|file| Stored::open(&file)).transpose()?;
+    let factor = own.and_then(|own| own.get("factor")).and_then(Value::as_f64);
+    Ok(LongLora::read(lora, trained, factor.map(|factor| factor as f32)))
+}
+
 fn open_ia3(dir: &Path, config: &Config, purpose: Purpose) -> Result<Ia3, AdapterError> {
     let targets =
         |key: &str, kind| Targets::new(config.names(key)?, config.names("exclude_modules")?, None, kind);
@@ -151,15 +180,21 @@ pub fn save(adapter: &dyn Adapter, dir: &Path, base: &str, task: Option<&str>) -
     let saved = adapter.save();
     std::fs::create_dir_all(dir).map_err(|source| AdapterError::Io { path: dir.to_path_buf(), source })?;
     if !saved.tensors.is_empty() {
-        write_tensors(&dir.join(TENSORS), saved.tensors)?;
+        let name = if saved.config.contains_key("config") { hub::TENSORS } else { TENSORS };
+        write_tensors(&dir.join(name), saved.tensors)?;
     }
     if !saved.base.is_empty() {
         write_tensors(&dir.join(BASE_TENSORS), saved.base)?;
     }
     let mut config = saved.config;
-    config.insert("base_model_name_or_path".to_string(), base.into());
-    config.insert("task_type".to_string(), task.map_or(Value::Null, Value::from));
-    config.insert("inference_mode".to_string(), true.into());
+    if config.contains_key("peft_type") {
+        config.insert("base_model_name_or_path".to_string(), base.into());
+        config.insert("task_type".to_string(), task.map_or(Value::Null, Value::from));
+        config.insert("inference_mode".to_string(), true.into());
+    } else {
+        let key = if config.contains_key("config") { "model_name" } else { "base_model_name_or_path" };
+        config.insert(key.to_string(), base.into());
+    }
     config.sort_keys();
     let text = serde_json::to_string_pretty(&config).expect("a JSON value can be written");
     rhetor_formats::write_bytes(&dir.join(CONFIG), text.as_bytes())?;
@@ -186,6 +221,7 @@ fn write_tensors(file: &Path, mut tensors: Vec<SavedTensor>) -> Result<(), Adapt
 
 /// The files of an adapter's directory, so that they can be copied.
 pub fn files(dir: &Path) -> Vec<PathBuf> {
-    let names = [CONFIG, TENSORS, OLD_TENSORS, BASE_TENSORS];
+    let names =
+        [CONFIG, TENSORS, OLD_TENSORS, hub::TENSORS, hub::OLD_TENSORS, BASE_TENSORS, OLD_BASE_TENSORS];
     names.iter().map(|name| dir.join(name)).filter(|file| file.is_file()).collect()
 }

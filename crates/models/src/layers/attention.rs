@@ -41,14 +41,15 @@ impl Attention {
             // Queries and keys are neighbours: one call turns H + K heads.
             qkv = ops::rope::rope(qkv, self.n_heads + self.n_kv_heads, self.head_dim, &pass.of_row, table);
         }
-        let hooks = self.hooks.iter().filter(|(adapter, _)| pass.adapters.has(*adapter));
-        qkv = hooks.fold(qkv, |qkv, (_, hook)| hook.qkv(qkv, pass));
+        let hooks = || self.hooks.iter().filter(|(adapter, _)| pass.adapters.has(*adapter));
+        qkv = hooks().fold(qkv, |qkv, (_, hook)| hook.qkv(qkv, pass));
         let options = ops::attention::Heads {
             n_heads: self.n_heads,
             n_kv_heads: self.n_kv_heads,
             head_dim: self.head_dim,
             scale: self.scale,
             window: self.window,
+            groups: hooks().find_map(|(_, hook)| hook.groups(pass)),
         };
         let mixed = match cache {
             Some(pages) => ops::attention::paged(&qkv, pages, &pass.spans, options), // [T, H·d]

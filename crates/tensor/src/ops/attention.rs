@@ -1,6 +1,6 @@
 //! Attention over pages of cached keys and values, or over the batch alone.
 
-use rhetor_kernels::attention::training::{self, TrainShape};
+use rhetor_kernels::attention::training::{self, Groups, TrainShape};
 use rhetor_kernels::attention::{self, AttentionOptions, DenseSequence, DenseShape, Mask, Span};
 use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::kv::KvPages;
@@ -20,6 +20,8 @@ pub struct Heads {
     pub scale: f32,
     /// Keys that a query sees, itself included; `None` = all before it.
     pub window: Option<usize>,
+    /// Shifted sparse attention, in training (arXiv:2309.12307, section 3.2); never with a cache.
+    pub groups: Option<Groups>,
 }
 
 impl Heads {
@@ -60,7 +62,7 @@ pub fn paged(qkv: &Tensor, pages: &mut KvPages, spans: &[Span], heads: Heads) ->
 /// A recorded pass computes in `precision`.
 #[track_caller]
 pub fn causal(qkv: &Tensor, spans: &[Span], heads: Heads, precision: Precision) -> Tensor {
-    if qkv.is_tracked() {
+    if qkv.is_tracked() || heads.groups.is_some() {
         return recorded(qkv, spans, heads, precision);
     }
     let (k, v) = heads.split(qkv);
@@ -95,13 +97,16 @@ fn recorded(qkv: &Tensor, spans: &[Span], heads: Heads, precision: Precision) ->
         scale: heads.scale,
         mask: Mask::Causal,
         window: heads.window,
-        groups: None,
+        groups: heads.groups,
     };
     let lengths: Vec<usize> = spans.iter().map(|span| span.len).collect();
     let mut lse = vec![0.0; qkv.n_rows() * heads.n_heads];
     let out = Tensor::build([qkv.n_rows(), heads.n_heads * heads.head_dim], |out| {
         training::forward(precision, qkv.data(), &shape, &lengths, None, out, &mut lse);
     });
+    if !qkv.is_tracked() {
+        return out;
+    }
     let (to, qkv, mixed) = (qkv.tracked(), qkv.detached(), out.clone());
     tape::push(out, move |d_out, gradients| {
         let d_qkv = Tensor::build([qkv.n_rows(), qkv.row_len()], |d_qkv| {
@@ -130,11 +135,13 @@ mod tests {
 
     #[test]
     fn gradients_equal_central_differences_and_the_recorded_pass_equals_the_other() {
-        let heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 3, scale: 0.6, window: None };
+        let heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 3, scale: 0.6, window: None, groups: None };
         let span = |len| Span { table: &[], start: 0, len };
         for (spans, window) in [(vec![span(3), span(1), span(5)], None), (vec![span(6)], Some(3))] {
             let heads = Heads { window, ..heads };
             let qkv = noise(&[spans.iter().map(|span| span.len).sum(), 24], 1);
+            check(&[qkv.clone()], &[], |x| causal(&x[0], &spans, heads, Precision::F32));
+            let heads = Heads { groups: Some(Groups { len: 2, shift: Default::default() }), ..heads };
             check(&[qkv], &[], |x| causal(&x[0], &spans, heads, Precision::F32));
         }
     }
