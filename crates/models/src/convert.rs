@@ -10,7 +10,7 @@
 use rhetor_formats::{
     Checkpoint, ElementType, Kind, Metadata, TensorEntry, TensorToWrite, TypedValue, Value, gguf, safetensors,
 };
-use rhetor_kernels::rope::{RopeOrder, RopeScaling};
+use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling};
 use rhetor_kernels::{DType, quant};
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -407,23 +407,95 @@ fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
 fn keys(source: &Checkpoint, family: &Family, config: &ModelConfig) -> Result<Vec<Key>, ConvertError> {
     let mut keys = (family.keys)(config);
     if let Some(rope) = &config.rope {
-        keys.extend(Key::rope(rope).map_err(|what| ConvertError::NoPlace {
-            file: source.path().to_path_buf(),
-            what: what.to_string(),
-            kind: "the other kind of file",
-        })?);
+        keys.extend(rope_keys(rope, source)?);
     }
     Ok(keys)
 }
 
 /// `config.json` of a source that has one, with the new type.
-fn own_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
+pub(crate) fn own_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
     let mut config = source.json("config.json")?.unwrap_or_else(|| serde_json::json!({}));
     config["torch_dtype"] = torch_name(dtype).into();
     if config.get("dtype").is_some() {
         config["dtype"] = torch_name(dtype).into();
     }
     Ok(config)
+}
+
+/// Copies what stands beside the weights of a Hugging Face directory: the tokenizer's files and the like.
+pub(crate) fn copy_files(source: &Checkpoint, dir: &Path) -> Result<(), ConvertError> {
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| ConvertError::Io { path, source }
+    };
+    std::fs::create_dir_all(dir).map_err(io(dir))?;
+    let from = if source.path().is_dir() { source.path() } else { source.path().parent().unwrap_or(dir) };
+    for entry in std::fs::read_dir(from).map_err(io(from))? {
+        let path = entry.map_err(io(from))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let is_text = [".json", ".txt", ".model", ".jinja"].iter().any(|end| name.ends_with(end));
+        let is_weights =
+            name.ends_with(".index.json") || name == "config.json" || name == "adapter_config.json";
+        if path.is_file() && is_text && !is_weights {
+            let bytes = std::fs::read(&path).map_err(io(&path))?;
+            rhetor_formats::write_bytes(&dir.join(name), &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes rotary positions and the context of `config` over those of `json`, where they are not the source's.
+pub(crate) fn set_rope(
+    json: &mut serde_json::Value,
+    config: &ModelConfig,
+    source: &Checkpoint,
+) -> Result<(), ConvertError> {
+    let before = Model::config_of(source)?;
+    let Some(rope) = config.rope.as_ref().filter(|rope| before.rope.as_ref() != Some(*rope)) else {
+        return Ok(());
+    };
+    json["max_position_embeddings"] = config.context_len.into();
+    // Of the two ways to say it, the older is read by all.
+    if let Some(keys) = json.as_object_mut() {
+        keys.remove("rope_parameters");
+        keys.remove("rope_scaling");
+    }
+    for key in rope_keys(rope, source)? {
+        match key.hugging_face.split_once('.') {
+            Some((section, name)) => json[section][name] = to_json(&key.value.value),
+            None if !key.hugging_face.is_empty() => json[key.hugging_face] = to_json(&key.value.value),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// As [`set_rope`], for the keys of a GGUF file.
+pub(crate) fn set_gguf_rope(
+    metadata: &mut Metadata,
+    config: &ModelConfig,
+    family: &Family,
+    source: &Checkpoint,
+) -> Result<(), ConvertError> {
+    let before = Model::config_of(source)?;
+    let Some(rope) = config.rope.as_ref().filter(|rope| before.rope.as_ref() != Some(*rope)) else {
+        return Ok(());
+    };
+    let context = u32::try_from(config.context_len).unwrap_or(u32::MAX);
+    metadata.set(format!("{}.context_length", family.gguf), context);
+    for key in rope_keys(rope, source)? {
+        if !key.gguf.is_empty() {
+            metadata.set(format!("{}.{}", family.gguf, key.gguf), key.value);
+        }
+    }
+    Ok(())
+}
+
+fn rope_keys(rope: &RopeOptions, source: &Checkpoint) -> Result<Vec<Key>, ConvertError> {
+    Key::rope(rope).map_err(|what| {
+        let (file, what) = (source.path().to_path_buf(), what.to_string());
+        ConvertError::NoPlace { file, what, kind: "the other kind of file" }
+    })
 }
 
 /// `config.json` for a GGUF source.

@@ -285,7 +285,7 @@ impl LinearHook for Arc<Perceptron> {
         ops::columns::add_columns(y, start, &linear(&inner, &self.up), self.scale)
     }
 
-    fn merge(&self, _weight: &mut [f32], _bias: &mut Vec<f32>) {
+    fn merge(&self, _weight: &mut [f32]) {
         unreachable!("check_mergeable refuses before");
     }
 }

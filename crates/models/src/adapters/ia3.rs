@@ -170,6 +170,11 @@ impl Adapter for Ia3 {
         self.stored.as_ref().map_or(Ok(()), Stored::finish)
     }
 
+    fn attached(&self, name: &str) -> Option<Box<dyn LinearHook>> {
+        let layer = self.layers.iter().find(|layer| layer.name == name)?;
+        Some(Box::new(layer.clone()))
+    }
+
     fn parameters(&self) -> Vec<Parameter> {
         self.layers.iter().map(|layer| layer.factors.clone()).collect()
     }
@@ -228,18 +233,36 @@ impl LinearHook for Arc<Scaled> {
         }
     }
 
-    fn merge(&self, weight: &mut [f32], bias: &mut Vec<f32>) {
+    fn merge(&self, weight: &mut [f32]) {
+        self.scale(weight, |value, factor| *value *= factor);
+    }
+
+    fn unmerge(&self, weight: &mut [f32]) -> bool {
+        let is_possible = self.factors.read().iter().all(|factor| *factor != 0.0);
+        if is_possible {
+            self.scale(weight, |value, factor| *value /= factor);
+        }
+        is_possible
+    }
+
+    fn merge_bias(&self, bias: &mut [f32]) {
+        if self.side == Side::Output {
+            bias.iter_mut().zip(self.factors.read().iter()).for_each(|(value, factor)| *value *= factor);
+        }
+    }
+}
+
+impl Scaled {
+    /// Calls `f` with each element of the weight and its factor. weight: [out, in]
+    fn scale(&self, weight: &mut [f32], f: impl Fn(&mut f32, f32)) {
         let factors = self.factors.read();
         for (i, row) in weight.chunks_exact_mut(self.n_in).enumerate() {
             match self.side {
                 Side::Input => {
-                    row.iter_mut().zip(factors.iter()).for_each(|(value, factor)| *value *= factor)
+                    row.iter_mut().zip(factors.iter()).for_each(|(value, factor)| f(value, *factor))
                 }
-                Side::Output => row.iter_mut().for_each(|value| *value *= factors[i]),
+                Side::Output => row.iter_mut().for_each(|value| f(value, factors[i])),
             }
-        }
-        if self.side == Side::Output {
-            bias.iter_mut().zip(factors.iter()).for_each(|(value, factor)| *value *= factor);
         }
     }
 }

@@ -197,6 +197,14 @@ impl Adapter for LongLora {
         self.lora.finish()
     }
 
+    fn attached(&self, name: &str) -> Option<Box<dyn LinearHook>> {
+        self.lora.attached(name)
+    }
+
+    fn attached_embedding(&self, name: &str) -> Option<Box<dyn EmbeddingHook>> {
+        self.lora.attached_embedding(name)
+    }
+
     fn parameters(&self) -> Vec<Parameter> {
         self.lora.parameters()
     }

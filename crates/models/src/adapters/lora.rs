@@ -382,6 +382,16 @@ impl Adapter for Lora {
         self.base.finish()
     }
 
+    fn attached(&self, name: &str) -> Option<Box<dyn LinearHook>> {
+        let layer = self.layers.iter().find(|layer| layer.name == name)?;
+        Some(Box::new(layer.clone()))
+    }
+
+    fn attached_embedding(&self, name: &str) -> Option<Box<dyn EmbeddingHook>> {
+        let embedding = self.embeddings.iter().find(|embedding| embedding.name == name)?;
+        Some(Box::new(embedding.clone()))
+    }
+
     fn parameters(&self) -> Vec<Parameter> {
         let of_layers = self.layers.iter().flat_map(|layer| layer.parameters());
         of_layers.chain(self.embeddings.iter().flat_map(|embedding| embedding.parameters())).collect()
@@ -502,15 +512,28 @@ impl LinearHook for Arc<LoraLinear> {
         }
     }
 
-    fn merge(&self, weight: &mut [f32], bias: &mut Vec<f32>) {
+    fn merge(&self, weight: &mut [f32]) {
         self.add_product(weight);
         if let Some(magnitude) = &self.magnitude {
             magnitude.merge(weight);
         }
+    }
+
+    fn unmerge(&self, weight: &mut [f32]) -> bool {
+        if self.magnitude.is_none() {
+            add_product(&self.a, &self.b, -self.scale, weight);
+        }
+        self.magnitude.is_none()
+    }
+
+    fn merge_bias(&self, bias: &mut [f32]) {
         if let Some(b_bias) = &self.b_bias {
-            bias.resize(b_bias.n_elements(), 0.0);
             let values = b_bias.read();
             bias.iter_mut().zip(values.iter()).for_each(|(bias, value)| *bias += self.scale * value);
         }
+    }
+
+    fn adds_bias(&self) -> bool {
+        self.b_bias.is_some()
     }
 }

@@ -23,6 +23,7 @@ mod init;
 mod longlora;
 mod lora;
 mod lora_embedding;
+pub mod merge;
 mod options;
 mod order;
 pub mod peft;
@@ -150,6 +151,16 @@ pub trait Adapter: Send {
     /// What is saved of it, in Hugging Face's order of rows.
     fn save(&self) -> Saved;
 
+    /// What [`linear`](Adapter::linear) has made for the layer of this name.
+    fn attached(&self, _name: &str) -> Option<Box<dyn LinearHook>> {
+        None
+    }
+
+    /// What [`embedding`](Adapter::embedding) has made for the table of this name.
+    fn attached_embedding(&self, _name: &str) -> Option<Box<dyn EmbeddingHook>> {
+        None
+    }
+
     /// Whether its hooks can be merged into weights.
     fn check_mergeable(&self) -> Result<(), AdapterError> {
         Ok(())
@@ -202,9 +213,21 @@ pub trait LinearHook: Send + Sync {
         y
     }
 
-    /// Does to weight and bias what the hook does to its layer, so that the hook is needed no more; an empty bias is none.
-    /// weight: [out, in], bias: [out] or []
-    fn merge(&self, weight: &mut [f32], bias: &mut Vec<f32>);
+    /// Does to the weight what the hook does to its layer, so that the hook is needed no more. weight: [out, in]
+    fn merge(&self, weight: &mut [f32]);
+
+    /// Undoes [`merge`](LinearHook::merge) but for rounding; `false` if that cannot be. weight: [out, in]
+    fn unmerge(&self, _weight: &mut [f32]) -> bool {
+        false
+    }
+
+    /// Does the same to the layer's bias. bias: [out]
+    fn merge_bias(&self, _bias: &mut [f32]) {}
+
+    /// Whether a layer without a bias would need one after a merge.
+    fn adds_bias(&self) -> bool {
+        false
+    }
 }
 
 /// What an adapter does to an embedding.
