@@ -69,6 +69,7 @@ struct Scaled {
     factors: Parameter,
     side: Side,
     interleaved: Option<usize>,
+    is_transposed: bool,
     n_in: usize,
 }
 
@@ -157,7 +158,8 @@ impl Adapter for Ia3 {
         let factors = Parameter::new(key, [n], factors, base.precision());
         factors.set_frozen(self.purpose == Purpose::Inference);
         let name = site.name.to_string();
-        let layer = Arc::new(Scaled { name, factors, side, interleaved, n_in: base.n_in() });
+        let (n_in, is_transposed) = (base.n_in(), site.is_transposed);
+        let layer = Arc::new(Scaled { name, factors, side, interleaved, is_transposed, n_in });
         self.layers.push(layer.clone());
         Ok(Some(Box::new(layer)))
     }
@@ -202,7 +204,7 @@ impl Ia3 {
             "IA3",
             vec![
                 ("exclude_modules", Value::Null),
-                ("fan_in_fan_out", false.into()),
+                ("fan_in_fan_out", self.layers.iter().any(|layer| layer.is_transposed).into()),
                 ("feedforward_modules", of(Some(Side::Input))),
                 ("init_ia3_weights", true.into()),
                 ("modules_to_save", peft_config::list_or_null(&self.base.modules)),
