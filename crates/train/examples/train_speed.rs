@@ -49,7 +49,8 @@ fn main() {
             64,
         ),
     };
-    let precision = if args.get(1).is_some_and(|arg| arg == "bf16") { Precision::Bf16 } else { Precision::F32 };
+    let precision =
+        if args.get(1).is_some_and(|arg| arg == "bf16") { Precision::Bf16 } else { Precision::F32 };
     let n_steps: usize = args.get(2).map_or(5, |arg| arg.parse().expect("a number of steps"));
     let dir = std::env::temp_dir().join(format!("rhetor-train-speed-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -77,9 +78,8 @@ fn main() {
         let start = Instant::now();
         let training = Training { seed: step as u64, keep: Keep::All };
         let scale = 1.0 / (batch as usize * seq_len) as f32;
-        let (loss, tape) = tape::record(|| {
-            policy.next_tokens(&sequences, scale, CrossEntropy::default(), Some(training))
-        });
+        let (loss, tape) =
+            tape::record(|| policy.next_tokens(&sequences, scale, CrossEntropy::default(), Some(training)));
         let forward = start.elapsed().as_secs_f64();
         tape.backward(&loss.total);
         let backward = start.elapsed().as_secs_f64();

@@ -18,6 +18,8 @@ pub mod objectives;
 pub mod optimizers;
 mod policy;
 pub mod random;
+mod recipe;
+mod run;
 pub mod schedules;
 mod source;
 mod train;
@@ -25,7 +27,10 @@ mod train;
 pub use error::Error;
 pub use example::{Example, IGNORE, Label, Sequence, Skip, Tally};
 pub use policy::{Loss, Policy, batch_of};
+pub use recipe::{Data, Options, Recipe};
+pub use run::{Bytes, Description, Resolved, Run, show};
 pub use source::{Packing, Pick, Rows, Text};
 pub use train::{
-    Alone, Event, Occasion, Progress, Source, State, StepReport, Team, TrainOptions, Validation, loss_of, train,
+    Alone, Event, Occasion, Progress, Source, State, StepReport, Team, TrainOptions, Validation, loss_of,
+    train,
 };

@@ -237,8 +237,7 @@ fn step(
         let training = Training { seed, keep: options.keep };
         let examples: Vec<Example> = examples.iter().map(|&example| example.clone()).collect();
         let scale = (1.0 / weight) as f32;
-        let (loss, tape) =
-            tape::record(|| objective.loss(&state.policy, &examples, scale, Some(training)));
+        let (loss, tape) = tape::record(|| objective.loss(&state.policy, &examples, scale, Some(training)));
         if !loss.sum.is_finite() {
             return Err(not_finite(state, number, "loss", &examples));
         }
@@ -344,7 +343,8 @@ fn validate(
     if source.validation().is_empty() {
         return None;
     }
-    let (loss, metrics) = state.with_average(|state| loss_of(&state.policy, objective, source.validation(), options.rows_max, team));
+    let (loss, metrics) = state
+        .with_average(|state| loss_of(&state.policy, objective, source.validation(), options.rows_max, team));
     let step = state.progress.step;
     let is_best = state.progress.best.is_none_or(|(best, _)| loss < best);
     if is_best {

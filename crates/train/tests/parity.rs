@@ -134,10 +134,8 @@ fn twenty_steps_of_adamw_equal_pytorchs_within_a_ten_thousandth() {
             let sequences = golden.sequences(&format!("ids.{step}"));
             let loss = learn(&policy, &[&sequences], Keep::All);
             assert!((loss - f64::from(expected)).abs() < 1e-4, "{case}, step {step}: {loss} {expected}");
-            let squares: f64 = trained
-                .iter()
-                .map(|t| rhetor_kernels::reduce::sum_of_squares(&t.parameter.gradient()))
-                .sum();
+            let squares: f64 =
+                trained.iter().map(|t| rhetor_kernels::reduce::sum_of_squares(&t.parameter.gradient())).sum();
             let factor = (1.0 / (squares.sqrt() + 1e-6)).min(1.0) as f32;
             optimizer.step(&trained, rate.at(step as u64, 20), factor);
             gradients(&policy);
