@@ -82,6 +82,9 @@ pub enum Error {
         /// What is wrong with it, with the value given.
         reason: String,
     },
+    /// The caller broke off; nothing was changed.
+    #[error("broken off")]
+    Cancelled,
     /// The objective needs a token that the vocabulary lacks.
     #[error("{objective} needs the token {token}, and the vocabulary has none")]
     MissingToken {
