@@ -468,7 +468,11 @@ mod tests {
             let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
             let sft = Sft::new(&tokenizer, Some(&template), 1000, 0);
             let messages = vec![Message::user("the dog"), Message::assistant("the fox")];
-            let tokens = sft.examples(&Row::Chat(messages)).unwrap()[0].sequences[0].tokens.clone();
+            let sequence = sft.examples(&Row::Chat(messages)).unwrap().remove(0).sequences.remove(0);
+            let shown = bracketed(&tokenizer, &sequence);
+            assert!(shown.ends_with("the fox</s>]") || shown.ends_with("the fox </s>]"), "{shown}");
+            assert_eq!(shown.matches("the dog").count(), 1, "{shown}");
+            let tokens = sequence.tokens;
             assert_eq!(tokens[0], bos, "{source}");
             tokens.iter().filter(|&&token| token == bos).count()
         };
