@@ -6,24 +6,13 @@ use rhetor_catalog::Values;
 use rhetor_formats::Checkpoint;
 use rhetor_kernels::cross_entropy::CrossEntropy;
 use rhetor_kernels::gemm::Precision;
-use rhetor_models::adapters::{Adapter, Site};
+use rhetor_models::adapters::{self, AdapterOptions};
 use rhetor_models::{Keep, LoadOptions, Model, Training, init};
-use rhetor_tensor::{Parameter, tape};
+use rhetor_tensor::tape;
 use rhetor_train::optimizers::{Method, Optimizer, Trained};
 use rhetor_train::schedules::{Rate, Schedule};
 use rhetor_train::{Policy, Sequence};
 use std::time::Instant;
-
-struct All;
-
-impl Adapter for All {
-    fn trains(&self, _: &Site) -> bool {
-        true
-    }
-    fn parameters(&self) -> Vec<Parameter> {
-        Vec::new()
-    }
-}
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -58,7 +47,7 @@ fn main() {
     init::write(&dir, 1).unwrap();
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let options = LoadOptions { precision, ..LoadOptions::default() };
-    let model = Model::load_adapted(&checkpoint, options, &mut [Box::new(All)]).unwrap();
+    let model = Model::load_adapted(&checkpoint, options, &mut [adapters::build("full", &AdapterOptions::default()).unwrap()]).unwrap();
     let policy = Policy::of(model);
     let vocab_size = policy.model.config().vocab_size as u32;
     let trained: Vec<Trained> = (policy.model.parameters().iter())

@@ -144,6 +144,9 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error(transparent)]
     Format(#[from] rhetor_formats::Error),
+    /// The caller broke off; nothing was changed.
+    #[error("broken off")]
+    Cancelled,
     /// The objective needs a token that the vocabulary lacks.
     #[error("{objective} needs the token {token}, and the vocabulary has none")]
     MissingToken {

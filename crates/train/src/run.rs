@@ -112,7 +112,7 @@ pub struct Bytes {
 impl Run {
     /// Puts everything together. Errors name what in the recipe, the model or the data is wrong.
     pub fn prepare(resolved: Resolved, team: &dyn Team) -> Result<Run, Error> {
-        let Resolved { recipe, base, base_name, teacher, tokenizer, template, .. } = &resolved;
+        let Resolved { recipe, base, teacher, tokenizer, template, .. } = &resolved;
         let method = objectives::Method::find(&recipe.objective)?;
         let reading = Reading {
             tokenizer: tokenizer.clone(),
@@ -412,7 +412,7 @@ impl Loaded {
             let before = tokenizer.bos().filter(|_| tokenizer.adds_bos());
             let options = TokenCacheOptions { read: read.clone(), before, after: tokenizer.eos(), part };
             let path = cache.join(name);
-            let (file, built) = open_or_build(&path, sources, tokenizer, &options, &mut |_| {})?;
+            let (file, built) = open_or_build(&path, sources, tokenizer, &options, &mut |_| std::ops::ControlFlow::Continue(()))?;
             if let data::Built::New { report, notice } = built {
                 self.notices.extend(notice);
                 self.notices.push(report.to_string());

@@ -4,7 +4,7 @@ use rhetor_catalog::Values;
 use rhetor_formats::Checkpoint;
 use rhetor_kernels::cross_entropy::CrossEntropy;
 use rhetor_kernels::threads;
-use rhetor_models::adapters::{Adapter, Site};
+use rhetor_models::adapters::{self, AdapterOptions};
 use rhetor_models::{Keep, LoadOptions, Model, Training};
 use rhetor_tensor::{Parameter, tape};
 use rhetor_train::optimizers::{Method, Optimizer, Trained};
@@ -13,18 +13,6 @@ use rhetor_train::{Policy, Sequence};
 use std::path::PathBuf;
 
 const CASES: [&str; 3] = ["llama", "llama_tied", "gpt2"];
-
-/// Every tensor of the base.
-struct Everything;
-
-impl Adapter for Everything {
-    fn trains(&self, _: &Site) -> bool {
-        true
-    }
-    fn parameters(&self) -> Vec<Parameter> {
-        Vec::new()
-    }
-}
 
 struct Golden {
     dir: PathBuf,
@@ -40,7 +28,7 @@ impl Golden {
 
     fn policy(&self) -> Policy {
         let checkpoint = Checkpoint::open(&self.dir).unwrap();
-        let adapters: &mut [Box<dyn Adapter>] = &mut [Box::new(Everything)];
+        let adapters = &mut [adapters::build("full", &AdapterOptions::default()).unwrap()];
         Policy::of(Model::load_adapted(&checkpoint, LoadOptions::default(), adapters).unwrap())
     }
 
