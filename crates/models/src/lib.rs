@@ -25,5 +25,5 @@ pub use families::{FAMILIES, Family};
 pub use kv_cache::KvCache;
 pub use layers::{Active, Keep, Training};
 pub use load::{LoadError, Weights};
-pub use model::{Batch, LoadOptions, Model, Network, SequenceSpan};
+pub use model::{AttachedAdapter, Batch, LoadOptions, Model, Network, SequenceSpan};
 pub use names::TensorName;

@@ -556,6 +556,14 @@ impl<'a> Weights<'a> {
             None => None,
         };
         let config = self.config;
+        let mut hooks = Vec::new();
+        let is_interleaved = self.speaks_gguf()
+            && config.rope.is_some()
+            && self.family.tensors.iter().any(|row| row.stored == Stored::HeadRows);
+        for (number, adapter) in self.adapters.iter_mut().enumerate() {
+            let hook = adapter.attention(i, config, is_interleaved.then_some(config.head_dim))?;
+            hooks.extend(hook.map(|hook| (number, hook)));
+        }
         Ok(Attention {
             qkv,
             output,
@@ -566,6 +574,7 @@ impl<'a> Weights<'a> {
             window: config.window,
             precision: self.precision,
             rope,
+            hooks,
         })
     }
 

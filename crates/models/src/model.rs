@@ -7,7 +7,7 @@ use rhetor_kernels::rope::RopeScaling;
 use rhetor_tensor::{Parameter, Tensor};
 use std::borrow::Cow;
 
-use crate::adapters::Adapter;
+use crate::adapters::{Adapter, AdapterError};
 use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
 use crate::kv_cache::KvCache;
@@ -67,6 +67,41 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// The same with a placeholder at each of `n` virtual positions before each sequence, whose logits are not wanted.
+    ///
+    /// The spans are whole sequences without a cache.
+    pub fn with_virtual(&self, n: usize) -> Batch {
+        let (mut tokens, mut segments) = (Vec::new(), Vec::new());
+        let (mut first, mut outputs) = (0, self.outputs.iter().peekable());
+        let mut shifted = Vec::with_capacity(self.outputs.len());
+        for (i, span) in self.spans.iter().enumerate() {
+            let end = first + span.len;
+            tokens.extend(std::iter::repeat_n(0, n).chain(self.tokens[first..end].iter().copied()));
+            if !self.segments.is_empty() {
+                segments.extend(std::iter::repeat_n(0, n).chain(self.segments[first..end].iter().copied()));
+            }
+            while let Some(row) = outputs.next_if(|row| **row < end) {
+                shifted.push(row + (i + 1) * n);
+            }
+            first = end;
+        }
+        let longer = |span: &SequenceSpan| SequenceSpan {
+            len: span.len + n,
+            prefix_len: if span.prefix_len > 0 { span.prefix_len + n } else { 0 },
+            ..span.clone()
+        };
+        Batch {
+            tokens,
+            spans: self.spans.iter().map(longer).collect(),
+            outputs: shifted,
+            segments,
+            adapters: self.adapters.clone(),
+            training: self.training,
+        }
+    }
+}
+
 /// What a family builds: its blocks in order.
 pub trait Network: Send + Sync {
     /// tokens: [T], at their positions → hidden states [T, D] before the output layer's norm.
@@ -87,6 +122,18 @@ pub struct Model {
     n_parameters: usize,
     n_bytes: usize,
     parameters: Vec<Parameter>,
+    adapters: Vec<AttachedAdapter>,
+}
+
+/// What a model knows of an adapter that is attached to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachedAdapter {
+    /// The method.
+    pub method: &'static str,
+    /// Virtual positions that it puts before each sequence.
+    pub n_virtual: usize,
+    /// Whether it has put tensors in the place of the base's, so that it cannot be switched off.
+    pub is_fixed: bool,
 }
 
 impl Model {
@@ -118,7 +165,13 @@ impl Model {
         let mut parameters = account.parameters;
         adapters.iter().for_each(|adapter| parameters.extend(adapter.parameters()));
         let (n_parameters, n_bytes) = (account.n_parameters, account.n_bytes);
-        Ok(Model { config, family, network, n_parameters, n_bytes, parameters })
+        let adapters = adapters.iter().map(|adapter| AttachedAdapter {
+            method: adapter.about().name,
+            n_virtual: adapter.n_virtual(),
+            is_fixed: adapter.replaces_base(),
+        });
+        let adapters = adapters.collect();
+        Ok(Model { config, family, network, n_parameters, n_bytes, parameters, adapters })
     }
 
     /// The sizes that a checkpoint claims, without loading its weights.
@@ -163,6 +216,43 @@ impl Model {
         &self.parameters
     }
 
+    /// The adapters, by number.
+    pub fn adapters(&self) -> &[AttachedAdapter] {
+        &self.adapters
+    }
+
+    /// Virtual positions at the head of every sequence that runs with these adapters.
+    pub fn n_virtual(&self, active: &Active) -> usize {
+        let on = self.adapters.iter().enumerate().filter(|(i, _)| active.has(*i));
+        on.map(|(_, adapter)| adapter.n_virtual).sum()
+    }
+
+    /// Whether these adapters can run together, and the others be off.
+    pub fn check_active(&self, active: &Active) -> Result<(), AdapterError> {
+        let refuse = |what, got: String, expected: &str| {
+            Err(AdapterError::Refused { method: "adapters", what, got, expected: expected.to_string() })
+        };
+        if let Active::Only(numbers) = active
+            && let Some(number) = numbers.iter().find(|&&number| number >= self.adapters.len())
+        {
+            return refuse("number", number.to_string(), "an adapter of this model");
+        }
+        let is_on = |i: usize| active.has(i);
+        let n_prompts =
+            (0..self.adapters.len()).filter(|&i| is_on(i) && self.adapters[i].n_virtual > 0).count();
+        if n_prompts > 1 {
+            let expected = "one: each would take the first positions of a sequence";
+            return refuse("prompts and prefixes at once", n_prompts.to_string(), expected);
+        }
+        match self.adapters.iter().enumerate().find(|(i, adapter)| adapter.is_fixed && !is_on(*i)) {
+            Some((i, _)) => {
+                let expected = "to be on: it replaces tensors of the base";
+                refuse("switching", format!("adapter {i} off"), expected)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The output layer, [V, D], which [`hidden`](Model::hidden) states go through to become logits.
     pub fn output(&self) -> &Linear {
         self.network.output()
@@ -173,20 +263,37 @@ impl Model {
     /// With a cache, each span continues its sequence: keys and values of all positions before `start` must be there, and those of the
     /// span are added. Without, each span must be a whole sequence from position 0. A row's logits do not depend on what else is in the batch.
     ///
+    /// Where an adapter has [virtual positions](Model::n_virtual), they come before the tokens. With a cache they are
+    /// positions of the sequence like others, and its first tokens are placeholders for them; without, they are put there
+    /// by this function.
+    ///
     /// Panics if the batch contradicts itself: lengths that do not add up, pages too few, a token outside the vocabulary.
     pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
-        let (x, pass) = self.run(batch, cache);
-        self.network.output().forward(&x, &pass)
+        self.run(batch, cache, |x, pass| self.network.output().forward(&x, pass))
     }
 
     /// What goes into the output layer: the normed hidden states of the wanted rows. → [N, D]
     ///
     /// Otherwise as [`forward`](Model::forward).
     pub fn hidden(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
-        self.run(batch, cache).0
+        self.run(batch, cache, |x, _| x)
     }
 
-    fn run<'b>(&self, batch: &'b Batch, cache: Option<&mut KvCache>) -> (Tensor, Pass<'b>) {
+    /// Runs the network up to the output layer; `end` takes the normed hidden states of the wanted rows, [N, D].
+    fn run(
+        &self,
+        batch: &Batch,
+        cache: Option<&mut KvCache>,
+        end: impl FnOnce(Tensor, &Pass) -> Tensor,
+    ) -> Tensor {
+        let longer;
+        let n_virtual = self.n_virtual(&batch.adapters);
+        let batch = if n_virtual > 0 && cache.is_none() {
+            longer = batch.with_virtual(n_virtual);
+            &longer
+        } else {
+            batch
+        };
         let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
         assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
         let positions: Vec<usize> =
@@ -212,6 +319,6 @@ impl Model {
         } else {
             rhetor_tensor::ops::rows::rows(&x, &batch.outputs)
         };
-        (self.network.norm(&x), pass)
+        end(self.network.norm(&x), &pass)
     }
 }

@@ -1,8 +1,9 @@
 //! Adapters that PEFT has made, under `fixtures/peft`: the same logits, and saved again, the same files.
 
 use rhetor_formats::Checkpoint;
+use rhetor_kernels::kv::KvType;
 use rhetor_models::adapters::{Adapter, AdapterError, AdapterOptions, Names, Purpose, build, peft};
-use rhetor_models::{Batch, LoadError, LoadOptions, Model};
+use rhetor_models::{Active, Batch, KvCache, LoadError, LoadOptions, Model};
 use std::path::{Path, PathBuf};
 
 fn peft_dir(name: &str) -> PathBuf {
@@ -53,14 +54,20 @@ fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
 
 const LORA: &[&str] = &["lora_qv", "lora_all_rs", "lora_rankpat", "lora_emb", "lora_head", "dora"];
 
+const OTHERS: &[&str] = &["ia3", "prompt", "prefix", "prefix_mlp"];
+
 #[test]
 fn adapters_of_peft_give_the_logits_of_peft() {
     let base = base();
     let plain = floats("expected_logits.safetensors", "base");
     assert_close("base", &logits(&load(&base, &mut [])), &plain, 1e-5);
-    for name in LORA {
+    for &name in LORA.iter().chain(OTHERS) {
         let model = load(&base, &mut [open(name)]);
-        let expected = floats("expected_logits.safetensors", name);
+        let mut expected = floats("expected_logits.safetensors", name);
+        if name == "prompt" {
+            // PEFT gives the logits of the virtual positions too: 5 before the 7 of each sequence.
+            expected = expected.chunks(12 * 64).flat_map(|rows| rows[5 * 64..].to_vec()).collect();
+        }
         assert_close(name, &logits(&model), &expected, 2e-5);
         assert!(expected.iter().zip(&plain).any(|(a, b)| (a - b).abs() > 0.1), "{name} does something");
     }
@@ -69,7 +76,7 @@ fn adapters_of_peft_give_the_logits_of_peft() {
 #[test]
 fn an_adapter_that_is_saved_again_gives_the_same_bytes() {
     let base = base();
-    for name in LORA {
+    for name in LORA.iter().chain(OTHERS) {
         let mut adapters = [open(name)];
         load(&base, &mut adapters);
         let dir = tempfile::tempdir().unwrap();
@@ -85,12 +92,34 @@ fn an_adapter_that_is_saved_again_gives_the_same_bytes() {
 fn a_new_adapter_changes_nothing_before_it_is_trained() {
     let base = base();
     let plain = logits(&load(&base, &mut []));
-    for name in ["full", "lora", "dora"] {
+    for name in ["full", "lora", "dora", "ia3"] {
         let options = AdapterOptions { targets: Names::Default, seed: 7, ..AdapterOptions::default() };
         let mut adapters = [build(name, &options).unwrap()];
         let model = load(&base, &mut adapters);
         assert!(!model.parameters().is_empty(), "{name} trains something");
         assert_close(name, &logits(&model), &plain, 1e-5);
+    }
+}
+
+#[test]
+fn generation_with_a_cache_sees_the_virtual_positions_of_the_whole_pass() {
+    for name in ["prompt", "prefix", "lora_qv"] {
+        let model = load(&base(), &mut [open(name)]);
+        let n_virtual = model.n_virtual(&Active::All);
+        assert_eq!(n_virtual, if name == "lora_qv" { 0 } else { 5 });
+        let ids = &sequences()[0];
+        let whole = model.forward(&Batch::whole(ids), None);
+        // Placeholders and tokens, in chunks that cut the virtual positions in two.
+        let tokens: Vec<u32> = std::iter::repeat_n(63, n_virtual).chain(ids.iter().copied()).collect();
+        let mut cache = KvCache::new(model.config(), KvType::F32, 2);
+        let mut logits = Vec::new();
+        for (i, chunk) in tokens.chunks(3).enumerate() {
+            let mut batch = Batch::whole(chunk);
+            batch.spans[0].start = 3 * i;
+            batch.spans[0].pages = vec![1, 0];
+            logits.extend_from_slice(model.forward(&batch, Some(&mut cache)).data());
+        }
+        assert_close(name, &logits[n_virtual * 64..], whole.data(), 1e-6);
     }
 }
 

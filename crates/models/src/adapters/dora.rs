@@ -81,3 +81,66 @@ pub(super) fn norms(base: &Weight, layer: Option<&LoraLinear>) -> Vec<f32> {
 fn norm(row: &[f32]) -> f32 {
     row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt() as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::lora::LoraLinear;
+    use crate::layers::{Active, Pass};
+    use rhetor_tensor::gradient_check::{check, noise, parameter};
+    use rhetor_tensor::tape;
+    use std::borrow::Cow;
+    use std::sync::Arc;
+
+    /// The gradients of A and B, the norm taken for a constant: those of the formula written out with constant norms, which
+    /// are compared with central differences.
+    #[test]
+    fn gradients_are_those_of_the_formula_with_constant_norms() {
+        let base = Weight::Trained(parameter("base", &[4, 5], noise(&[4, 5], 1).data().to_vec()));
+        let bias = Vector::Fixed(noise(&[4], 2));
+        let a = parameter("a", &[2, 5], noise(&[2, 5], 3).data().to_vec());
+        let b = parameter("b", &[4, 2], noise(&[4, 2], 4).data().to_vec());
+        let m = parameter("m", &[4], vec![0.5, 1.0, 1.5, 2.0]);
+        let magnitude = Magnitude::new(m.clone(), base.clone(), Some(bias.clone()));
+        let layer = Arc::new(LoraLinear::test(a.clone(), b.clone(), 0.5, magnitude));
+        let inverse: Vec<f32> = norms(&base, Some(&layer)).iter().map(|norm| norm.recip()).collect();
+        let Weight::Trained(w) = &base else { unreachable!() };
+        w.set_frozen(true);
+        let plain = |x: &Tensor| ops::linear::linear(x, &[base.clone()], &[bias.clone()]);
+        let written_out = |x: &Tensor| {
+            let inner = ops::linear::linear(x, &[Weight::Trained(a.clone())], &[]);
+            let product = ops::linear::linear(&inner, &[Weight::Trained(b.clone())], &[]);
+            let y = ops::columns::add_columns(ops::linear::linear(x, &[base.clone()], &[]), 0, &product, 0.5);
+            let y = ops::columns::scale_columns(y, 0, &Vector::Trained(m.clone()), Some(inverse.clone()));
+            ops::columns::add_vector(y, 0, &bias, 1.0)
+        };
+        let x = noise(&[1, 5], 6);
+        let trained = [a.clone(), b.clone(), m.clone()];
+        check(&[noise(&[3, 5], 8)], &trained, |x| written_out(&x[0]));
+        let pass = Pass {
+            of_row: Cow::Owned(vec![0]),
+            spans: Cow::Owned(Vec::new()),
+            adapters: Active::All,
+            training: None,
+        };
+        let gradients = |f: &dyn Fn() -> Tensor| {
+            trained.iter().for_each(|parameter| parameter.clear_gradient());
+            let factors = Weight::Trained(parameter("factors", &[1, 4], noise(&[4], 7).data().to_vec()));
+            let ((y, loss), tape) = tape::record(|| {
+                let y = f();
+                (y.clone(), ops::linear::linear(&y, &[factors], &[]))
+            });
+            tape.backward(&loss);
+            (y.data().to_vec(), trained.iter().map(|p| p.gradient().clone()).collect::<Vec<_>>())
+        };
+        use crate::adapters::LinearHook;
+        let (expected, expected_gradients) = gradients(&|| written_out(&x));
+        let (got, got_gradients) = gradients(&|| layer.output(&x, plain(&x), 0, &pass));
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!((got - expected).abs() < 1e-5, "{got} {expected}");
+        }
+        for (got, expected) in got_gradients.iter().flatten().zip(expected_gradients.iter().flatten()) {
+            assert!((got - expected).abs() < 1e-4, "{got} {expected}");
+        }
+    }
+}

@@ -403,6 +403,27 @@ pub(super) struct LoraLinear {
     base: Weight,
 }
 
+#[cfg(test)]
+impl LoraLinear {
+    /// LoRA beside a weight that is known otherwise.
+    pub fn test(a: Parameter, b: Parameter, scale: f32, magnitude: Magnitude) -> LoraLinear {
+        LoraLinear {
+            name: String::new(),
+            base: Weight::Trained(a.clone()),
+            a,
+            b,
+            b_bias: None,
+            scale,
+            dropout: 0.0,
+            place: 0,
+            magnitude: Some(magnitude),
+            interleaved: None,
+            is_transposed: false,
+            keeps_base: false,
+        }
+    }
+}
+
 impl LoraLinear {
     fn parameters(&self) -> Vec<Parameter> {
         let rest = self.b_bias.iter().chain(self.magnitude.iter().map(|magnitude| &magnitude.magnitude));

@@ -15,6 +15,7 @@ mod bitfit;
 mod dora;
 mod error;
 mod full;
+mod ia3;
 mod init;
 mod lora;
 mod lora_embedding;
@@ -22,6 +23,8 @@ mod options;
 mod order;
 pub mod peft;
 mod peft_config;
+mod prefix;
+mod prompt_tuning;
 mod stored;
 mod targets;
 
@@ -39,7 +42,15 @@ pub struct Method {
 }
 
 /// Every method.
-pub static ADAPTERS: &[&Method] = &[&full::FULL, &bitfit::BITFIT, &lora::LORA, &lora::DORA];
+pub static ADAPTERS: &[&Method] = &[
+    &full::FULL,
+    &bitfit::BITFIT,
+    &lora::LORA,
+    &lora::DORA,
+    &ia3::IA3,
+    &prompt_tuning::PROMPT_TUNING,
+    &prefix::PREFIX_TUNING,
+];
 
 /// A new adapter of the method called `name`, not yet attached to a model.
 pub fn build(name: &str, options: &AdapterOptions) -> Result<Box<dyn Adapter>, AdapterError> {
@@ -106,11 +117,12 @@ pub trait Adapter: Send {
         Ok(None)
     }
 
-    /// What it does to queries, keys and values in layer `layer`.
+    /// What it does to queries, keys and values in layer `layer`. `interleaved` is as in [`Site`], of keys.
     fn attention(
         &mut self,
         _layer: usize,
         _config: &ModelConfig,
+        _interleaved: Option<usize>,
     ) -> Result<Option<Box<dyn AttentionHook>>, AdapterError> {
         Ok(None)
     }

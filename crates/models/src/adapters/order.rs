@@ -8,6 +8,11 @@ pub(crate) fn to_base(site: &Site, values: Vec<f32>, row_len: usize) -> Vec<f32>
     turned(site.interleaved, values, row_len, |head_dim| Turn::ToNeighbours { head_dim })
 }
 
+/// Rows of `row_len` elements of heads of `head_dim`, from halves to neighbours.
+pub(crate) fn to_neighbours(head_dim: usize, values: Vec<f32>, row_len: usize) -> Vec<f32> {
+    turned(Some(head_dim), values, row_len, |head_dim| Turn::ToNeighbours { head_dim })
+}
+
 /// Rows of `row_len` elements, from the base's order to the file's. `interleaved` is the site's.
 pub(crate) fn to_file(interleaved: Option<usize>, values: Vec<f32>, row_len: usize) -> Vec<f32> {
     turned(interleaved, values, row_len, |head_dim| Turn::ToHalves { head_dim })

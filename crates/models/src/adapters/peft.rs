@@ -8,11 +8,14 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 use super::base_tensors::BaseTensors;
+use super::ia3::{Ia3, Ia3Settings};
 use super::lora::{Lora, LoraSettings};
-use super::peft_config::{BASE_CHANGED, COMMON, Config, LORA, LORA_REFUSED};
+use super::peft_config::{BASE_CHANGED, COMMON, Config, IA3, LORA, LORA_REFUSED, VIRTUAL};
+use super::prefix::PrefixTuning;
+use super::prompt_tuning::PromptTuning;
 use super::stored::Stored;
 use super::targets::{Kind, Patterns, Targets};
-use super::{Adapter, AdapterError, Init, Purpose, SavedTensor};
+use super::{Adapter, AdapterError, Bias, Init, Names, Purpose, SavedTensor};
 
 /// The configuration's file.
 pub const CONFIG: &str = "adapter_config.json";
@@ -48,10 +51,14 @@ pub fn open(dir: &Path, purpose: Purpose) -> Result<Opened, AdapterError> {
     }
     let config = Config::open(&file)?;
     let Some(kind) = config.word("peft_type") else {
-        return Err(config.wrong("peft_type", "LORA"));
+        return Err(config.wrong("peft_type", "LORA, IA3, PROMPT_TUNING, P_TUNING or PREFIX_TUNING"));
     };
     let (adapter, known): (Box<dyn Adapter>, &[&str]) = match kind {
         "LORA" => (Box::new(open_lora(dir, &config, purpose)?), LORA),
+        "IA3" => (Box::new(open_ia3(dir, &config, purpose)?), IA3),
+        "PROMPT_TUNING" | "P_TUNING" | "PREFIX_TUNING" => {
+            (open_virtual(dir, &config, purpose, kind == "PREFIX_TUNING")?, VIRTUAL)
+        }
         _ => {
             let (file, feature) = (config.file.clone(), "peft_type".to_string());
             return Err(AdapterError::Unsupported { file, feature, got: kind.to_string() });
@@ -104,6 +111,37 @@ fn open_lora(dir: &Path, config: &Config, purpose: Purpose) -> Result<Lora, Adap
     let mut base = BaseTensors::new(&config.words("modules_to_save")?, config.bias()?);
     base.keeps_ties = config.switch("ensure_weight_tying")?;
     Ok(Lora::new(settings, targets, base, Some(open_tensors(dir)?), config.keys.clone()))
+}
+
+fn open_ia3(dir: &Path, config: &Config, purpose: Purpose) -> Result<Ia3, AdapterError> {
+    let targets =
+        |key: &str, kind| Targets::new(config.names(key)?, config.names("exclude_modules")?, None, kind);
+    let outputs = targets("target_modules", Kind::Ia3)?;
+    let inputs = targets("feedforward_modules", Kind::Ia3Inputs)?;
+    // Without names both sides have the defaults of the family; with them, one list says which of the other it means.
+    let is_split = outputs.names != Names::Default;
+    let settings = Ia3Settings { outputs, inputs, is_split };
+    let base = BaseTensors::new(&config.words("modules_to_save")?, Bias::None);
+    Ok(Ia3::new(settings, base, Some(open_tensors(dir)?), config.keys.clone(), purpose))
+}
+
+fn open_virtual(
+    dir: &Path,
+    config: &Config,
+    purpose: Purpose,
+    is_prefix: bool,
+) -> Result<Box<dyn Adapter>, AdapterError> {
+    if config.size_or("num_transformer_submodules", 1)? != 1 {
+        return Err(config.wrong("num_transformer_submodules", "1: a model without an encoder"));
+    }
+    let n_virtual = config.size("num_virtual_tokens")?;
+    let base = BaseTensors::new(&config.words("modules_to_save")?, Bias::None);
+    let (stored, keys) = (open_tensors(dir)?, config.keys.clone());
+    Ok(if is_prefix {
+        Box::new(PrefixTuning::read(n_virtual, base, stored, keys, purpose))
+    } else {
+        Box::new(PromptTuning::read(n_virtual, base, stored, keys, purpose))
+    })
 }
 
 /// Writes `adapter` to `dir`, for the model `base` (a name or a path) and the kind of task `task`, such as `CAUSAL_LM`.

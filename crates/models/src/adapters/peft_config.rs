@@ -224,6 +224,29 @@ pub(super) const LORA_REFUSED: &[&str] = &[
     "velora_config",
 ];
 
+/// Keys of IA³.
+pub(super) const IA3: &[&str] =
+    &["exclude_modules", "fan_in_fan_out", "feedforward_modules", "init_ia3_weights", "target_modules"];
+
+/// Keys of prompts and prefixes, of which only the number of virtual tokens counts when they are finished.
+pub(super) const VIRTUAL: &[&str] = &[
+    "encoder_dropout",
+    "encoder_hidden_size",
+    "encoder_num_layers",
+    "encoder_reparameterization_type",
+    "init_weights",
+    "num_attention_heads",
+    "num_layers",
+    "num_transformer_submodules",
+    "num_virtual_tokens",
+    "prefix_projection",
+    "prompt_tuning_init",
+    "prompt_tuning_init_text",
+    "token_dim",
+    "tokenizer_kwargs",
+    "tokenizer_name_or_path",
+];
+
 /// First values that are cut out of the base's weights, which then are no longer the base's.
 pub(super) const BASE_CHANGED: &[&str] = &["pissa", "olora", "corda", "loftq", "lora_ga"];
 

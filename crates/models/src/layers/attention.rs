@@ -7,6 +7,7 @@ use rhetor_tensor::{Tensor, ops};
 use std::sync::Arc;
 
 use super::{Linear, Pass};
+use crate::adapters::AttentionHook;
 
 /// Causal attention with grouped key and value heads (arXiv:2305.13245), rotary positions if there are any, and a sliding window if there is one.
 pub struct Attention {
@@ -28,6 +29,8 @@ pub struct Attention {
     pub precision: Precision,
     /// Rotary positions, shared by all layers.
     pub rope: Option<Arc<RopeTable>>,
+    /// What adapters do here, each with its number.
+    pub hooks: Vec<(usize, Box<dyn AttentionHook>)>,
 }
 
 impl Attention {
@@ -38,6 +41,8 @@ impl Attention {
             // Queries and keys are neighbours: one call turns H + K heads.
             qkv = ops::rope::rope(qkv, self.n_heads + self.n_kv_heads, self.head_dim, &pass.of_row, table);
         }
+        let hooks = self.hooks.iter().filter(|(adapter, _)| pass.adapters.has(*adapter));
+        qkv = hooks.fold(qkv, |qkv, (_, hook)| hook.qkv(qkv, pass));
         let options = ops::attention::Heads {
             n_heads: self.n_heads,
             n_kv_heads: self.n_kv_heads,

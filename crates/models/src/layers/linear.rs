@@ -43,8 +43,34 @@ impl Linear {
         if hooks().next().is_none() {
             return ops::linear::linear(x, &self.weights, &self.bias);
         }
+        if self.weights.len() > 1 && hooks().any(|attached| attached.hook.changes_input()) {
+            return self.apart(x, pass);
+        }
         let x = hooks().fold(x.clone(), |x, attached| attached.hook.input(x));
         let y = ops::linear::linear(&x, &self.weights, &self.bias);
         hooks().fold(y, |y, attached| attached.hook.output(&x, y, attached.start, pass))
+    }
+
+    /// As [`forward`](Linear::forward), where a hook changes the input of one of several weights.
+    fn apart(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        let n_out = self.weights.iter().map(Weight::n_out).sum();
+        let mut all = Tensor::build([x.n_rows(), n_out], |all| all.fill(0.0));
+        let mut start = 0;
+        for (i, weight) in self.weights.iter().enumerate() {
+            let hooks = || {
+                let of_weight = self.hooks.iter().filter(|attached| attached.start == start);
+                of_weight.filter(|attached| pass.adapters.has(attached.adapter))
+            };
+            let x = hooks().fold(x.clone(), |x, attached| attached.hook.input(x));
+            let bias = if self.bias.len() == self.weights.len() { &self.bias[i..=i] } else { &[] };
+            let y = ops::linear::linear(&x, &self.weights[i..=i], bias);
+            let y = hooks().fold(y, |y, attached| attached.hook.output(&x, y, 0, pass));
+            all = ops::columns::add_columns(all, start, &y, 1.0);
+            start += weight.n_out();
+        }
+        match self.bias.as_slice() {
+            [bias] if self.weights.len() > 1 => ops::columns::add_vector(all, 0, bias, 1.0),
+            _ => all,
+        }
     }
 }

@@ -63,6 +63,18 @@ impl Pass<'_> {
         self.training.map(|training| Stream { seed: training.seed, place })
     }
 
+    /// Rows at positions below `n`, each with its position: those of virtual positions.
+    pub fn rows_below(&self, n: usize) -> Vec<(usize, usize)> {
+        // Positions ascend by one inside each span.
+        let mut first = 0;
+        let mut rows = Vec::new();
+        for span in self.spans.iter() {
+            rows.extend((span.start..n.min(span.start + span.len)).map(|at| (first + at - span.start, at)));
+            first += span.len;
+        }
+        rows
+    }
+
     /// The same pass without a cache, for a tape to keep.
     pub fn to_owned(&self) -> Pass<'static> {
         Pass {
