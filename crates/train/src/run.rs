@@ -10,6 +10,7 @@ use rhetor_tensor::Parameter;
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -234,12 +235,12 @@ impl Run {
         Ok(step)
     }
 
-    /// Trains to the end and writes everything. `on` hears each event and may end the run by an error, after which it
-    /// can be resumed from its last checkpoint.
+    /// Trains to the end and writes everything. `on` hears each event and may end the run after a step, from whose
+    /// checkpoint it can be resumed.
     pub fn go(
         mut self,
         team: &dyn Team,
-        on: &mut dyn FnMut(&Progress, Event) -> Result<(), Error>,
+        on: &mut dyn FnMut(&Progress, Event) -> Result<ControlFlow<()>, Error>,
     ) -> Result<Progress, Error> {
         let is_first = team.rank() == 0;
         let mut metrics = match is_first {
@@ -274,7 +275,7 @@ impl Run {
                 }
             }
         };
-        let mut hear = |state: &State, event: Event| -> Result<(), Error> {
+        let mut hear = |state: &State, event: Event| -> Result<ControlFlow<()>, Error> {
             if let Some(metrics) = &mut metrics {
                 match event {
                     Event::Step(report) => metrics.step(report)?,
@@ -412,7 +413,9 @@ impl Loaded {
             let before = tokenizer.bos().filter(|_| tokenizer.adds_bos());
             let options = TokenCacheOptions { read: read.clone(), before, after: tokenizer.eos(), part };
             let path = cache.join(name);
-            let (file, built) = open_or_build(&path, sources, tokenizer, &options, &mut |_| std::ops::ControlFlow::Continue(()))?;
+            let (file, built) = open_or_build(&path, sources, tokenizer, &options, &mut |_| {
+                std::ops::ControlFlow::Continue(())
+            })?;
             if let data::Built::New { report, notice } = built {
                 self.notices.extend(notice);
                 self.notices.push(report.to_string());
