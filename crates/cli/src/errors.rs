@@ -143,6 +143,29 @@ impl From<rhetor_models::LoadError> for Failure {
     }
 }
 
+impl From<rhetor_train::Error> for Failure {
+    fn from(error: rhetor_train::Error) -> Failure {
+        use rhetor_train::Error as E;
+        let hint = match &error {
+            E::NotFinite { .. } => Some(
+                "the last checkpoint is intact: go on from it with --resume and a lower learning rate, or clip more",
+            ),
+            E::Io { .. } => {
+                Some("checkpoints that were complete are intact; --resume goes on from the newest")
+            }
+            E::Checkpoint { .. } => {
+                Some("the same recipe, data and flags go on with a run; others begin a new one")
+            }
+            _ => None,
+        };
+        let exit = match &error {
+            E::NotFinite { .. } | E::Io { .. } => Exit::Refused,
+            _ => Exit::WrongInput,
+        };
+        Failure { exit, message: error.to_string(), hint: hint.map(str::to_string) }
+    }
+}
+
 impl From<rhetor_generate::Error> for Failure {
     fn from(error: rhetor_generate::Error) -> Failure {
         Failure::input(error)

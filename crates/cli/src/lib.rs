@@ -14,8 +14,10 @@ mod models;
 mod output;
 mod perplexity;
 mod range;
+mod recipes;
 mod sampling;
 pub mod session;
+mod training;
 mod voice;
 
 use clap::{CommandFactory, FromArgMatches, Parser};

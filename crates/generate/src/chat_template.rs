@@ -9,6 +9,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 use rhetor_lm::Message;
+use rhetor_tokenizer::Tokenizer;
 
 /// The name under which the one template is kept.
 const NAME: &str = "chat";
@@ -60,6 +61,12 @@ impl ChatTemplate {
             eos: eos.to_string(),
             stops: named.map_or(&[], |template| template.stops),
         })
+    }
+
+    /// As [`ChatTemplate::new`], with the spellings of the vocabulary's first and last token.
+    pub fn of(tokenizer: &Tokenizer, source: &str) -> Result<ChatTemplate, Error> {
+        let spelling = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id)).unwrap_or_default();
+        ChatTemplate::new(source, spelling(tokenizer.bos()), spelling(tokenizer.eos()))
     }
 
     /// Strings that end an answer under this template, besides the model's tokens.

@@ -108,7 +108,7 @@ impl Engine {
         }
         let controls = Controls::of(&tokenizer);
         let template = match tokenizer.chat_template() {
-            Some(source) => template(&tokenizer, source).map_err(|error| error.to_string()),
+            Some(source) => ChatTemplate::of(&tokenizer, source).map_err(|error| error.to_string()),
             None => Err("the model comes without a chat template; choose one by name".to_string()),
         };
         Ok(Engine {
@@ -147,7 +147,7 @@ impl Engine {
 
     /// Replaces the chat template: by one of [`crate::TEMPLATES`], or by Jinja source.
     pub fn set_template(&mut self, name_or_source: &str) -> Result<(), Error> {
-        self.template = Ok(template(&self.tokenizer, name_or_source)?);
+        self.template = Ok(ChatTemplate::of(&self.tokenizer, name_or_source)?);
         Ok(())
     }
 
@@ -547,10 +547,4 @@ impl Listening<'_> {
             self.is_cancelled |= (self.on_event)(Event::Text { index, text }).is_break();
         }
     }
-}
-
-/// Compiles a template with the spellings of the model's first and last token.
-fn template(tokenizer: &Tokenizer, source: &str) -> Result<ChatTemplate, Error> {
-    let spelling = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id)).unwrap_or_default();
-    ChatTemplate::new(source, spelling(tokenizer.bos()), spelling(tokenizer.eos()))
 }

@@ -60,7 +60,8 @@ pub fn add_columns(x: &mut [f32], row_len: usize, start: usize, y: &[f32], facto
     });
 }
 
-/// x[:, start..start + n] = x[:, start..start + n] · by: multiplies columns of `x: [T, row_len]` by `by: [n]`.
+/// x[:, start..start + n] = x[:, start..start + n] · by: multiplies columns of `x: [T, row_len]` by
+/// `by: [n]`.
 ///
 /// Panics if the lengths do not fit.
 #[track_caller]
@@ -74,7 +75,8 @@ pub fn scale_columns(x: &mut [f32], row_len: usize, start: usize, by: &[f32]) {
     });
 }
 
-/// out += Σ x over the rows of `x: [T, N]`: the gradient of a bias. `out: [N]`. Panics if the lengths do not fit.
+/// out += Σ x over the rows of `x: [T, N]`: the gradient of a bias. `out: [N]`. Panics if the lengths do not
+/// fit.
 #[track_caller]
 pub fn column_sums(x: &[f32], out: &mut [f32]) {
     let n = out.len();

@@ -1,7 +1,8 @@
 //! Dropout, with random numbers that are a pure function of seed, stream and element.
 //!
-//! The generator is Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011, section 3.3): no
-//! state, so the backward pass, a recomputed block and any number of threads draw the same mask.
+//! The generator is Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011,
+//! section 3.3): no state, so the backward pass, a recomputed block and any number of threads draw the same
+//! mask.
 
 use crate::arch::vector::{Vector, per_isa};
 use crate::{isa, rows};
@@ -11,8 +12,9 @@ const BLOCK: usize = 64;
 
 /// Sets each element of `x` to 0 with probability `p` and multiplies the others by 1 / (1 − p).
 ///
-/// Whether element i stays depends on (`seed`, `stream`, i) alone, so the same call on dy is the gradient. Give each
-/// place and step of a run a `stream` of its own. Source: arXiv:1207.0580, in its inverted form. Panics unless 0 <= p <= 1.
+/// Whether element i stays depends on (`seed`, `stream`, i) alone, so the same call on dy is the gradient.
+/// Give each place and step of a run a `stream` of its own. Source: arXiv:1207.0580, in its inverted form.
+/// Panics unless 0 <= p <= 1.
 #[track_caller]
 pub fn apply(x: &mut [f32], p: f32, seed: u64, stream: u64) {
     assert!((0.0..=1.0).contains(&p), "probability {p}");
@@ -56,33 +58,37 @@ fn drop_64(x: &mut [f32; BLOCK], last_dropped: u32, factor: f32, seed: u64, stre
     let low = std::array::from_fn(|l| first as u32 + l as u32);
     let fixed = [(first >> 32) as u32, stream as u32, (stream >> 32) as u32];
     let words = philox([low, [fixed[0]; 16], [fixed[1]; 16], [fixed[2]; 16]], seed);
-    for (x, words) in x.as_chunks_mut::<16>().0.iter_mut().zip(&words) {
-        for (x, &word) in x.iter_mut().zip(words) {
-            *x = if word > last_dropped { *x * factor } else { 0.0 };
-        }
+    for (x, &word) in x.iter_mut().zip(words.as_flattened()) {
+        // All bits or none: a choice of numbers would become a jump for each.
+        let mask = u32::from(word > last_dropped).wrapping_neg();
+        *x = f32::from_bits((*x * factor).to_bits() & mask);
     }
 }
 
-/// Philox4x32-10 of 16 counters side by side.
+/// Philox4x32-10 of 16 counters side by side. Words are kept in 64 bits, which is what the multiplier takes
+/// and gives.
 #[inline(always)]
-fn philox(mut c: [[u32; 16]; 4], seed: u64) -> [[u32; 16]; 4] {
+fn philox(counters: [[u32; 16]; 4], seed: u64) -> [[u32; 16]; 4] {
+    let mut c = counters.map(|words| words.map(u64::from));
     let (mut k0, mut k1) = (seed as u32, (seed >> 32) as u32);
     for _ in 0..10 {
-        let mut next = [[0u32; 16]; 4];
+        let [c0, c1, c2, c3] = c;
         for l in 0..16 {
-            let a = u64::from(c[0][l]) * 0xd251_1f53;
-            let b = u64::from(c[2][l]) * 0xcd9e_8d57;
-            next[0][l] = (b >> 32) as u32 ^ c[1][l] ^ k0;
-            next[1][l] = b as u32;
-            next[2][l] = (a >> 32) as u32 ^ c[3][l] ^ k1;
-            next[3][l] = a as u32;
+            let a = (c0[l] & LOW) * 0xd251_1f53;
+            let b = (c2[l] & LOW) * 0xcd9e_8d57;
+            // The high halves of words 1 and 3 are never looked at.
+            c[0][l] = (b >> 32) ^ c1[l] ^ u64::from(k0);
+            c[1][l] = b;
+            c[2][l] = (a >> 32) ^ c3[l] ^ u64::from(k1);
+            c[3][l] = a;
         }
-        c = next;
         k0 = k0.wrapping_add(0x9e37_79b9);
         k1 = k1.wrapping_add(0xbb67_ae85);
     }
-    c
+    c.map(|words| words.map(|word| word as u32))
 }
+
+const LOW: u64 = 0xffff_ffff;
 
 #[cfg(test)]
 mod tests {

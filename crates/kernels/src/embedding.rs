@@ -9,9 +9,9 @@ const COLUMNS: usize = 64;
 
 /// table[ids[t], :] += d[t, :] for each token t.
 ///
-/// `ids: [T]`, `d: [T, D]`, `table: [V, D]`. A row is the sum of its tokens' gradients in the order of the tokens: parts
-/// take columns, not tokens, so it does not depend on the number of threads. Panics if the lengths do not fit or an id is
-/// outside the table.
+/// `ids: [T]`, `d: [T, D]`, `table: [V, D]`. A row is the sum of its tokens' gradients in the order of the
+/// tokens: parts take columns, not tokens, so it does not depend on the number of threads. Panics if the
+/// lengths do not fit or an id is outside the table.
 #[track_caller]
 pub fn scatter_add(ids: &[u32], d: &[f32], table: &mut [f32]) {
     let n_tokens = ids.len();

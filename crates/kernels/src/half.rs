@@ -141,7 +141,8 @@ pub fn f32_slice_to_bf16_bytes(values: &[f32], out: &mut [[u8; 2]]) {
 }
 
 /// Narrows floats as [`f32_slice_to_bf16`] does, on all threads, so never from inside a part of
-/// [`threads::run`](crate::threads::run): how activations are kept for the backward pass. Panics if the lengths differ.
+/// [`threads::run`](crate::threads::run): how activations are kept for the backward pass. Panics if the
+/// lengths differ.
 #[track_caller]
 pub fn narrow_bf16(values: &[f32], out: &mut [u16]) {
     assert_eq!(values.len(), out.len(), "floats and bfloat16s");

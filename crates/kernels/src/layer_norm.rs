@@ -59,8 +59,8 @@ fn sum<V: Vector>(x: &[f32], fill: f32, f: impl Fn(V) -> V) -> f32 {
 
 /// The gradient of [`layer_norm`]: writes that of `x` to `dx`, adds those of `weight` and `bias` to theirs.
 ///
-/// With z = (x − mean(x)) r, r = 1 / sqrt(var(x) + eps) and g = weight · dy: dx = r (g − mean(g) − z mean(g z)),
-/// d_weight += Σ dy z and d_bias += Σ dy over the rows. `x`, `dy`, `dx`: `[T, D]`, the others `[D]`.
+/// With z = (x − mean(x)) r, r = 1 / sqrt(var(x) + eps) and g = weight · dy:
+/// dx = r (g − mean(g) − z mean(g z)), d_weight += Σ dy z and d_bias += Σ dy over the rows. `x`, `dy`, `dx`: `[T, D]`, the others `[D]`.
 /// Panics if the lengths do not fit.
 #[track_caller]
 pub fn backward(

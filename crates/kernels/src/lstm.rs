@@ -1,7 +1,7 @@
 //! One step of a long short-term memory for a batch, and its gradient.
 //!
-//! The products with the weights are not here: gates come in as pre-activations, W x + U h + b, in PyTorch's order of
-//! i, f, g, o. Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
+//! The products with the weights are not here: gates come in as pre-activations, W x + U h + b, in PyTorch's
+//! order of i, f, g, o. Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
 
 use crate::arch::math;
 use crate::arch::vector::{Vector, at, per_isa};
@@ -9,8 +9,8 @@ use crate::{isa, rows};
 
 /// c = σ(f) c_prev + σ(i) tanh(g), h = σ(o) tanh(c).
 ///
-/// `gates: [B, 4H]`, pre-activations on entry and activated on return, as [`step_backward`] wants them; `c_prev`, `c`,
-/// `h`: `[B, H]`. Panics if the lengths do not fit.
+/// `gates: [B, 4H]`, pre-activations on entry and activated on return, as [`step_backward`] wants them;
+/// `c_prev`, `c`, `h`: `[B, H]`. Panics if the lengths do not fit.
 #[track_caller]
 pub fn step(hidden_size: usize, gates: &mut [f32], c_prev: &[f32], c: &mut [f32], h: &mut [f32]) {
     let n_rows = check(hidden_size, gates.len(), [c_prev.len(), c.len(), h.len()]);
@@ -23,9 +23,9 @@ pub fn step(hidden_size: usize, gates: &mut [f32], c_prev: &[f32], c: &mut [f32]
 
 /// The gradient of [`step`].
 ///
-/// `gates: [B, 4H]` activated, `c_prev`, `c` as of the step, `d_h: [B, H]` the gradient of h, `d_c: [B, H]` that of c by
-/// later steps on entry and that of c_prev on return, `d_gates: [B, 4H]` the gradient of the pre-activations, written.
-/// Panics if the lengths do not fit.
+/// `gates: [B, 4H]` activated, `c_prev`, `c` as of the step, `d_h: [B, H]` the gradient of h, `d_c: [B, H]`
+/// that of c by later steps on entry and that of c_prev on return, `d_gates: [B, 4H]` the gradient of the
+/// pre-activations, written. Panics if the lengths do not fit.
 #[track_caller]
 pub fn step_backward(
     hidden_size: usize,

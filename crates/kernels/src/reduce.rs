@@ -10,8 +10,8 @@ const PART_LEN: usize = 64 * 1024;
 
 /// Σ x², the square of the L2 norm.
 ///
-/// Squares of f32 are exact in f64, in which they are summed; the order of the sums is fixed, so the result is the same to
-/// the bit on every instruction set and any number of threads.
+/// Squares of f32 are exact in f64, in which they are summed; the order of the sums is fixed, so the result
+/// is the same to the bit on every instruction set and any number of threads.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
     let isa = isa::active();
     let mut sums = vec![0f64; x.len().div_ceil(PART_LEN)];
@@ -51,7 +51,8 @@ const BLOCK: usize = 4096;
 per_isa! { fn squares_block(x: &[f32]) -> f64 = squares_body }
 per_isa! { fn holds_not_finite(x: &[f32]) -> bool = holds_not_finite_body }
 
-/// Plain Rust on 32 lanes, which the compiler turns into the instruction set's vectors without changing a sum.
+/// Plain Rust on 32 lanes, which the compiler turns into the instruction set's vectors without changing a
+/// sum.
 #[inline(always)]
 fn squares_body<V: Vector>(x: &[f32]) -> f64 {
     let mut sums = [0f64; 32];

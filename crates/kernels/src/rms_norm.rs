@@ -45,7 +45,8 @@ fn rms_norm_body<V: Vector>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]
 
 /// The gradient of [`rms_norm`]: writes that of `x` to `dx` and adds that of `weight` to `d_weight`.
 ///
-/// With r = 1 / sqrt(mean(x²) + eps) and g = weight · dy: dx = r (g − x r² mean(g x)), d_weight += Σ dy x r over the rows.
+/// With r = 1 / sqrt(mean(x²) + eps) and g = weight · dy: dx = r (g − x r² mean(g x)), d_weight += Σ dy x r
+/// over the rows.
 /// `x`, `dy`, `dx`: `[T, D]`, `weight`, `d_weight`: `[D]`. Panics if the lengths do not fit.
 #[track_caller]
 pub fn backward(

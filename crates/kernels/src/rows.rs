@@ -29,8 +29,8 @@ pub(crate) fn for_each_block(out: &mut [f32], row_len: usize, work: impl Fn(usiz
     });
 }
 
-/// Calls `work(rows, blocks)` on blocks of whole rows of tensors that have `n_rows` rows each, on all threads if that
-/// pays; `row_cost` is the number of elements that a row stands for.
+/// Calls `work(rows, blocks)` on blocks of whole rows of tensors that have `n_rows` rows each, on all threads
+/// if that pays; `row_cost` is the number of elements that a row stands for.
 ///
 /// What `work` writes to a row must depend on that row alone. Panics if a tensor is no whole number of rows.
 #[track_caller]
@@ -47,10 +47,11 @@ pub(crate) fn for_each_block_of<const N: usize>(
 /// Parts of a sum over rows, at most: each has a partial sum of its own.
 const SUM_PARTS: usize = 16;
 
-/// As [`for_each_block_of`], and returns the sum of what the calls add to their last argument, `[width]` zeros at first.
+/// As [`for_each_block_of`], and returns the sum of what the calls add to their last argument, `[width]`
+/// zeros at first.
 ///
-/// The partition depends on `n_rows` and `row_cost` alone and partial sums are added in its order, so the sum does not
-/// depend on the number of threads.
+/// The partition depends on `n_rows` and `row_cost` alone and partial sums are added in its order, so the sum
+/// does not depend on the number of threads.
 #[track_caller]
 pub(crate) fn sum_over_blocks<const N: usize>(
     n_rows: usize,

@@ -41,7 +41,8 @@ pub fn backward(y: &[f32], d: &mut [f32], row_len: usize) {
     });
 }
 
-/// The gradient of [`log_softmax`] from its result `y`: `d` is dy on entry and dx = dy − exp(y) Σ dy on return.
+/// The gradient of [`log_softmax`] from its result `y`: `d` is dy on entry and dx = dy − exp(y) Σ dy on
+/// return.
 ///
 /// `y`, `d`: `[T, D]`. Panics if the lengths do not fit.
 #[track_caller]

@@ -8,7 +8,7 @@
 //! HOME/lock                held by the one process that changes the store
 //! ```
 
-use crate::download::Client;
+use crate::download::{self, Client, Download};
 use crate::error::at;
 use crate::file_name::slug;
 use crate::manifest::{Manifest, StoredFile};
@@ -126,6 +126,26 @@ impl Store {
         manifest.write(&self.manifest_path(&manifest.name))?;
         drop(lock);
         Ok(PulledModel { was_fetched: true, ..self.pulled(manifest) })
+    }
+
+    /// Fetches one file that is no model, such as a data set, checks it and moves it to `target`.
+    pub fn fetch(
+        &self,
+        url: &str,
+        sha256: &str,
+        target: &Path,
+        options: &PullOptions,
+        on_progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        if options.network == Network::Offline {
+            return Err(Error::Offline { wanted: url.to_string() });
+        }
+        let _lock = self.lock(on_progress)?;
+        let download = Download { sha256: Some(sha256.to_string()), ..download::from_url(url)? };
+        let folder = target.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(at(folder))?;
+        let fetched = Client::new(options).fetch(&download, folder, on_progress)?;
+        std::fs::rename(&fetched.path, target).map_err(at(target))
     }
 
     /// The file or folder of the model that `reference` names, without asking the network.

@@ -6,24 +6,13 @@ use rhetor_catalog::Values;
 use rhetor_formats::Checkpoint;
 use rhetor_kernels::cross_entropy::CrossEntropy;
 use rhetor_kernels::gemm::Precision;
-use rhetor_models::adapters::{Adapter, Site};
+use rhetor_models::adapters::{self, AdapterOptions};
 use rhetor_models::{Keep, LoadOptions, Model, Training, init};
-use rhetor_tensor::{Parameter, tape};
+use rhetor_tensor::tape;
 use rhetor_train::optimizers::{Method, Optimizer, Trained};
 use rhetor_train::schedules::{Rate, Schedule};
 use rhetor_train::{Policy, Sequence};
 use std::time::Instant;
-
-struct All;
-
-impl Adapter for All {
-    fn trains(&self, _: &Site) -> bool {
-        true
-    }
-    fn parameters(&self) -> Vec<Parameter> {
-        Vec::new()
-    }
-}
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -49,7 +38,8 @@ fn main() {
             64,
         ),
     };
-    let precision = if args.get(1).is_some_and(|arg| arg == "bf16") { Precision::Bf16 } else { Precision::F32 };
+    let precision =
+        if args.get(1).is_some_and(|arg| arg == "bf16") { Precision::Bf16 } else { Precision::F32 };
     let n_steps: usize = args.get(2).map_or(5, |arg| arg.parse().expect("a number of steps"));
     let dir = std::env::temp_dir().join(format!("rhetor-train-speed-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -57,7 +47,12 @@ fn main() {
     init::write(&dir, 1).unwrap();
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let options = LoadOptions { precision, ..LoadOptions::default() };
-    let model = Model::load_adapted(&checkpoint, options, &mut [Box::new(All)]).unwrap();
+    let model = Model::load_adapted(
+        &checkpoint,
+        options,
+        &mut [adapters::build("full", &AdapterOptions::default()).unwrap()],
+    )
+    .unwrap();
     let policy = Policy::of(model);
     let vocab_size = policy.model.config().vocab_size as u32;
     let trained: Vec<Trained> = (policy.model.parameters().iter())
@@ -77,9 +72,8 @@ fn main() {
         let start = Instant::now();
         let training = Training { seed: step as u64, keep: Keep::All };
         let scale = 1.0 / (batch as usize * seq_len) as f32;
-        let (loss, tape) = tape::record(|| {
-            policy.next_tokens(&sequences, scale, CrossEntropy::default(), Some(training))
-        });
+        let (loss, tape) =
+            tape::record(|| policy.next_tokens(&sequences, scale, CrossEntropy::default(), Some(training)));
         let forward = start.elapsed().as_secs_f64();
         tape.backward(&loss.total);
         let backward = start.elapsed().as_secs_f64();

@@ -111,6 +111,30 @@ pub enum Error {
         /// The step, from 1.
         step: u64,
     },
+    /// A recipe contradicts itself or lacks something.
+    #[error("recipe: {0}")]
+    Recipe(String),
+    /// The vocabulary has tokens that the model does not know.
+    #[error(
+        "the vocabulary has {n_tokens} tokens, the model's embedding {vocab_size} rows: they do not belong together"
+    )]
+    Vocabulary {
+        /// Of the tokenizer.
+        n_tokens: usize,
+        /// Of the model.
+        vocab_size: usize,
+    },
+    /// No row became an example.
+    #[error("none of {n_rows} rows gives an example: {reasons}")]
+    NoExamples {
+        /// Rows that were read.
+        n_rows: usize,
+        /// Why not, each with the first row.
+        reasons: String,
+    },
+    /// An adapter cannot be made, read or written.
+    #[error(transparent)]
+    Adapter(#[from] rhetor_models::adapters::AdapterError),
     /// A method has no such option, or does not allow the value.
     #[error("{0}")]
     BadOption(String),
@@ -120,6 +144,9 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error(transparent)]
     Format(#[from] rhetor_formats::Error),
+    /// The caller broke off; nothing was changed.
+    #[error("broken off")]
+    Cancelled,
     /// The objective needs a token that the vocabulary lacks.
     #[error("{objective} needs the token {token}, and the vocabulary has none")]
     MissingToken {

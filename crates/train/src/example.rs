@@ -25,7 +25,8 @@ impl Sequence {
         Sequence::completion(ids, 1)
     }
 
-    /// Next-token prediction of what follows the first `n_given` of `ids`; T is one less than the number of ids.
+    /// Next-token prediction of what follows the first `n_given` of `ids`; T is one less than the number of
+    /// ids.
     pub fn completion(ids: &[u32], n_given: usize) -> Sequence {
         let n = ids.len().saturating_sub(1);
         let targets = (1..ids.len()).map(|i| if i < n_given { IGNORE } else { ids[i] }).collect();
@@ -47,7 +48,8 @@ impl Sequence {
         Sequence { targets: vec![IGNORE; tokens.len()], segments: None, prefix_len: tokens.len(), tokens }
     }
 
-    /// What a decoder reads and predicts to write `ids`: it begins with `start` and is one row behind its targets.
+    /// What a decoder reads and predicts to write `ids`: it begins with `start` and is one row behind its
+    /// targets.
     pub fn decoder(start: u32, ids: Vec<u32>) -> Sequence {
         let mut tokens = ids.clone();
         tokens.pop();

@@ -43,7 +43,9 @@ impl Metrics {
                 let line = line.map_err(io)?;
                 // A line that was cut off by a crash is of a step that will be made again.
                 let Ok(value) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
-                let (Some(at), Some(loss)) = (value["step"].as_u64(), value["loss"].as_f64()) else { continue };
+                let (Some(at), Some(loss)) = (value["step"].as_u64(), value["loss"].as_f64()) else {
+                    continue;
+                };
                 if at <= step {
                     curve.add(value["kind"] == "validation", at, loss);
                     kept.extend_from_slice(line.as_bytes());
@@ -71,9 +73,7 @@ impl Metrics {
     fn write<T: Serialize>(&mut self, line: &Line<T>) -> Result<(), Error> {
         let mut text = serde_json::to_string(line).expect("numbers and names are always JSON");
         text.push('\n');
-        self.file
-            .write_all(text.as_bytes())
-            .map_err(|source| Error::Io { path: self.path.clone(), source })
+        self.file.write_all(text.as_bytes()).map_err(|source| Error::Io { path: self.path.clone(), source })
     }
 
     /// Writes the picture of the losses so far to `loss.svg` beside the file.

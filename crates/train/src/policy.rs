@@ -70,10 +70,7 @@ impl Policy {
     }
 
     /// The same under the reference; never tracked.
-    pub fn reference_log_likelihoods<'s>(
-        &self,
-        sequences: impl IntoIterator<Item = &'s Sequence>,
-    ) -> Tensor {
+    pub fn reference_log_likelihoods<'s>(&self, sequences: impl IntoIterator<Item = &'s Sequence>) -> Tensor {
         tape::pause(|| match &self.reference {
             Some(reference) => log_likelihoods(reference, Active::All, sequences, None),
             None => log_likelihoods(&self.model, Active::Only(Arc::from([])), sequences, None),

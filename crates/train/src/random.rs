@@ -1,4 +1,5 @@
-//! Random choices that depend on their key alone: the seed, the epoch and the item, never on what was drawn before.
+//! Random choices that depend on their key alone: the seed, the epoch and the item, never on what was drawn
+//! before.
 //!
 //! That is what makes a resumed run draw what the uninterrupted one would have drawn.
 
@@ -9,8 +10,8 @@ pub fn keyed(seed: u64, epoch: u64, item: u64) -> Rng {
     Rng::new(mix(mix(mix(seed) ^ epoch) ^ item), 0)
 }
 
-/// A bijection of 64 bits whose every output bit depends on every input bit (the finaliser of SplitMix64, Steele et
-/// al. 2014, applied to the next state).
+/// A bijection of 64 bits whose every output bit depends on every input bit (the finaliser of SplitMix64,
+/// Steele et al. 2014, applied to the next state).
 pub(crate) fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +23,8 @@ pub(crate) fn mix(x: u64) -> u64 {
 #[track_caller]
 pub(crate) fn below(rng: &mut Rng, n: usize) -> usize {
     assert!(n > 0, "a number below 0 was asked for");
-    // A uniform number has 53 bits; data sets have fewer items, and the bias of rounding is below 2^-20 for them.
+    // A uniform number has 53 bits; data sets have fewer items, and the bias of rounding is below 2^-20 for
+    // them.
     ((rng.uniform() * n as f64) as usize).min(n - 1)
 }
 

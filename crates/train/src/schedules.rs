@@ -110,12 +110,7 @@ pub const SCHEDULES: &[Schedule] = &[
             source: Source::Paper { title: "ULMFiT", id: "arXiv:1801.06146", section: "eq. 3" },
             options: &[
                 Opt { name: "cut", summary: "the part that rises", default: 0.1, range: (0.0, 1.0) },
-                Opt {
-                    name: "ratio",
-                    summary: "peak over lowest rate",
-                    default: 32.0,
-                    range: (1.0, 1e6),
-                },
+                Opt { name: "ratio", summary: "peak over lowest rate", default: 32.0, range: (1.0, 1e6) },
             ],
         },
         after: |at, values| {
@@ -134,21 +129,15 @@ pub const SCHEDULES: &[Schedule] = &[
         about: About {
             name: "one-cycle",
             summary: "up and down along half cosines",
-            source: Source::Paper { title: "Super-Convergence", id: "arXiv:1708.07120", section: "section 3" },
+            source: Source::Paper {
+                title: "Super-Convergence",
+                id: "arXiv:1708.07120",
+                section: "section 3",
+            },
             options: &[
                 Opt { name: "rise", summary: "the part that rises", default: 0.25, range: (0.0, 1.0) },
-                Opt {
-                    name: "start",
-                    summary: "peak over first rate",
-                    default: 25.0,
-                    range: (1.0, 1e6),
-                },
-                Opt {
-                    name: "end",
-                    summary: "first over last rate",
-                    default: 1e5,
-                    range: (1.0, 1e9),
-                },
+                Opt { name: "start", summary: "peak over first rate", default: 25.0, range: (1.0, 1e6) },
+                Opt { name: "end", summary: "first over last rate", default: 1e5, range: (1.0, 1e9) },
             ],
         },
         after: |at, values| {
@@ -210,7 +199,13 @@ impl Rate {
 mod tests {
     use super::*;
 
-    fn factors(name: &'static str, given: &[(&str, f64)], steps: &[u64], n_warmup: u64, n_steps: u64) -> Vec<f64> {
+    fn factors(
+        name: &'static str,
+        given: &[(&str, f64)],
+        steps: &[u64],
+        n_warmup: u64,
+        n_steps: u64,
+    ) -> Vec<f64> {
         let schedule = Schedule::find(name).unwrap();
         let values = Values::of(&schedule.about, given.iter().copied()).unwrap();
         steps.iter().map(|&step| schedule.factor(step, n_warmup, n_steps, &values)).collect()

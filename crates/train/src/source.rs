@@ -131,7 +131,8 @@ impl Text {
     ) -> Result<Text, Error> {
         for ((file, _), &n) in files.iter().zip(&n_learnt) {
             if Windows::new(file, 0..n, len, mask).n() == 0 {
-                let reason = format!("the data hold {n} tokens to learn, fewer than one window of {}", len + 1);
+                let reason =
+                    format!("the data hold {n} tokens to learn, fewer than one window of {}", len + 1);
                 return Err(Error::InvalidOption { option: "seq-len", reason });
             }
         }
@@ -202,6 +203,9 @@ impl Source for Text {
 fn cursor(position: &[u64]) -> Result<Cursor, Error> {
     match position {
         &[epoch, position] => Ok(Cursor { epoch, position }),
-        other => Err(Error::InvalidOption { option: "resume", reason: format!("the position {other:?} is not two numbers") }),
+        other => Err(Error::InvalidOption {
+            option: "resume",
+            reason: format!("the position {other:?} is not two numbers"),
+        }),
     }
 }

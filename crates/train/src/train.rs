@@ -2,6 +2,7 @@
 
 use rhetor_models::{Keep, Training};
 use rhetor_tensor::tape;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use crate::error::Error;
@@ -156,7 +157,7 @@ pub struct State {
 /// Trains until `options.n_steps` updates are made, or patience ends.
 ///
 /// `save` is called with the state when a checkpoint is due (after a validation, if both are), and at the end; `on` hears
-/// what happens. Both may end the training by an error. The same state, data and options give the same bytes,
+/// what happens, and may end the training early, after a last checkpoint. The same state, data and options give the same bytes,
 /// whether training was interrupted in between or not, and however many threads there are.
 #[allow(clippy::too_many_arguments)]
 pub fn train(
@@ -167,7 +168,7 @@ pub fn train(
     team: &dyn Team,
     before: &mut dyn FnMut(&mut State),
     save: &mut dyn FnMut(&State, Occasion) -> Result<(), Error>,
-    on: &mut dyn FnMut(&State, Event) -> Result<(), Error>,
+    on: &mut dyn FnMut(&State, Event) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
     if !state.progress.position.is_empty() {
         source.restore(&state.progress.position)?;
@@ -175,17 +176,22 @@ pub fn train(
     while state.progress.step < options.n_steps {
         before(state);
         let report = step(state, objective, source, options, team)?;
-        on(state, Event::Step(&report))?;
+        let wish = on(state, Event::Step(&report))?;
         let (at, is_last) = (report.step, report.step == options.n_steps);
         let mut is_best = false;
         if is_due(at, options.validate_every) || is_last {
             if let Some(validation) = validate(state, objective, source, options, team) {
                 is_best = validation.is_best;
-                on(state, Event::Validated(&validation))?;
+                // A wish to stop is heard after each step.
+                let _ = on(state, Event::Validated(&validation))?;
             }
         }
         if is_best {
             save(state, Occasion::Best)?;
+        }
+        if wish.is_break() && !is_last {
+            save(state, Occasion::Due)?;
+            break;
         }
         let gives_up = options.patience.is_some_and(|patience| state.progress.n_worse >= patience);
         if is_due(at, options.save_every) || is_last || gives_up {
@@ -237,8 +243,7 @@ fn step(
         let training = Training { seed, keep: options.keep };
         let examples: Vec<Example> = examples.iter().map(|&example| example.clone()).collect();
         let scale = (1.0 / weight) as f32;
-        let (loss, tape) =
-            tape::record(|| objective.loss(&state.policy, &examples, scale, Some(training)));
+        let (loss, tape) = tape::record(|| objective.loss(&state.policy, &examples, scale, Some(training)));
         if !loss.sum.is_finite() {
             return Err(not_finite(state, number, "loss", &examples));
         }
@@ -344,7 +349,8 @@ fn validate(
     if source.validation().is_empty() {
         return None;
     }
-    let (loss, metrics) = state.with_average(|state| loss_of(&state.policy, objective, source.validation(), options.rows_max, team));
+    let (loss, metrics) = state
+        .with_average(|state| loss_of(&state.policy, objective, source.validation(), options.rows_max, team));
     let step = state.progress.step;
     let is_best = state.progress.best.is_none_or(|(best, _)| loss < best);
     if is_best {

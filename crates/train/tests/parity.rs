@@ -4,7 +4,7 @@ use rhetor_catalog::Values;
 use rhetor_formats::Checkpoint;
 use rhetor_kernels::cross_entropy::CrossEntropy;
 use rhetor_kernels::threads;
-use rhetor_models::adapters::{Adapter, Site};
+use rhetor_models::adapters::{self, AdapterOptions};
 use rhetor_models::{Keep, LoadOptions, Model, Training};
 use rhetor_tensor::{Parameter, tape};
 use rhetor_train::optimizers::{Method, Optimizer, Trained};
@@ -13,18 +13,6 @@ use rhetor_train::{Policy, Sequence};
 use std::path::PathBuf;
 
 const CASES: [&str; 3] = ["llama", "llama_tied", "gpt2"];
-
-/// Every tensor of the base.
-struct Everything;
-
-impl Adapter for Everything {
-    fn trains(&self, _: &Site) -> bool {
-        true
-    }
-    fn parameters(&self) -> Vec<Parameter> {
-        Vec::new()
-    }
-}
 
 struct Golden {
     dir: PathBuf,
@@ -40,7 +28,7 @@ impl Golden {
 
     fn policy(&self) -> Policy {
         let checkpoint = Checkpoint::open(&self.dir).unwrap();
-        let adapters: &mut [Box<dyn Adapter>] = &mut [Box::new(Everything)];
+        let adapters = &mut [adapters::build("full", &AdapterOptions::default()).unwrap()];
         Policy::of(Model::load_adapted(&checkpoint, LoadOptions::default(), adapters).unwrap())
     }
 
@@ -134,10 +122,8 @@ fn twenty_steps_of_adamw_equal_pytorchs_within_a_ten_thousandth() {
             let sequences = golden.sequences(&format!("ids.{step}"));
             let loss = learn(&policy, &[&sequences], Keep::All);
             assert!((loss - f64::from(expected)).abs() < 1e-4, "{case}, step {step}: {loss} {expected}");
-            let squares: f64 = trained
-                .iter()
-                .map(|t| rhetor_kernels::reduce::sum_of_squares(&t.parameter.gradient()))
-                .sum();
+            let squares: f64 =
+                trained.iter().map(|t| rhetor_kernels::reduce::sum_of_squares(&t.parameter.gradient())).sum();
             let factor = (1.0 / (squares.sqrt() + 1e-6)).min(1.0) as f32;
             optimizer.step(&trained, rate.at(step as u64, 20), factor);
             gradients(&policy);

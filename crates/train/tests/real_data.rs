@@ -1,4 +1,5 @@
-//! Real data sets, read whole, where they are there: in `../shared/data` beside the repository, or in `RHETOR_DATA`.
+//! Real data sets, read whole, where they are there: in `../shared/data` beside the repository, or in
+//! `RHETOR_DATA`.
 #![forbid(unsafe_code)]
 
 use rhetor_generate::{ChatTemplate, TEMPLATES};
@@ -99,8 +100,12 @@ fn tinyshakespeare_is_tokenized_once_and_divided_as_nano_gpt_divides_it() {
     let options = TokenCacheOptions { read: ReadOptions::default(), before: None, after: None, part: None };
     let sources = DataSet::named("tinyshakespeare").unwrap().sources(&folder);
     let out = tempfile::tempdir().unwrap();
-    let open =
-        || open_or_build(&out.path().join("tokens"), &sources, &tokenizer, &options, &mut |_| ()).unwrap();
+    let open = || {
+        open_or_build(&out.path().join("tokens"), &sources, &tokenizer, &options, &mut |_| {
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap()
+    };
     assert!(matches!(open().1, Built::New { .. }));
     let (file, built) = open();
     assert_eq!((built, file.n_tokens(), file.n_documents()), (Built::Reused, 1_115_394, 1));

@@ -121,7 +121,7 @@ impl Run for Convert {
 }
 
 /// Writes the vocabulary of a GGUF file as the files of a directory.
-fn write_vocabulary(source: &Checkpoint, folder: &Path) -> Result<Vec<&'static str>, Failure> {
+pub(crate) fn write_vocabulary(source: &Checkpoint, folder: &Path) -> Result<Vec<&'static str>, Failure> {
     let files = vocabulary::to_hugging_face(source.metadata())?;
     let pairs = [("tokenizer.json", &files.tokenizer), ("tokenizer_config.json", &files.tokenizer_config)];
     for (name, value) in pairs {

@@ -14,7 +14,10 @@ mod rm;
 mod score;
 mod show;
 mod tokenize;
+mod train;
 mod verify;
+
+pub(crate) use convert::write_vocabulary;
 
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -65,6 +68,7 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<tokenize::Tokenize>(),
     Command::of::<detokenize::Detokenize>(),
     Command::of::<score::ScoreText>(),
+    Command::of::<train::Train>(),
     Command::of::<inspect::Inspect>(),
     Command::of::<convert::Convert>(),
     Command::of::<pull::Pull>(),

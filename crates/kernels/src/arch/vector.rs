@@ -175,8 +175,7 @@ unsafe impl Vector for Portable {
     unsafe fn look_up_nibbles(table: &[f32; 16], p: *const u8) -> [Self; 2] {
         // SAFETY: the caller's promise.
         let bytes = unsafe { p.cast::<[u8; 8]>().read_unaligned() };
-        let half =
-            |i: usize| table[usize::from(if i % 2 == 0 { bytes[i / 2] >> 4 } else { bytes[i / 2] & 15 })];
+        let half = |i: usize| table[usize::from((bytes[i / 2] >> (4 * (1 - i % 2))) & 15)];
         [Portable(std::array::from_fn(half)), Portable(std::array::from_fn(|i| half(i + 8)))]
     }
     #[inline(always)]
@@ -287,9 +286,11 @@ macro_rules! per_isa {
 }
 pub(crate) use per_isa;
 
-/// The sums of the terms, an array of so many vectors, for i = 0, LANES, 2 · LANES, .. below `n`, over all lanes.
+/// The sums of the terms, an array of so many vectors, for i = 0, LANES, 2 · LANES, .. below `n`, over all
+/// lanes.
 ///
-/// A macro, since a closure that is called in several places would not be inlined, and its vectors no registers.
+/// A macro, since a closure that is called in several places would not be inlined, and its vectors no
+/// registers.
 macro_rules! sums {
     ($vector:ident, $count:literal, $n:expr, |$i:ident| $terms:expr) => {{
         let n: usize = $n;

@@ -1,7 +1,8 @@
-//! Losses over the vocabulary: cross-entropy, log-probabilities of given tokens, and distillation, with gradients.
+//! Losses over the vocabulary: cross-entropy, log-probabilities of given tokens, and distillation, with
+//! gradients.
 //!
-//! A row of logits is read in three passes: its maximum, the sum of its exponentials, its gradient. The gradient takes
-//! the place of the logits, so no second tensor of the size `[N, V]` is needed.
+//! A row of logits is read in three passes: its maximum, the sum of its exponentials, its gradient. The
+//! gradient takes the place of the logits, so no second tensor of the size `[N, V]` is needed.
 
 use crate::arch::math;
 use crate::arch::vector::{Vector, at, per_isa, sums};
@@ -14,7 +15,8 @@ pub const IGNORE: u32 = u32::MAX;
 /// What is added to the plain negative log-likelihood.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct CrossEntropy {
-    /// ε of (1 − ε) · (−ln p of the target) + ε · mean(−ln p) over the vocabulary. Source: arXiv:1512.00567, section 7.
+    /// ε of (1 − ε) · (−ln p of the target) + ε · mean(−ln p) over the vocabulary. Source: arXiv:1512.00567,
+    /// section 7.
     pub smoothing: f32,
     /// Factor on ln² Σ exp(logits), which keeps the logits near a normalised distribution; PaLM takes 1e-4.
     /// Source: arXiv:2204.02311, section 5.
@@ -23,9 +25,9 @@ pub struct CrossEntropy {
 
 /// Losses of rows of logits; the logits become their gradient.
 ///
-/// `logits: [N, V]`: on return the gradient of scale · Σ weight · loss. `targets: [N]`, [`IGNORE`] for rows without loss
-/// and gradient. `weights: [N]`, 1 if none. `losses: [N]` in nats, neither weighted nor scaled, with what `options` add.
-/// Panics if the lengths do not fit or a target is outside the vocabulary.
+/// `logits: [N, V]`: on return the gradient of scale · Σ weight · loss. `targets: [N]`, [`IGNORE`] for rows
+/// without loss and gradient. `weights: [N]`, 1 if none. `losses: [N]` in nats, neither weighted nor scaled,
+/// with what `options` add. Panics if the lengths do not fit or a target is outside the vocabulary.
 #[track_caller]
 pub fn rows(
     logits: &mut [f32],
@@ -62,7 +64,8 @@ pub fn losses_only(
     });
 }
 
-/// ln p of each row's target and ln Σ exp(logits) of each row, for losses that compare sequences (DPO and its kin).
+/// ln p of each row's target and ln Σ exp(logits) of each row, for losses that compare sequences (DPO and its
+/// kin).
 ///
 /// `logits: [N, V]`, `targets`, `out`, `lse`: `[N]`; `out` is 0 where the target is [`IGNORE`].
 /// Panics if the lengths do not fit or a target is outside the vocabulary.
@@ -79,8 +82,8 @@ pub fn log_probs(logits: &[f32], vocab_size: usize, targets: &[u32], out: &mut [
 
 /// The gradient of [`log_probs`]: the logits become d · (1 at the target − softmax).
 ///
-/// `logits: [N, V]`, `lse` as `log_probs` gave it, `d: [N]` the gradient of each row's ln p. Rows whose target is
-/// [`IGNORE`] become 0. Panics if the lengths do not fit or a target is outside the vocabulary.
+/// `logits: [N, V]`, `lse` as `log_probs` gave it, `d: [N]` the gradient of each row's ln p. Rows whose
+/// target is [`IGNORE`] become 0. Panics if the lengths do not fit or a target is outside the vocabulary.
 #[track_caller]
 pub fn log_prob_gradient(logits: &mut [f32], vocab_size: usize, targets: &[u32], lse: &[f32], d: &[f32]) {
     let n_rows = check(logits.len(), vocab_size, targets, lse.len());
@@ -94,9 +97,10 @@ pub fn log_prob_gradient(logits: &mut [f32], vocab_size: usize, targets: &[u32],
 
 /// KL(teacher ‖ student) · T² of softmax(logits / T); the student's logits become their gradient.
 ///
-/// `student`, `teacher`: `[N, V]`. On return `student` is the gradient of scale · Σ weight · loss. `weights: [N]`, 1 if
-/// none; a weight of 0 leaves a row out. `losses: [N]` in nats, neither weighted nor scaled, with the factor T².
-/// Source: arXiv:1503.02531, section 2. Panics if the lengths do not fit or the temperature is not positive.
+/// `student`, `teacher`: `[N, V]`. On return `student` is the gradient of scale · Σ weight · loss.
+/// `weights: [N]`, 1 if none; a weight of 0 leaves a row out. `losses: [N]` in nats, neither weighted nor scaled, with
+/// the factor T². Source: arXiv:1503.02531, section 2. Panics if the lengths do not fit or the temperature is
+/// not positive.
 #[track_caller]
 pub fn distill(
     student: &mut [f32],
@@ -179,18 +183,22 @@ fn loss_body<V: Vector>(
             continue;
         }
         let target = targets[i] as usize;
-        let greatest = max::<V>(row);
-        let (loss, lse, sum);
-        (loss, lse) = row_loss::<V>(row, target, greatest, options);
-        losses[i] = loss;
-        sum = (lse - f64::from(greatest)).exp();
+        let (logit, mean, greatest) = (row[target], mean::<V>(row, options), max::<V>(row));
+        let center = V::splat(greatest);
+        // The exponentials take the place of the logits.
+        let [sum] = sums!(V, 1, vocab_size, |i| {
+            let e = math::exp(V::load_slice(&row[i..], f32::NEG_INFINITY).sub(center));
+            e.store_slice(&mut row[i..]);
+            [e]
+        });
+        let lse = f64::from(greatest) + f64::from(sum).ln();
+        losses[i] = loss(lse, logit, mean, options);
         let factor = scale * weights.map_or(1.0, |weights| weights[i]);
-        let share = V::splat(factor * ((1.0 + 2.0 * f64::from(options.z_loss) * lse) / sum) as f32);
+        let share = 1.0 + 2.0 * f64::from(options.z_loss) * lse;
+        let share = V::splat((f64::from(factor) * share / f64::from(sum)) as f32);
         let smooth = V::splat(-factor * options.smoothing / vocab_size as f32);
-        let greatest = V::splat(greatest);
         for lanes in row.chunks_mut(V::LANES) {
-            let e = math::exp(V::load_slice(lanes, 0.0).sub(greatest));
-            e.mul_add(share, smooth).store_slice(lanes);
+            V::load_slice(lanes, 0.0).mul_add(share, smooth).store_slice(lanes);
         }
         row[target] -= factor * (1.0 - options.smoothing);
     }
@@ -207,22 +215,29 @@ fn loss_only_body<V: Vector>(
     for (i, row) in logits.chunks_exact(vocab_size).enumerate() {
         losses[i] = match targets[i] {
             IGNORE => 0.0,
-            target => row_loss::<V>(row, target as usize, max::<V>(row), options).0,
+            target => {
+                let lse = log_sum_exp::<V>(row, max::<V>(row));
+                loss(lse, row[target as usize], mean::<V>(row, options), options)
+            }
         };
     }
 }
 
-/// The loss of a row, and ln Σ exp(row).
-#[inline(always)]
-fn row_loss<V: Vector>(row: &[f32], target: usize, greatest: f32, options: CrossEntropy) -> (f32, f64) {
-    let lse = log_sum_exp::<V>(row, greatest);
+/// The loss of a row by ln Σ exp(row), the logit of its target, and the mean of its logits.
+fn loss(lse: f64, logit: f32, mean: f64, options: CrossEntropy) -> f32 {
     let epsilon = f64::from(options.smoothing);
-    let mut loss = lse - (1.0 - epsilon) * f64::from(row[target]);
-    if epsilon != 0.0 {
-        let [sum] = sums!(V, 1, row.len(), |i| [at(row, i)]);
-        loss -= epsilon * f64::from(sum) / row.len() as f64;
+    let likelihood = lse - (1.0 - epsilon) * f64::from(logit) - epsilon * mean;
+    (likelihood + f64::from(options.z_loss) * lse * lse) as f32
+}
+
+/// The mean of a row of logits, or 0 if nothing asks for it (and a logit may be −∞).
+#[inline(always)]
+fn mean<V: Vector>(row: &[f32], options: CrossEntropy) -> f64 {
+    if options.smoothing == 0.0 {
+        return 0.0;
     }
-    ((loss + f64::from(options.z_loss) * lse * lse) as f32, lse)
+    let [sum] = sums!(V, 1, row.len(), |i| [at(row, i)]);
+    f64::from(sum) / row.len() as f64
 }
 
 /// ln Σ exp(row), `greatest` being the greatest of the row.

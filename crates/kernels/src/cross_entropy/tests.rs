@@ -18,7 +18,7 @@ fn log_sum(row: &[f64]) -> f64 {
 }
 
 /// The formula of Hugging Face's label smoother, literally.
-fn loss(row: &[f64], target: u32, options: CrossEntropy) -> f64 {
+fn reference(row: &[f64], target: u32, options: CrossEntropy) -> f64 {
     if target == IGNORE {
         return 0.0;
     }
@@ -39,7 +39,10 @@ fn losses_and_gradients_are_those_of_the_formula() {
         let (targets, weights) = (targets(n_rows, vocab_size), [1.0, 3.0, 0.5, 0.0]);
         for options in [PLAIN, BOTH] {
             let row_losses = |x: &[f64]| -> Vec<f64> {
-                x.chunks(vocab_size).zip(&targets).map(|(row, &target)| loss(row, target, options)).collect()
+                x.chunks(vocab_size)
+                    .zip(&targets)
+                    .map(|(row, &target)| reference(row, target, options))
+                    .collect()
             };
             let expected_losses: Vec<f32> = row_losses(&wide(&x)).iter().map(|&x| x as f32).collect();
             let expected = gradient(&x, |x| {
@@ -71,7 +74,7 @@ fn a_great_vocabulary_keeps_six_digits() {
         for i in 0..2 {
             let row = wide(&x[i * vocab_size..][..vocab_size]);
             let (lse, target) = (log_sum(&row), targets[i] as usize);
-            assert_close(&losses[i..=i], &[loss(&row, targets[i], options) as f32], 1e-6);
+            assert_close(&losses[i..=i], &[reference(&row, targets[i], options) as f32], 1e-6);
             let gradient = |(j, x): (usize, &f64)| {
                 let hit = if j == target { 1.0 } else { 0.0 };
                 let share = 1.0 + 2.0 * f64::from(options.z_loss) * lse;

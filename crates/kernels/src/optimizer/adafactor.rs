@@ -3,10 +3,12 @@
 use crate::arch::vector::{Vector, at, per_isa, sums};
 use crate::{isa, reduce, rows};
 
-/// What all parameters share at a step of Adafactor. Source: arXiv:1804.04235, algorithms 4 and 5, without momentum.
+/// What all parameters share at a step of Adafactor. Source: arXiv:1804.04235, algorithms 4 and 5, without
+/// momentum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adafactor {
-    /// ρ, multiplied by max(eps2, RMS(θ)) with `scale_parameter`, or η. See [`relative_step`](Self::relative_step).
+    /// ρ, multiplied by max(eps2, RMS(θ)) with `scale_parameter`, or η. See
+    /// [`relative_step`](Self::relative_step).
     pub learning_rate: f64,
     /// Whether steps are relative to the size of the values.
     pub scale_parameter: bool,
@@ -52,7 +54,8 @@ impl Adafactor {
     /// Steps a matrix: R ← β₂R + (1 − β₂) mean over columns of (g² + eps1), C likewise over rows,
     /// u = g / √(R Cᵀ / mean(R)), θ ← θ(1 − αλ) − α u / max(1, RMS(u) / clip_threshold).
     ///
-    /// `values`, `gradients`: `[N, K]`, `r: [N]`, `c: [K]`, zeros before the first step. Panics if the lengths do not fit.
+    /// `values`, `gradients`: `[N, K]`, `r: [N]`, `c: [K]`, zeros before the first step. Panics if the
+    /// lengths do not fit.
     #[track_caller]
     pub fn update_matrix(&self, values: &mut [f32], gradients: &[f32], r: &mut [f32], c: &mut [f32]) {
         let (n_rows, n_cols) = (r.len(), c.len());
@@ -92,7 +95,8 @@ impl Adafactor {
         });
     }
 
-    /// Steps what is no matrix, with whole second moments: v ← β₂v + (1 − β₂)(g² + eps1), u = g / √v, then as a matrix.
+    /// Steps what is no matrix, with whole second moments: v ← β₂v + (1 − β₂)(g² + eps1), u = g / √v, then as
+    /// a matrix.
     ///
     /// `values`, `gradients` and `v`, zeros before the first step, have the same length, else it panics.
     #[track_caller]
@@ -213,13 +217,13 @@ mod tests {
                 (0..n).for_each(|i| v[i] = beta2 * v[i] + (1.0 - beta2) * square(i));
                 (0..n).map(|i| g[i] / v[i].sqrt()).collect()
             } else {
-                for i in 0..n_rows {
+                for (i, r) in r.iter_mut().enumerate() {
                     let mean = (0..n_cols).map(|j| square(i * n_cols + j)).sum::<f64>() / n_cols as f64;
-                    r[i] = beta2 * r[i] + (1.0 - beta2) * mean;
+                    *r = beta2 * *r + (1.0 - beta2) * mean;
                 }
-                for j in 0..n_cols {
+                for (j, c) in c.iter_mut().enumerate() {
                     let mean = (0..n_rows).map(|i| square(i * n_cols + j)).sum::<f64>() / n_rows as f64;
-                    c[j] = beta2 * c[j] + (1.0 - beta2) * mean;
+                    *c = beta2 * *c + (1.0 - beta2) * mean;
                 }
                 let mean = r.iter().sum::<f64>() / n_rows as f64;
                 (0..n).map(|i| g[i] / (r[i / n_cols] / mean * c[i % n_cols]).sqrt()).collect()

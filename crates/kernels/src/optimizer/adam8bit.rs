@@ -15,9 +15,9 @@ const PART_BLOCKS: usize = 32;
 
 /// AdamW whose moments are kept as indices of the dynamic maps, block by block.
 ///
-/// A step reads the moments, steps in f32 as [`AdamW`] does, and quantises the new ones with the greatest magnitude of
-/// each block as its scale. Source: arXiv:2110.02861, sections 2.1 and 2.2, as bitsandbytes has it. Small tensors (below
-/// 4096 values) and embeddings are better kept in f32.
+/// A step reads the moments, steps in f32 as [`AdamW`] does, and quantises the new ones with the greatest
+/// magnitude of each block as its scale. Source: arXiv:2110.02861, sections 2.1 and 2.2, as bitsandbytes has
+/// it. Small tensors (below 4096 values) and embeddings are better kept in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Adam8bit(pub AdamW);
 
@@ -99,18 +99,17 @@ fn update_body<V: Vector>(
         }
         *m_scale = greatest[0].reduce_max();
         *v_scale = greatest[1].reduce_max();
-        let inverse = 1.0 / m_scale.max(f32::MIN_POSITIVE);
+        signed.indices(&m[..n], 1.0 / m_scale.max(f32::MIN_POSITIVE), m_codes);
+        unsigned.indices(&v[..n], 1.0 / v_scale.max(f32::MIN_POSITIVE), v_codes);
         for (code, &x) in m_codes.iter_mut().zip(&m[..n]) {
             // A negative moment stays one: it may not become the value 0, as bitsandbytes has it.
-            let index = signed.index(x * inverse);
-            *code = index - u8::from(x < 0.0 && signed.values()[usize::from(index)] >= 0.0);
-        }
-        let inverse = 1.0 / v_scale.max(f32::MIN_POSITIVE);
-        for (code, &x) in v_codes.iter_mut().zip(&v[..n]) {
-            *code = unsigned.index(x * inverse);
+            *code -= u8::from(x < 0.0) & u8::from(*code == SIGNED_ZERO);
         }
     }
 }
+
+/// The index of 0 in the signed map.
+const SIGNED_ZERO: u8 = 127;
 
 #[inline(always)]
 fn read(out: &mut [f32; BLOCK_LEN], codes: &[u8], scale: f32, map: &DynamicMap) {
@@ -168,6 +167,11 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_value_0_has_its_index() {
+        assert_eq!(DynamicMap::signed().index(0.0), SIGNED_ZERO);
     }
 
     #[test]

@@ -5,8 +5,9 @@ use crate::{isa, rows};
 
 /// What all parameters share at a step of AdamW.
 ///
-/// The decay is decoupled (arXiv:1711.05101, algorithm 2) unless `l2` is given, which makes it Adam (arXiv:1412.6980,
-/// algorithm 1). Without `bias_correction` it is BERT's Adam: m / (√v + eps), then the decay.
+/// The decay is decoupled (arXiv:1711.05101, algorithm 2) unless `l2` is given, which makes it Adam
+/// (arXiv:1412.6980, algorithm 1). Without `bias_correction` it is BERT's Adam: m / (√v + eps), then the
+/// decay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
     /// η.
@@ -47,10 +48,11 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    /// θ ← θ(1 − ηλ); m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; θ ← θ − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps).
+    /// θ ← θ(1 − ηλ); m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; θ ← θ − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ)
+    /// + eps).
     ///
-    /// The order of PyTorch. `values`, `gradients` and the moments `m` and `v`, zeros before the first step, have the same
-    /// length, else it panics.
+    /// The order of PyTorch. `values`, `gradients` and the moments `m` and `v`, zeros before the first step,
+    /// have the same length, else it panics.
     #[track_caller]
     pub fn update(&self, values: &mut [f32], gradients: &[f32], m: &mut [f32], v: &mut [f32]) {
         let n = values.len();

@@ -27,7 +27,8 @@ impl Default for Lion {
 impl Lion {
     /// θ ← θ(1 − ηλ) − η sign(β₁m + (1 − β₁)g); m ← β₂m + (1 − β₂)g. The sign of 0 is 0.
     ///
-    /// `values`, `gradients` and the momentum `m`, zeros before the first step, have the same length, else it panics.
+    /// `values`, `gradients` and the momentum `m`, zeros before the first step, have the same length, else it
+    /// panics.
     #[track_caller]
     pub fn update(&self, values: &mut [f32], gradients: &[f32], m: &mut [f32]) {
         let n = values.len();

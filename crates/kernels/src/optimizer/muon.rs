@@ -1,7 +1,8 @@
 //! The element-wise parts of Muon: momentum before, and the step after, the orthogonalisation of a matrix.
 //!
 //! The Newton-Schulz iteration between the two is products of matrices and not here.
-//! Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; arXiv:2502.16982, section 2.
+//! Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; arXiv:2502.16982,
+//! section 2.
 
 use crate::arch::vector::{Vector, at, per_isa};
 use crate::{isa, rows};
@@ -31,7 +32,8 @@ impl Default for Muon {
 impl Muon {
     /// m ← μm + (1 − μ)g; writes m, or with Nesterov (1 − μ)g + μm, to `out`: what is to be orthogonalised.
     ///
-    /// `gradients`, the momentum `m`, zeros before the first step, and `out` have the same length, else it panics.
+    /// `gradients`, the momentum `m`, zeros before the first step, and `out` have the same length, else it
+    /// panics.
     #[track_caller]
     pub fn direction(&self, gradients: &[f32], m: &mut [f32], out: &mut [f32]) {
         let n = gradients.len();
@@ -44,7 +46,8 @@ impl Muon {
 
     /// θ ← θ(1 − ηλ) − η · `factor` · direction. Panics if the lengths differ.
     ///
-    /// `factor` depends on the shape `[N, K]`: √max(1, N / K) in the original, 0.2 √max(N, K) to match AdamW's steps.
+    /// `factor` depends on the shape `[N, K]`: √max(1, N / K) in the original, 0.2 √max(N, K) to match
+    /// AdamW's steps.
     #[track_caller]
     pub fn update(&self, values: &mut [f32], direction: &[f32], factor: f64) {
         let n = values.len();

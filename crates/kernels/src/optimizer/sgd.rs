@@ -27,8 +27,8 @@ impl Default for Sgd {
 impl Sgd {
     /// g ← g + l2 θ; b ← μb + g; θ ← θ − ηb, or with Nesterov θ − η(g + μb).
     ///
-    /// `values`, `gradients` and the momentum `b`, zeros before the first step, have the same length; `b` may be empty
-    /// where μ is 0. Panics otherwise.
+    /// `values`, `gradients` and the momentum `b`, zeros before the first step, have the same length; `b` may
+    /// be empty where μ is 0. Panics otherwise.
     #[track_caller]
     pub fn update(&self, values: &mut [f32], gradients: &[f32], b: &mut [f32]) {
         let n = values.len();

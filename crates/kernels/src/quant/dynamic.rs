@@ -1,6 +1,7 @@
 //! The dynamic 8-bit maps: 256 values of -1..1 or 0..1, some for each power of ten.
 //!
-//! Source: Dettmers, arXiv:1511.04561, section 2.1, and arXiv:2110.02861, section 1.3; values to the bit those of bitsandbytes.
+//! Source: Dettmers, arXiv:1511.04561, section 2.1, and arXiv:2110.02861, section 1.3; values to the bit
+//! those of bitsandbytes.
 
 use std::sync::OnceLock;
 
@@ -10,9 +11,9 @@ pub struct DynamicMap {
     values: [f32; 256],
     /// Between neighbours: number i between values i and i + 1, the last beyond all numbers.
     thresholds: [f32; 256],
-    /// For each bucket of magnitudes, positive ones first, the number of thresholds below all of it; a bucket has at most
-    /// one threshold inside.
-    below: Vec<u8>,
+    /// For each bucket of magnitudes, positive ones first, the number of thresholds below all of it; a bucket
+    /// has at most one threshold inside.
+    below: [u8; 2 * BUCKETS],
 }
 
 /// Bits of the least magnitude that has a bucket of its own, 2^-23: all below lie nearest to the value 0.
@@ -40,13 +41,34 @@ impl DynamicMap {
         &self.values
     }
 
-    /// The index of the value nearest to `x`, the lower one of two as near; numbers outside -1..1 count as its ends.
+    /// The index of the value nearest to `x`, the lower one of two as near; numbers outside -1..1 count as
+    /// its ends.
     #[inline(always)]
     pub fn index(&self, x: f32) -> u8 {
-        let magnitude = (x.to_bits() & 0x7fff_ffff).clamp(LEAST, 0x3f80_0000);
-        let bucket = ((magnitude - LEAST) >> SHIFT) as usize + if x < 0.0 { BUCKETS } else { 0 };
-        let index = self.below[bucket];
-        index + u8::from(x > self.thresholds[index as usize])
+        self.index_in(bucket(x), x)
+    }
+
+    /// Writes the indices of the values nearest to factor · x. In two passes, the first of which becomes
+    /// vectors.
+    #[inline(always)]
+    pub(crate) fn indices(&self, x: &[f32], factor: f32, out: &mut [u8]) {
+        for (x, out) in x.chunks(64).zip(out.chunks_mut(64)) {
+            let (mut scaled, mut buckets) = ([0f32; 64], [0u32; 64]);
+            scaled[..x.len()].copy_from_slice(x);
+            for (x, at) in scaled.iter_mut().zip(&mut buckets) {
+                *x *= factor;
+                *at = bucket(*x);
+            }
+            for ((out, &x), &bucket) in out.iter_mut().zip(&scaled).zip(&buckets) {
+                *out = self.index_in(bucket, x);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn index_in(&self, bucket: u32, x: f32) -> u8 {
+        let index = self.below[bucket as usize];
+        index + u8::from(x > self.thresholds[usize::from(index)])
     }
 
     fn new(signed: bool) -> DynamicMap {
@@ -71,20 +93,25 @@ impl DynamicMap {
         let values: [f32; 256] = values.try_into().expect("2 and 2 · (1 + 2 + .. + 64) values");
         let thresholds =
             std::array::from_fn(|i| values.get(i + 1).map_or(f32::INFINITY, |next| (values[i] + next) / 2.0));
-        let below = (0..2 * BUCKETS)
-            .map(|bucket| {
-                let first = LEAST + (((bucket % BUCKETS) as u32) << SHIFT);
-                let last = first + (1 << SHIFT) - 1;
-                let least = match (bucket < BUCKETS, bucket % BUCKETS) {
-                    (true, 0) => 0.0,
-                    (true, _) => f32::from_bits(first),
-                    (false, _) => -f32::from_bits(last),
-                };
-                thresholds.iter().filter(|&&threshold| threshold < least).count() as u8
-            })
-            .collect();
+        let below = std::array::from_fn(|bucket| {
+            let first = LEAST + (((bucket % BUCKETS) as u32) << SHIFT);
+            let last = first + (1 << SHIFT) - 1;
+            let least = match (bucket < BUCKETS, bucket % BUCKETS) {
+                (true, 0) => 0.0,
+                (true, _) => f32::from_bits(first),
+                (false, _) => -f32::from_bits(last),
+            };
+            thresholds.iter().filter(|&&threshold| threshold < least).count() as u8
+        });
         DynamicMap { values, thresholds, below }
     }
+}
+
+/// The bucket of a number; numbers outside -1..1 have those of its ends.
+#[inline(always)]
+fn bucket(x: f32) -> u32 {
+    let magnitude = (x.to_bits() & 0x7fff_ffff).clamp(LEAST, 0x3f80_0000);
+    ((magnitude - LEAST) >> SHIFT) + (x.to_bits() >> 31) * BUCKETS as u32
 }
 
 #[cfg(test)]
@@ -128,6 +155,10 @@ mod tests {
             for x in [0.0, -0.0, 1e-45, -1e-45, 1.5, -1.5, f32::INFINITY, f32::NEG_INFINITY] {
                 check(x);
             }
+            let many: Vec<f32> = noise(100, 2).iter().map(|x| x * 0.5).collect();
+            let mut indices = vec![0; 100];
+            map.indices(&many, 2.0, &mut indices);
+            assert!(many.iter().zip(&indices).all(|(&x, &index)| index == map.index(2.0 * x)));
             // A NaN gets some index.
             map.index(f32::NAN);
         }

@@ -7,8 +7,8 @@
 //! searching the scales of neighbouring sub-blocks side by side (`scale_search`).
 //!
 //! No scale is trusted: blocks of any bytes, NaN and infinite scales among them, give numbers and never a panic.
-//! Products with quantised activations are not here but in `matmul`. The types of bitsandbytes are no types of weight
-//! files of ours and stand beside the table: [`nf4`], and the 8-bit [`DynamicMap`].
+//! Products with quantised activations are not here but in `matmul`. The types of bitsandbytes are no types
+//! of weight files of ours and stand beside the table: [`nf4`], and the 8-bit [`DynamicMap`].
 //!
 //! Source: ggml (MIT), `ggml-common.h` for the layouts and `ggml-quants.c` for the values.
 

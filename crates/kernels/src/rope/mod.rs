@@ -1,4 +1,5 @@
-//! Rotary position embedding: rotates pairs of dimensions of queries and keys by angles that grow with the position.
+//! Rotary position embedding: rotates pairs of dimensions of queries and keys by angles that grow with the
+//! position.
 
 mod table;
 
@@ -10,10 +11,11 @@ use crate::{isa, threads};
 
 /// Rotates the first `n_heads` heads of each row in place (RoPE).
 ///
-/// `x: [T, stride]`, row t beginning with heads `[n_heads, head_dim]`, of which the first `rotary_dim` dimensions
-/// turn and the others stay; what follows the heads in a row stays. `positions: [T]` in tokens from 0. The last
-/// row may end with its heads. Queries and keys that lie side by side can be rotated by one call.
-/// Source: RoFormer, arXiv:2104.09864, eq. 34. Panics if the lengths do not fit or a position is outside the table.
+/// `x: [T, stride]`, row t beginning with heads `[n_heads, head_dim]`, of which the first `rotary_dim`
+/// dimensions turn and the others stay; what follows the heads in a row stays. `positions: [T]` in tokens
+/// from 0. The last row may end with its heads. Queries and keys that lie side by side can be rotated by one
+/// call. Source: RoFormer, arXiv:2104.09864, eq. 34. Panics if the lengths do not fit or a position is
+/// outside the table.
 #[track_caller]
 pub fn rope(
     x: &mut [f32],
@@ -26,7 +28,8 @@ pub fn rope(
     rotate(x, stride, n_heads, head_dim, positions, table, 1.0);
 }
 
-/// The gradient of [`rope`], in place: the transposed rotation, by the negative angle and with the same magnitude.
+/// The gradient of [`rope`], in place: the transposed rotation, by the negative angle and with the same
+/// magnitude.
 ///
 /// Arguments as for `rope`, `dy` taking the place of `x`.
 #[track_caller]

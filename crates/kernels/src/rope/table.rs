@@ -1,4 +1,5 @@
-//! The angles of rotary position embedding: cosines and sines of all positions, with every scaling of frequencies.
+//! The angles of rotary position embedding: cosines and sines of all positions, with every scaling of
+//! frequencies.
 
 use std::f64::consts::PI;
 use std::sync::OnceLock;

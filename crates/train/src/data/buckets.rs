@@ -1,5 +1,5 @@
-//! Batches of examples of like length: sorted within windows of a few batches, so that the order stays random at
-//! large.
+//! Batches of examples of like length: sorted within windows of a few batches, so that the order stays random
+//! at large.
 
 use super::order::Order;
 use crate::random::{keyed, shuffle};
@@ -23,8 +23,9 @@ impl Buckets {
         self.order.n().div_ceil((self.batch * self.window) as u64)
     }
 
-    /// The batches of window `index` of `epoch`; `length_of` says how long an item is. The last batch of an epoch may be
-    /// smaller than the others. A pure function: a resumed run asks for the window in which it stopped.
+    /// The batches of window `index` of `epoch`; `length_of` says how long an item is. The last batch of an
+    /// epoch may be smaller than the others. A pure function: a resumed run asks for the window in which it
+    /// stopped.
     ///
     /// Panics if the epoch has no such window.
     #[track_caller]

@@ -1,17 +1,20 @@
-//! Texts tokenized once: [`open_or_build`] gives the mapped ids of a data set, made anew where they are missing, stale
-//! or damaged.
+//! Texts tokenized once: [`open_or_build`] gives the mapped ids of a data set, made anew where they are
+//! missing, stale or damaged.
 
 use super::files::{DataFile, Source, files};
-use super::readers::{ReadOptions, ReadReport, read};
+use super::options::ReadOptions;
+use super::readers::read;
+use super::report::ReadReport;
 use super::row::Row;
 use super::split::{Part, part_by_hash};
-use super::token_formats::{CHECKSUM, HEADER, KEY, MAGIC, VERSION};
+use super::token_formats::{HEADER, KEY, VERSION};
+use super::token_writer::{Writer, absorb};
 use super::{Place, TokenFile};
 use crate::Error;
 use rhetor_tokenizer::{Special, Tokenizer};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -44,15 +47,15 @@ pub enum Built {
 
 /// The token file at `path`, reused if it is whole and was made from just this, made anew otherwise.
 ///
-/// What it was made from is told by a digest of all bytes of the data, of the tokenizer and of the options. `on_bytes`
-/// hears how many bytes of text were tokenized. The new file replaces the old one in one step; a build that is broken
-/// off leaves the old one.
+/// What it was made from is told by a digest of all bytes of the data, of the tokenizer and of the options.
+/// `on_bytes` hears how many bytes of text were tokenized, and may break off. The new file replaces the old
+/// one in one step; a build that is broken off leaves the old one.
 pub fn open_or_build(
     path: &Path,
     sources: &[Source],
     tokenizer: &Tokenizer,
     options: &TokenCacheOptions,
-    on_bytes: &mut dyn FnMut(u64),
+    on_bytes: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<(TokenFile, Built), Error> {
     let key = key(sources, tokenizer, options)?;
     let notice = match stored_key(path) {
@@ -103,17 +106,8 @@ fn key(sources: &[Source], tokenizer: &Tokenizer, options: &TokenCacheOptions) -
     Ok(hash.finalize().into())
 }
 
-fn absorb(bytes: &mut impl Read, hash: &mut Sha256) -> std::io::Result<()> {
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match bytes.read(&mut buffer)? {
-            0 => return Ok(()),
-            n => hash.update(&buffer[..n]),
-        }
-    }
-}
-
-/// A digest of a tokenizer: all its tokens, and what it makes of a text with everything on which tokenizers differ.
+/// A digest of a tokenizer: all its tokens, and what it makes of a text with everything on which tokenizers
+/// differ.
 pub(crate) fn tokenizer_digest(tokenizer: &Tokenizer) -> [u8; 32] {
     const PROBE: &str = "The  quick\tbrown FOX isn't 12345.678, naïve café;\r\n\n    indent <|im_end|> </s> \u{4f60}\
         \u{597d}\u{ff0c}\u{4e16}\u{754c} \u{1f600}\u{200d}\u{1f525} e\u{301} \u{fb01} don't we'll I'D __init__(self): x+=1 \
@@ -138,7 +132,7 @@ fn build(
     sources: &[Source],
     tokenizer: &Tokenizer,
     options: &TokenCacheOptions,
-    on_bytes: &mut dyn FnMut(u64),
+    on_bytes: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<ReadReport, Error> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -165,7 +159,7 @@ fn fill(
     sources: &[Source],
     tokenizer: &Tokenizer,
     options: &TokenCacheOptions,
-    on_bytes: &mut dyn FnMut(u64),
+    on_bytes: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<ReadReport, Error> {
     let mut failed = None;
     let mut n_bytes = 0;
@@ -176,7 +170,9 @@ fn fill(
                 is_wanted = options.part.is_none_or(|(part, share)| part_by_hash(&text, share) == part);
             }
             n_bytes += text.len() as u64;
-            on_bytes(n_bytes);
+            if on_bytes(n_bytes).is_break() {
+                return Err(Error::Cancelled);
+            }
             if !is_wanted {
                 return Ok(());
             }
@@ -217,80 +213,9 @@ fn text_of(row: Row, place: &Place) -> Result<String, Error> {
     }
 }
 
-/// A token file that grows. Documents in pieces are why their ends are written when the next one begins.
-struct Writer {
-    out: BufWriter<File>,
-    id_bytes: usize,
-    n_tokens: u64,
-    starts: Vec<u64>,
-    has_header: bool,
-}
-
-impl Writer {
-    fn new(file: File, tokenizer: &Tokenizer) -> Writer {
-        let id_bytes = if tokenizer.n_tokens() <= 1 << 16 { 2 } else { 4 };
-        let out = BufWriter::with_capacity(1 << 20, file);
-        Writer { out, id_bytes, n_tokens: 0, starts: Vec::new(), has_header: false }
-    }
-
-    fn ids(&mut self, ids: impl IntoIterator<Item = u32>) -> std::io::Result<()> {
-        if !self.has_header {
-            self.has_header = true;
-            self.out.write_all(&[0; HEADER])?;
-        }
-        for id in ids {
-            self.out.write_all(&id.to_le_bytes()[..self.id_bytes])?;
-            self.n_tokens += 1;
-        }
-        Ok(())
-    }
-
-    fn document(&mut self, ids: &[u32], continues: bool, options: &TokenCacheOptions) -> std::io::Result<()> {
-        if !continues {
-            self.end(options)?;
-            self.starts.push(self.n_tokens);
-            self.ids(options.before)?;
-        }
-        self.ids(ids.iter().copied())
-    }
-
-    /// Ends the document that was begun.
-    fn end(&mut self, options: &TokenCacheOptions) -> std::io::Result<()> {
-        if self.starts.is_empty() { Ok(()) } else { self.ids(options.after) }
-    }
-
-    /// Writes the table of documents, then the header over the zeros at the beginning.
-    fn finish(mut self, key: &[u8; 32]) -> std::io::Result<()> {
-        let n_bytes = self.n_tokens as usize * self.id_bytes;
-        let padding = n_bytes.next_multiple_of(8) - n_bytes;
-        self.out.write_all(&[0; 8][..padding])?;
-        let n_documents = self.starts.len() as u64;
-        self.starts.push(self.n_tokens);
-        for start in &self.starts {
-            self.out.write_all(&start.to_le_bytes())?;
-        }
-        let mut file = self.out.into_inner().map_err(|error| error.into_error())?;
-        let mut header = [0; HEADER];
-        header[..8].copy_from_slice(MAGIC);
-        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        header[12..16].copy_from_slice(&(self.id_bytes as u32).to_le_bytes());
-        header[16..24].copy_from_slice(&self.n_tokens.to_le_bytes());
-        header[24..32].copy_from_slice(&n_documents.to_le_bytes());
-        header[KEY].copy_from_slice(key);
-        let mut hash = Sha256::new();
-        hash.update(&header[..CHECKSUM.start]);
-        hash.update(&header[CHECKSUM.end..]);
-        file.seek(SeekFrom::Start(HEADER as u64))?;
-        absorb(&mut file, &mut hash)?;
-        header[CHECKSUM].copy_from_slice(&hash.finalize());
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&header)?;
-        file.sync_all()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::token_formats::CHECKSUM;
     use super::*;
     use crate::examples::fixtures::{characters, word_pieces};
     use rhetor_tokenizer::ControlTokens;
@@ -324,7 +249,10 @@ mod tests {
         fn open(&self) -> (TokenFile, Built) {
             std::fs::create_dir_all(self.path().parent().unwrap()).unwrap();
             let sources = ["a.txt", "b.txt"].map(|name| Source::of(self.folder.path().join(name)));
-            open_or_build(&self.path(), &sources, &self.tokenizer, &self.options, &mut |_| ()).unwrap()
+            open_or_build(&self.path(), &sources, &self.tokenizer, &self.options, &mut |_| {
+                ControlFlow::Continue(())
+            })
+            .unwrap()
         }
 
         fn notice(&self) -> Option<String> {
@@ -419,6 +347,21 @@ mod tests {
     }
 
     #[test]
+    fn a_build_that_is_broken_off_leaves_the_old_file() {
+        let mut case = case();
+        case.open();
+        let old = std::fs::read(case.path()).unwrap();
+        case.options.after = None;
+        let sources = [Source::of(case.folder.path().join("a.txt"))];
+        let broken = open_or_build(&case.path(), &sources, &case.tokenizer, &case.options, &mut |_| {
+            ControlFlow::Break(())
+        });
+        assert!(matches!(broken, Err(Error::Cancelled)));
+        assert_eq!(std::fs::read(case.path()).unwrap(), old);
+        assert_eq!(std::fs::read_dir(case.path().parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn rows_that_are_no_text_are_refused_with_their_place() {
         let mut case = case();
         std::fs::write(case.folder.path().join("a.txt"), "{\"text\": \"a\", \"label\": 1}\n").unwrap();
@@ -426,7 +369,14 @@ mod tests {
         let sources = [Source::of(case.folder.path().join("a.txt"))];
         let path = case.folder.path().join("tokens");
         let refused =
-            open_or_build(&path, &sources, &case.tokenizer, &case.options, &mut |_| ()).unwrap_err();
+            open_or_build(
+                &path,
+                &sources,
+                &case.tokenizer,
+                &case.options,
+                &mut |_| ControlFlow::Continue(()),
+            )
+            .unwrap_err();
         assert!(
             refused.to_string().ends_with("line 1: expected a text; got a row of the kind classified text")
         );

@@ -1,10 +1,10 @@
 //! Data sets that have a name: where they come from, what they are, and how their files are checked.
 //!
-//! Nothing is fetched here: [`find`] looks into folders, and says what is missing so that a caller with a network can
-//! fetch it.
+//! Nothing is fetched here: [`find`] looks into folders, and says what is missing so that a caller with a
+//! network can fetch it.
 
 use super::files::Source;
-use super::readers::{Encoding, ReadOptions};
+use super::options::{Encoding, ReadOptions};
 use crate::Error;
 use std::path::{Path, PathBuf};
 

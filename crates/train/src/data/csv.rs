@@ -1,9 +1,9 @@
 //! Tables of text: a header with the names of the fields, then a row each (RFC 4180).
 //!
-//! Fields in double quotes may hold the divider, line breaks, and quotes written twice. In tables divided by tabs
-//! a quote is a character like others, as those who write them mean it.
+//! Fields in double quotes may hold the divider, line breaks, and quotes written twice. In tables divided by
+//! tabs a quote is a character like others, as those who write them mean it.
 
-use super::readers::{Halt, Lines, Sink};
+use super::sink::{Halt, Lines, Sink};
 use serde_json::{Map, Value};
 use std::io::BufRead;
 
@@ -92,7 +92,7 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use super::super::readers::ReadOptions;
+    use super::super::options::ReadOptions;
     use super::super::readers::tests::shown;
     use expect_test::{Expect, expect};
 

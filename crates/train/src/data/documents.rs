@@ -1,7 +1,7 @@
 //! Plain text as documents: whole files, lines, paragraphs, books of Project Gutenberg, the text of XML.
 
-use super::readers::{Halt, Lines, Sink};
 use super::row::Row;
+use super::sink::{Halt, Lines, Sink};
 use std::io::BufRead;
 
 /// A document per file. One longer than the piece allowed comes in pieces.
@@ -11,8 +11,8 @@ pub(crate) fn whole(text: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), H
 
 /// The lines that `keeps` wants, as one document.
 ///
-/// Pieces are cut before a line that begins with a letter or the like: words are never cut, and white space stays
-/// together, so that tokens come out as they would of the whole.
+/// Pieces are cut before a line that begins with a letter or the like: words are never cut, and white space
+/// stays together, so that tokens come out as they would of the whole.
 fn collect(
     text: &mut dyn BufRead,
     sink: &mut Sink<'_>,
@@ -71,8 +71,8 @@ pub(crate) fn paragraphs(text: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<
     }
 }
 
-/// A book between the lines with which Project Gutenberg begins and ends it. Source: their files since 1991, whose
-/// oldest say `*END THE SMALL PRINT!` before the text and nothing fixed after it.
+/// A book between the lines with which Project Gutenberg begins and ends it. Source: their files since 1991,
+/// whose oldest say `*END THE SMALL PRINT!` before the text and nothing fixed after it.
 pub(crate) fn gutenberg(text: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), Halt> {
     const STARTS: [&str; 4] = ["*** START OF", "***START OF", "*END*THE SMALL PRINT", "*END THE SMALL PRINT"];
     const ENDS: [&str; 4] =
@@ -108,8 +108,8 @@ pub(crate) fn labelled_lines(text: &mut dyn BufRead, sink: &mut Sink<'_>) -> Res
     Ok(())
 }
 
-/// What stands between the tags, lines without text left out. Comments, declarations and processing instructions are
-/// no text; the five entities of XML and numbers become characters.
+/// What stands between the tags, lines without text left out. Comments, declarations and processing
+/// instructions are no text; the five entities of XML and numbers become characters.
 pub(crate) fn xml(text: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), Halt> {
     let mut ends_with: Option<&str> = None;
     collect(text, sink, |line| {
@@ -171,8 +171,8 @@ fn unescaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::{LineEnds, ReadOptions};
     use super::super::readers::tests::shown;
-    use super::super::readers::{LineEnds, ReadOptions};
     use expect_test::{Expect, expect};
 
     fn check(format: &str, content: &str, expected: Expect) {

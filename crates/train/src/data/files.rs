@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// Bytes read at once.
 const BUFFER: usize = 1 << 18;
 
-/// Where data lies: a file, a folder (all its files, sorted), or `archive.zip#member` (`#folder/` = all below it).
+/// Where data lies: a file, a folder (all its files, sorted), or `archive.zip#member` (`#folder/` = all below
+/// it).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The file or folder.

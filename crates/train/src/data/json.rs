@@ -1,7 +1,7 @@
 //! Objects as rows: one per line, a list of them, or one after the other.
 
-use super::readers::{Halt, Lines, Sink};
-use super::shapes::describe;
+use super::fields::describe;
+use super::sink::{Halt, Lines, Sink};
 use super::squad;
 use crate::Error;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -31,8 +31,8 @@ fn object(value: Value, sink: &mut Sink<'_>) -> Result<(), Halt> {
     }
 }
 
-/// Lists of objects and objects, one after the other; the list at `data` of an object counts as such a list. Only one
-/// element of a list is held at once.
+/// Lists of objects and objects, one after the other; the list at `data` of an object counts as such a list.
+/// Only one element of a list is held at once.
 pub(crate) fn values(text: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), Halt> {
     let mut text = text;
     let mut n_rows = 0;
@@ -43,12 +43,14 @@ pub(crate) fn values(text: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), 
             Err(source) => return sink.fail(Error::Io { path: sink.place.path.clone(), source }),
         }
         let seed = Top { sink, n_rows: &mut n_rows };
-        // The parser takes no byte beyond the value that it reads, so that the next one begins where it stopped.
+        // The parser takes no byte beyond the value that it reads, so that the next one begins where it
+        // stopped.
         if let Err(error) = seed.deserialize(&mut serde_json::Deserializer::from_reader(&mut text)) {
             if sink.is_halted() {
                 return Err(Halt);
             }
-            // What follows broken JSON cannot be found again: it is an error even where wrong rows are counted.
+            // What follows broken JSON cannot be found again: it is an error even where wrong rows are
+            // counted.
             let (place, got) = (sink.place.clone(), format!("what is no JSON: {error}"));
             return sink.fail(Error::Row { place, expected: "a JSON list or object".into(), got });
         }
@@ -135,7 +137,7 @@ impl<'de> Visitor<'de> for Top<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::readers::ReadOptions;
+    use super::super::options::ReadOptions;
     use super::super::readers::tests::shown;
     use expect_test::{Expect, expect};
 

@@ -5,8 +5,9 @@ use crate::Error;
 use crate::random::keyed;
 use serde::{Deserialize, Serialize};
 
-/// Data sets and how often each is drawn from. As in The Pile (arXiv:2101.00027, §2) and LLaMA (arXiv:2302.13971, §2.1),
-/// the source of every item is drawn by weight, so that small sources are read more often than large ones.
+/// Data sets and how often each is drawn from. As in The Pile (arXiv:2101.00027, §2) and LLaMA
+/// (arXiv:2302.13971, §2.1), the source of every item is drawn by weight, so that small sources are read more
+/// often than large ones.
 #[derive(Debug, Clone)]
 pub struct Mixture {
     seed: u64,

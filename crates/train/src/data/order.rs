@@ -65,9 +65,9 @@ impl Order {
     }
 }
 
-/// A random order of the numbers below `n` that takes no memory: a Feistel network over the next power of four, walked
-/// until it hits a number below `n`. Source: Black and Rogaway, Ciphers with Arbitrary Finite Domains, CT-RSA 2002, §4
-/// (cycle walking) and §5 (generalized Feistel).
+/// A random order of the numbers below `n` that takes no memory: a Feistel network over the next power of
+/// four, walked until it hits a number below `n`. Source: Black and Rogaway, Ciphers with Arbitrary Finite
+/// Domains, CT-RSA 2002, §4 (cycle walking) and §5 (generalized Feistel).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permutation {
     n: u64,

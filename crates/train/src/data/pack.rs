@@ -1,4 +1,5 @@
-//! Tokens become sequences of a length: windows cut out of a long text, and short examples put into rows together.
+//! Tokens become sequences of a length: windows cut out of a long text, and short examples put into rows
+//! together.
 
 use super::TokenFile;
 use crate::random::below;
@@ -9,8 +10,8 @@ use std::ops::Range;
 
 /// Windows of `len` tokens and the token after them, out of documents that follow each other in a file.
 ///
-/// By default a window does not care where documents end, as GPT-2 and GPT-3 were trained (arXiv:2005.14165, §2.3: no
-/// masking); with a document mask it is cut into spans that do not see each other.
+/// By default a window does not care where documents end, as GPT-2 and GPT-3 were trained (arXiv:2005.14165,
+/// §2.3: no masking); with a document mask it is cut into spans that do not see each other.
 #[derive(Debug, Clone)]
 pub struct Windows<'a> {
     file: &'a TokenFile,
@@ -29,7 +30,8 @@ pub enum DocumentMask {
 }
 
 impl<'a> Windows<'a> {
-    /// Windows of `len` tokens out of `range` of a file. Panics if the length is 0 or the range outside the file.
+    /// Windows of `len` tokens out of `range` of a file. Panics if the length is 0 or the range outside the
+    /// file.
     #[track_caller]
     pub fn new(file: &'a TokenFile, range: Range<u64>, len: usize, mask: DocumentMask) -> Windows<'a> {
         assert!(len > 0, "windows of no tokens");
@@ -49,7 +51,8 @@ impl<'a> Windows<'a> {
         self.at(self.range.start + index * self.len)
     }
 
-    /// A window anywhere, every offset as likely as any other, as nanoGPT draws them. Panics if there is none.
+    /// A window anywhere, every offset as likely as any other, as nanoGPT draws them. Panics if there is
+    /// none.
     #[track_caller]
     pub fn random(&self, rng: &mut Rng) -> Vec<Sequence> {
         assert!(self.n() > 0, "no window of {} tokens in {:?}", self.len, self.range);
@@ -94,9 +97,10 @@ pub struct Packed {
     pub too_long: Vec<usize>,
 }
 
-/// Puts examples of these lengths into as few rows of `len_max` tokens as best-fit-decreasing finds: the longest
-/// first, each into the fullest row that has room. At most 11/9 of the rows needed, and one. Source: Johnson 1973; for
-/// language models, Ding et al., Fewer Truncations Improve Language Modeling, arXiv:2404.10830, §3.
+/// Puts examples of these lengths into as few rows of `len_max` tokens as best-fit-decreasing finds: the
+/// longest first, each into the fullest row that has room. At most 11/9 of the rows needed, and one. Source:
+/// Johnson 1973; for language models, Ding et al., Fewer Truncations Improve Language Modeling,
+/// arXiv:2404.10830, §3.
 pub fn best_fit(lengths: &[usize], len_max: usize) -> Packed {
     let mut packed = Packed::default();
     let mut longest_first: Vec<usize> = (0..lengths.len()).collect();

@@ -1,21 +1,19 @@
 //! Files become rows: the table [`FORMATS`], and [`read`], which streams.
 //!
-//! Nothing is left out in silence: wrong rows end the reading with file, line, what was expected and what is there,
-//! or are counted if the caller asks for that; rows without use (an empty text, two answers alike) are counted by
-//! reason in the [`ReadReport`].
+//! Nothing is left out in silence: wrong rows end the reading with file, line, what was expected and what is
+//! there, or are counted if the caller asks for that; rows without use (an empty text, two answers alike) are
+//! counted by reason in the [`ReadReport`].
 
-use super::files::{DataFile, Source, files};
+use super::files::{Source, files};
+use super::options::ReadOptions;
+use super::report::{Place, ReadReport};
 use super::row::Row;
-use super::shapes::{Fields, rows_of};
+use super::sink::{Halt, Sink, Stop};
 use super::{csv, documents, json, squad};
 use crate::Error;
 use rhetor_catalog::{About, Source as Origin};
-use rhetor_lm::Message;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::io::BufRead;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 /// A way in which files hold rows.
 #[derive(Debug)]
@@ -80,174 +78,6 @@ const fn format(
     }
 }
 
-/// What happens to a row that is not what its format says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WrongRows {
-    /// It ends the reading.
-    #[default]
-    Refuse,
-    /// It is left out and counted.
-    Drop,
-}
-
-/// What a line of bytes is taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Encoding {
-    /// UTF-8; other bytes end the reading.
-    #[default]
-    Utf8,
-    /// UTF-8, or ISO 8859-1 where a line is no UTF-8; the report counts such lines.
-    Utf8OrLatin1,
-}
-
-/// What becomes of `\r\n`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LineEnds {
-    /// It becomes `\n`, and the report counts it.
-    #[default]
-    Unix,
-    /// It stays.
-    Keep,
-}
-
-/// What an instruction with its output becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Instructions {
-    /// A conversation: the instruction (a blank line, the input) and the output.
-    #[default]
-    Chat,
-    /// A completion of Alpaca's prompt, for models without a chat template.
-    AlpacaPrompt,
-}
-
-impl Instructions {
-    pub(crate) fn row(self, instruction: &str, input: Option<&str>, output: String) -> Row {
-        let (task, has_input) = match input {
-            Some(_) => (", paired with an input that provides further context", true),
-            None => ("", false),
-        };
-        match self {
-            Instructions::Chat => {
-                let user = match input {
-                    Some(input) => format!("{instruction}\n\n{input}"),
-                    None => instruction.to_string(),
-                };
-                Row::Chat(vec![Message::user(user), Message::assistant(output)])
-            }
-            // The wording of tatsu-lab/stanford_alpaca, train.py, PROMPT_DICT.
-            Instructions::AlpacaPrompt => {
-                let given = if has_input {
-                    format!("### Input:\n{}\n\n", input.unwrap_or_default())
-                } else {
-                    String::new()
-                };
-                let prompt = format!(
-                    "Below is an instruction that describes a task{task}. Write a response that appropriately \
-                     completes the request.\n\n### Instruction:\n{instruction}\n\n{given}### Response:"
-                );
-                Row::Completion { prompt, completion: output }
-            }
-        }
-    }
-}
-
-/// How files are read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReadOptions {
-    /// The name of a format; none = by the ending of each file's name.
-    pub format: Option<String>,
-    /// What happens to wrong rows.
-    pub wrong_rows: WrongRows,
-    /// What bytes are taken for, in all formats that are read line by line. Files named `*.latin1.*` are ISO 8859-1.
-    pub encoding: Encoding,
-    /// What becomes of `\r\n` in plain text.
-    pub line_ends: LineEnds,
-    /// What an instruction becomes.
-    pub instructions: Instructions,
-    /// Fields to be renamed: (name in the file, name in [`super::SHAPES`]).
-    pub fields: Vec<(String, String)>,
-    /// The most bytes of a document that are held at once; a longer one comes in pieces, cut at the ends of lines.
-    pub piece_bytes_max: usize,
-}
-
-impl Default for ReadOptions {
-    fn default() -> ReadOptions {
-        ReadOptions {
-            format: None,
-            wrong_rows: WrongRows::default(),
-            encoding: Encoding::default(),
-            line_ends: LineEnds::default(),
-            instructions: Instructions::default(),
-            fields: Vec::new(),
-            piece_bytes_max: 16 << 20,
-        }
-    }
-}
-
-/// Where a row stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file; of an archive, `archive#member`.
-    pub path: PathBuf,
-    /// `line` or `row`.
-    pub unit: &'static str,
-    /// Which one, from 1; 0 = the file as a whole.
-    pub number: u64,
-    /// Whether this is a further piece of the document before it.
-    pub continues: bool,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.number {
-            0 => write!(f, "{}", self.path.display()),
-            number => write!(f, "{}, {} {number}", self.path.display(), self.unit),
-        }
-    }
-}
-
-/// Rows that were left out for one reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dropped {
-    /// How many.
-    pub n: u64,
-    /// The first of them, with what is wrong about it.
-    pub first: String,
-}
-
-/// What was read, and what was not.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ReadReport {
-    /// Files read.
-    pub n_files: u64,
-    /// Rows passed on.
-    pub n_rows: u64,
-    /// `\r\n` that became `\n`.
-    pub n_line_ends: u64,
-    /// Lines that were no UTF-8 and were read as ISO 8859-1.
-    pub n_latin1_lines: u64,
-    /// Pieces beyond the first of documents that were too long to be held at once.
-    pub n_further_pieces: u64,
-    /// What was left out, by reason.
-    pub dropped: BTreeMap<&'static str, Dropped>,
-}
-
-impl ReadReport {
-    pub(crate) fn drop(&mut self, reason: &'static str, first: impl FnOnce() -> String) {
-        self.dropped.entry(reason).or_insert_with(|| Dropped { n: 0, first: first() }).n += 1;
-    }
-}
-
-impl fmt::Display for ReadReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} rows in {} files", self.n_rows, self.n_files)?;
-        for (reason, Dropped { n, first }) in &self.dropped {
-            write!(f, "; left out {n}: {reason} (first: {first})")?;
-        }
-        Ok(())
-    }
-}
-
 /// Streams the rows of `sources` in order. `on_row` may end the reading early with [`ControlFlow::Break`].
 ///
 /// Fails at the first wrong row (see [`WrongRows`]), and if no row at all came out.
@@ -309,137 +139,9 @@ fn by_name(name: &str) -> Result<&'static Format, Error> {
     FORMATS.iter().find(|format| format.about.name == name).ok_or_else(unknown)
 }
 
-/// The reading ended early; the sink knows why.
-#[derive(Debug)]
-pub(crate) struct Halt;
-
-enum Stop {
-    Asked,
-    Failed(Box<Error>),
-}
-
-/// Where formats put their rows.
-pub(crate) struct Sink<'a> {
-    pub place: Place,
-    pub file: &'a DataFile,
-    pub options: &'a ReadOptions,
-    pub report: &'a mut ReadReport,
-    on_row: &'a mut dyn FnMut(Row, &Place) -> ControlFlow<()>,
-    halt: Option<Stop>,
-}
-
-impl Sink<'_> {
-    /// Says where the rows that follow stand.
-    pub fn at(&mut self, unit: &'static str, number: u64) {
-        self.place.unit = unit;
-        self.place.number = number;
-    }
-
-    pub fn row(&mut self, row: Row) -> Result<(), Halt> {
-        self.report.n_rows += u64::from(!self.place.continues);
-        self.report.n_further_pieces += u64::from(self.place.continues);
-        match (self.on_row)(row, &self.place) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => {
-                self.halt = Some(Stop::Asked);
-                Err(Halt)
-            }
-        }
-    }
-
-    /// Passes on what an object of named fields says.
-    pub fn object(&mut self, mut fields: Fields) -> Result<(), Halt> {
-        for (theirs, ours) in &self.options.fields {
-            if let Some(value) = fields.remove(theirs) {
-                fields.insert(ours.clone(), value);
-            }
-        }
-        match rows_of(&fields, self.options.instructions) {
-            Ok(made) => {
-                for reason in made.dropped {
-                    self.drop(reason);
-                }
-                made.rows.into_iter().try_for_each(|row| self.row(row))
-            }
-            Err(wrong) => self.wrong(wrong.expected, wrong.got),
-        }
-    }
-
-    /// Counts a row that is of no use.
-    pub fn drop(&mut self, reason: &'static str) {
-        let place = &self.place;
-        self.report.drop(reason, || place.to_string());
-    }
-
-    /// A wrong row: an error, or counted.
-    pub fn wrong(&mut self, expected: impl Into<String>, got: impl Into<String>) -> Result<(), Halt> {
-        let error = Error::Row { place: self.place.clone(), expected: expected.into(), got: got.into() };
-        match self.options.wrong_rows {
-            WrongRows::Refuse => self.fail(error),
-            WrongRows::Drop => {
-                self.report.drop("a wrong row", || error.to_string());
-                Ok(())
-            }
-        }
-    }
-
-    pub fn fail(&mut self, error: Error) -> Result<(), Halt> {
-        self.halt = Some(Stop::Failed(Box::new(error)));
-        Err(Halt)
-    }
-
-    /// Whether the reading is over.
-    pub fn is_halted(&self) -> bool {
-        self.halt.is_some()
-    }
-
-    /// Reads the next line with its end into `line`; false at the end of the file.
-    pub fn next_line(&mut self, text: &mut dyn BufRead, lines: &mut Lines) -> Result<bool, Halt> {
-        lines.bytes.clear();
-        lines.text.clear();
-        match text.read_until(b'\n', &mut lines.bytes) {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(source) => {
-                self.fail(Error::Io { path: self.place.path.clone(), source })?;
-            }
-        }
-        lines.number += 1;
-        self.at("line", lines.number);
-        match std::str::from_utf8(&lines.bytes) {
-            Ok(line) => lines.text.push_str(line),
-            Err(_) if self.options.encoding == Encoding::Utf8OrLatin1 => {
-                lines.text.extend(lines.bytes.iter().map(|&byte| char::from(byte)));
-                self.report.n_latin1_lines += 1;
-            }
-            Err(wrong) => {
-                let offset = lines.offset + wrong.valid_up_to() as u64;
-                self.fail(Error::NotUtf8 { place: self.place.clone(), offset })?;
-            }
-        }
-        lines.offset += lines.bytes.len() as u64;
-        if self.options.line_ends == LineEnds::Unix && lines.text.ends_with("\r\n") {
-            // Some programs wrote `\r\r\n`.
-            lines.text.truncate(lines.text.trim_end_matches(['\r', '\n']).len());
-            lines.text.push('\n');
-            self.report.n_line_ends += 1;
-        }
-        Ok(true)
-    }
-}
-
-/// The line that was read last.
-#[derive(Default)]
-pub(crate) struct Lines {
-    /// The line with its end.
-    pub text: String,
-    bytes: Vec<u8>,
-    number: u64,
-    offset: u64,
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::options::{Encoding, WrongRows};
     use super::*;
     use std::fs;
 
@@ -464,6 +166,25 @@ pub(crate) mod tests {
             Err(error) => lines.push(format!("error: {error}")),
         }
         lines.join("\n").replace(&format!("{}/", folder.path().display()), "")
+    }
+
+    #[test]
+    fn every_format_and_ending_has_a_name_of_its_own() {
+        for (i, format) in FORMATS.iter().enumerate() {
+            let about = format.about;
+            assert!(
+                about.name.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+                    && !about.summary.ends_with('.')
+            );
+            for other in &FORMATS[..i] {
+                assert_ne!(other.about.name, about.name);
+                assert!(
+                    format.extensions.iter().all(|ending| !other.extensions.contains(ending)),
+                    "{}",
+                    about.name
+                );
+            }
+        }
     }
 
     #[test]
@@ -521,16 +242,5 @@ pub(crate) mod tests {
             if n == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert_eq!(report.unwrap().n_rows, 3);
-    }
-
-    #[test]
-    fn alpaca_prompts_are_those_of_its_training() {
-        let row = Instructions::AlpacaPrompt.row("Add.", Some("1 2"), "3".into());
-        let Row::Completion { prompt, completion } = row else { panic!("{row:?}") };
-        assert!(
-            prompt.starts_with("Below is an instruction that describes a task, paired with an input that")
-        );
-        assert!(prompt.ends_with("### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:"), "{prompt}");
-        assert_eq!(completion, "3");
     }
 }

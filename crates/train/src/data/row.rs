@@ -80,6 +80,15 @@ pub struct Answer {
 }
 
 impl Row {
+    /// The text of a row that is one.
+    pub fn into_text(self) -> Option<String> {
+        match self {
+            Row::Text(text) => Some(text),
+            Row::Completion { prompt, completion } => Some(prompt + &completion),
+            _ => None,
+        }
+    }
+
     /// The kind, in a word.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,14 +1,15 @@
 //! Which kind of row an object of named fields is: the table [`SHAPES`], whose first entry that fits counts.
 
-use super::readers::Instructions;
+use super::fields::{
+    Fields, Wrong, answer_at, describe, list_at, message_list, optional_text, prompt_at, scalar, text_at,
+    wrong,
+};
+use super::options::Instructions;
 use super::row::{Answer, Row};
 use super::transcript;
 use rhetor_catalog::{About, Source};
-use rhetor_lm::{Message, Role};
-use serde_json::{Map, Value};
-
-/// The named fields of a row.
-pub(crate) type Fields = Map<String, Value>;
+use rhetor_lm::Role;
+use serde_json::Value;
 
 /// A way to write a kind of row.
 #[derive(Debug)]
@@ -26,13 +27,6 @@ pub(crate) struct Made {
     pub rows: Vec<Row>,
     /// Why something of it was left out.
     pub dropped: Vec<&'static str>,
-}
-
-/// What is wrong with an object.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Wrong {
-    pub expected: String,
-    pub got: String,
 }
 
 /// All of them; the first that fits counts.
@@ -138,116 +132,6 @@ fn one(row: Row) -> Result<Made, Wrong> {
 
 fn dropped(reason: &'static str) -> Result<Made, Wrong> {
     Ok(Made { rows: Vec::new(), dropped: vec![reason] })
-}
-
-pub(crate) fn wrong(expected: impl Into<String>, got: impl Into<String>) -> Wrong {
-    Wrong { expected: expected.into(), got: got.into() }
-}
-
-/// A value as messages about it show it.
-pub(crate) fn describe(value: Option<&Value>) -> String {
-    let Some(value) = value else { return "nothing".to_string() };
-    let kind = match value {
-        Value::Null => return "null".to_string(),
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    };
-    let shown = value.to_string();
-    let cut = shown.char_indices().nth(60).map_or(shown.len(), |(at, _)| at);
-    format!("{kind}, {}{}", &shown[..cut], if cut < shown.len() { "..." } else { "" })
-}
-
-/// The first of the fields that is there.
-fn field<'a>(fields: &'a Fields, keys: &str) -> Option<&'a Value> {
-    keys.split('|').find_map(|key| fields.get(key))
-}
-
-fn text_at(fields: &Fields, keys: &str) -> Result<String, Wrong> {
-    match field(fields, keys) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        other => Err(wrong(format!("a text at `{keys}`"), describe(other))),
-    }
-}
-
-/// A text that may be missing, null or empty.
-fn optional_text(fields: &Fields, keys: &str) -> Result<Option<String>, Wrong> {
-    match field(fields, keys) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
-        other => Err(wrong(format!("a text or nothing at `{keys}`"), describe(other))),
-    }
-}
-
-fn list_at<'a>(fields: &'a Fields, keys: &str) -> Result<&'a [Value], Wrong> {
-    match field(fields, keys) {
-        Some(Value::Array(items)) => Ok(items),
-        other => Err(wrong(format!("a list at `{keys}`"), describe(other))),
-    }
-}
-
-/// A text, number or truth value as it is written.
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(value) => Some(value.to_string()),
-        _ => None,
-    }
-}
-
-fn role(name: &str) -> Option<Role> {
-    Some(match name {
-        "system" | "developer" => Role::System,
-        "user" | "human" => Role::User,
-        "assistant" | "gpt" | "chatgpt" | "model" | "bing" | "bard" => Role::Assistant,
-        "tool" | "function" | "function_response" | "observation" => Role::Tool,
-        _ => return None,
-    })
-}
-
-fn message_list(items: &[Value], role_key: &str, text_key: &str) -> Result<Vec<Message>, Wrong> {
-    let message = |item: &Value| {
-        let fields = item.as_object().ok_or_else(|| wrong("a message", describe(Some(item))))?;
-        for unread in ["tool_calls", "function_call"] {
-            if fields.get(unread).is_some_and(|calls| !calls.is_null()) {
-                return Err(wrong("messages of text only", format!("a message with `{unread}`")));
-            }
-        }
-        let name = text_at(fields, role_key)?;
-        let role = role(&name).ok_or_else(|| {
-            wrong(format!("a speaker that is known at `{role_key}`"), format!("the speaker {name:?}"))
-        })?;
-        Ok(Message { role, content: text_at(fields, text_key)? })
-    };
-    items.iter().map(message).collect()
-}
-
-/// A prompt as messages: a list of them, a transcript, or one text of the user.
-fn prompt_at(fields: &Fields, key: &str) -> Result<Vec<Message>, Wrong> {
-    match fields.get(key) {
-        Some(Value::String(text)) if transcript::is_transcript(text) => Ok(transcript::turns(text)),
-        Some(Value::String(text)) => Ok(vec![Message::user(text.as_str())]),
-        Some(Value::Array(items)) => message_list(items, "role", "content"),
-        other => Err(wrong(format!("a text or a list of messages at `{key}`"), describe(other))),
-    }
-}
-
-/// An answer: a text, or a list that holds one message of the assistant.
-fn answer_at(fields: &Fields, key: &str) -> Result<String, Wrong> {
-    match fields.get(key) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Array(items)) => match message_list(items, "role", "content")?.as_slice() {
-            [only] if only.role == Role::Assistant => Ok(only.content.clone()),
-            turns => Err(wrong(
-                format!("one message of the assistant at `{key}`"),
-                format!("{} messages", turns.len()),
-            )),
-        },
-        other => Err(wrong(format!("a text or a message at `{key}`"), describe(other))),
-    }
 }
 
 fn preference(fields: &Fields, _: Instructions) -> Result<Made, Wrong> {
@@ -451,6 +335,20 @@ mod tests {
             Err(wrong) => format!("expected {}\ngot {}", wrong.expected, wrong.got),
         };
         expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn every_shape_has_a_name_of_its_own() {
+        for (i, shape) in SHAPES.iter().enumerate() {
+            let about = shape.about;
+            assert!(
+                about.name.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+                    && !about.summary.ends_with('.')
+            );
+            assert!(
+                SHAPES[..i].iter().all(|other| other.about.name != about.name && other.needs != shape.needs)
+            );
+        }
     }
 
     #[test]

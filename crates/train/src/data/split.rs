@@ -11,7 +11,8 @@ use std::str::FromStr;
 pub enum Validation {
     /// None.
     Off,
-    /// Documents by a hash of their text: that share of them, the same in every run and whatever else is in the data.
+    /// Documents by a hash of their text: that share of them, the same in every run and whatever else is in
+    /// the data.
     Hash(f64),
     /// The last share of one text, as nanoGPT divides TinyShakespeare.
     Tail(f64),
@@ -63,7 +64,8 @@ impl fmt::Display for Validation {
     }
 }
 
-/// The part to which a document belongs when a share is kept by hash; of a document in pieces, the first decides.
+/// The part to which a document belongs when a share is kept by hash; of a document in pieces, the first
+/// decides.
 pub fn part_by_hash(document: &str, share: f64) -> Part {
     let digest = Sha256::digest(document.as_bytes());
     let hash = u64::from_le_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));

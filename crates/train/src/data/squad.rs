@@ -1,8 +1,8 @@
 //! Data sets with a layout of their own: SQuAD's articles, and the sentences of CoNLL-U.
 
-use super::readers::{Halt, Lines, Sink};
+use super::fields::{Fields, Wrong, describe, wrong};
 use super::row::{Answer, Row};
-use super::shapes::{Fields, Wrong, describe, wrong};
+use super::sink::{Halt, Lines, Sink};
 use serde_json::Value;
 use std::io::BufRead;
 
@@ -12,10 +12,11 @@ pub(crate) fn is_article(fields: &Fields) -> bool {
     paragraphs.and_then(|list| list.first()).is_some_and(|first| first.get("context").is_some())
 }
 
-/// The questions of an article. Source: SQuAD 1.1 (arXiv:1606.05250) and 2.0 (arXiv:1806.03822) as distributed.
+/// The questions of an article. Source: SQuAD 1.1 (arXiv:1606.05250) and 2.0 (arXiv:1806.03822) as
+/// distributed.
 ///
-/// An answer that does not stand at its place is left out and counted; a question all of whose answers are left out
-/// is left out as well.
+/// An answer that does not stand at its place is left out and counted; a question all of whose answers are
+/// left out is left out as well.
 pub(crate) fn article(fields: &Fields, sink: &mut Sink<'_>) -> Result<(), Halt> {
     for paragraph in fields.get("paragraphs").and_then(Value::as_array).into_iter().flatten() {
         let parts = (
@@ -75,8 +76,8 @@ fn stands_at(context: &str, answer: &Answer) -> bool {
     !answer.text.is_empty() && at.is_some_and(|at| context[at..].starts_with(&answer.text))
 }
 
-/// Sentences of words with their universal part of speech. Source: universaldependencies.org/format.html; ranges of
-/// words (`1-2`) and empty nodes (`1.1`) are no words.
+/// Sentences of words with their universal part of speech. Source: universaldependencies.org/format.html;
+/// ranges of words (`1-2`) and empty nodes (`1.1`) are no words.
 pub(crate) fn conllu(text: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), Halt> {
     let (mut lines, mut words, mut tags) = (Lines::default(), Vec::new(), Vec::new());
     loop {
@@ -109,7 +110,7 @@ pub(crate) fn conllu(text: &mut dyn BufRead, sink: &mut Sink<'_>) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use super::super::readers::ReadOptions;
+    use super::super::options::ReadOptions;
     use super::super::readers::tests::shown;
     use expect_test::{Expect, expect};
 

@@ -1,4 +1,5 @@
-//! Files of token ids: our own, Megatron-LM's, nanoGPT's. Every length and offset is checked before it is used.
+//! Files of token ids: our own, Megatron-LM's, nanoGPT's. Every length and offset is checked before it is
+//! used.
 
 use super::token_file::Width;
 use crate::Error;
@@ -11,8 +12,8 @@ use std::path::Path;
 pub(crate) const MAGIC: &[u8; 8] = b"RHTOKENS";
 /// The version that is written and read.
 pub(crate) const VERSION: u32 = 1;
-/// Bytes before the ids: magic 8, version 4, bytes of an id 4, number of tokens 8, number of documents 8, key 32,
-/// checksum 32, nothing 32.
+/// Bytes before the ids: magic 8, version 4, bytes of an id 4, number of tokens 8, number of documents 8, key
+/// 32, checksum 32, nothing 32.
 pub(crate) const HEADER: usize = 128;
 /// Where the key lies: what the ids were made from.
 pub(crate) const KEY: Range<usize> = 32..64;
@@ -44,7 +45,8 @@ fn check_starts(path: &Path, starts: &[u64], n_tokens: u64) -> Result<(), Error>
     }
 }
 
-/// Our own file: header, ids, zeros up to a multiple of 8, the starts of the documents and the number of tokens.
+/// Our own file: header, ids, zeros up to a multiple of 8, the starts of the documents and the number of
+/// tokens.
 pub(crate) fn own(path: &Path, map: &Map) -> Result<Layout, Error> {
     let wrong = |reason: String| Error::tokens(path, reason);
     if map.len() < HEADER || map[..8] != MAGIC[..] {
@@ -93,8 +95,9 @@ pub(crate) fn nano_gpt(path: &Path, map: &Map) -> Result<Layout, Error> {
     Ok(Layout { ids: 0..map.len(), width: Width::U16, starts: vec![0, map.len() as u64 / 2] })
 }
 
-/// Megatron's index: magic `MMIDIDX\0\0`, u64 version 1, u8 type, u64 number of sequences S, u64 number of documents D
-/// (one more than there are), i32 lengths[S], i64 byte offsets[S], i64 documents[D] as numbers of sequences.
+/// Megatron's index: magic `MMIDIDX\0\0`, u64 version 1, u8 type, u64 number of sequences S, u64 number of
+/// documents D (one more than there are), i32 lengths[S], i64 byte offsets[S], i64 documents[D] as numbers of
+/// sequences.
 pub(crate) fn megatron(path: &Path, index: &[u8], ids: &Map) -> Result<Layout, Error> {
     let wrong = |reason: String| Error::tokens(path, reason);
     if !index.starts_with(b"MMIDIDX\0\0") {

@@ -33,7 +33,8 @@ fn next_head(text: &str) -> Option<(usize, &'static str, Role)> {
     found.min_by_key(|(at, _, _)| *at)
 }
 
-/// Splits two conversations into what they have in common and the last answers, if that is all in which they differ.
+/// Splits two conversations into what they have in common and the last answers, if that is all in which they
+/// differ.
 pub(crate) fn common_prompt(
     mut chosen: Vec<Message>,
     mut rejected: Vec<Message>,

@@ -1,16 +1,17 @@
 //! Which tokens belong to which part of a text.
 //!
-//! The parts are encoded one by one; if that gives the tokens of the whole, a token belongs to its part. If tokens
-//! merge over a border, the whole counts, and tokens are laid over the text by their bytes.
+//! The parts are encoded one by one; if that gives the tokens of the whole, a token belongs to its part. If
+//! tokens merge over a border, the whole counts, and tokens are laid over the text by their bytes.
 
 use rhetor_tokenizer::Tokenizer;
 use std::ops::Range;
 
-/// The ids of `text` and, for each, whether it has a part in one of `ranges` (bytes of `text`, rising, apart from
-/// each other).
+/// The ids of `text` and, for each, whether it has a part in one of `ranges` (bytes of `text`, rising, apart
+/// from each other).
 ///
-/// `encode` gives the ids of any part of the text; `reveal` the text that ids stand for, where it is not the same.
-/// None if the tokens cannot be laid over the text, as those of a tokenizer that changes it (lower case, accents).
+/// `encode` gives the ids of any part of the text; `reveal` the text that ids stand for, where it is not the
+/// same. None if the tokens cannot be laid over the text, as those of a tokenizer that changes it (lower
+/// case, accents).
 pub(crate) fn marked(
     tokenizer: &Tokenizer,
     text: &str,
@@ -42,8 +43,8 @@ pub(crate) fn marked(
 
 /// The bytes of `text` that each token stands for.
 ///
-/// A space that a token has and the text lacks is the one that SentencePiece puts before a word; white space that the
-/// text has and no token is what a control token swallowed. None if they do not fit otherwise.
+/// A space that a token has and the text lacks is the one that SentencePiece puts before a word; white space
+/// that the text has and no token is what a control token swallowed. None if they do not fit otherwise.
 pub fn token_spans(tokenizer: &Tokenizer, ids: &[u32], text: &str) -> Option<Vec<Range<usize>>> {
     let (bytes, mut at) = (text.as_bytes(), 0);
     let mut spans = Vec::with_capacity(ids.len());

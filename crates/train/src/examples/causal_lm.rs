@@ -1,14 +1,14 @@
 //! Next-token prediction of whole documents, one at a time. Source: GPT, Radford et al. 2018, §3.1, eq. 1.
 //!
-//! Large texts go through [`crate::data::TokenFile`] and [`crate::data::pack::Windows`] instead; this is for documents
-//! that stay apart.
+//! Large texts go through [`crate::data::TokenFile`] and [`crate::data::pack::Windows`] instead; this is for
+//! documents that stay apart.
 
 use crate::data::Row;
 use crate::{Example, Sequence, Skip};
 use rhetor_tokenizer::{Special, Tokenizer};
 
-/// The examples of a document: BOS if the model begins texts with it, the text, EOS; cut into sequences of at most
-/// `max_len` rows, each of which predicts the token after it.
+/// The examples of a document: BOS if the model begins texts with it, the text, EOS; cut into sequences of at
+/// most `max_len` rows, each of which predicts the token after it.
 ///
 /// A completion counts as one text.
 pub fn examples(row: &Row, tokenizer: &Tokenizer, max_len: usize) -> Result<Vec<Example>, Skip> {

@@ -1,7 +1,7 @@
 //! Texts, or pairs of texts, with a class or a number.
 //!
-//! An encoder reads `[CLS] A [SEP] B [SEP]` and is asked at its first row; a decoder reads A B EOS and is asked at its
-//! last. Source: BERT, arXiv:1810.04805, §4.1; GPT, Radford et al. 2018, §3.3.
+//! An encoder reads `[CLS] A [SEP] B [SEP]` and is asked at its first row; a decoder reads A B EOS and is
+//! asked at its last. Source: BERT, arXiv:1810.04805, §4.1; GPT, Radford et al. 2018, §3.3.
 
 use crate::data::Row;
 use crate::{Error, Example, Label, Sequence, Skip};

@@ -1,9 +1,9 @@
-//! Fill in the middle: a document is cut in three, and its middle is moved to the end, so that a causal model learns
-//! to write what stands between two texts.
+//! Fill in the middle: a document is cut in three, and its middle is moved to the end, so that a causal model
+//! learns to write what stands between two texts.
 //!
-//! Source: Bavarian et al., arXiv:2207.14255, §3; StarCoder, arXiv:2305.06161, §5.2 (rate 0.5, half of it SPM, cut at
-//! characters); Code Llama, arXiv:2308.12950, §2.3; CodeGen2, arXiv:2305.02309, §4 and CodeGen2.5's model card.
-//! Every token is predicted, control tokens included, as in all of them.
+//! Source: Bavarian et al., arXiv:2207.14255, §3; StarCoder, arXiv:2305.06161, §5.2 (rate 0.5, half of it
+//! SPM, cut at characters); Code Llama, arXiv:2308.12950, §2.3; CodeGen2, arXiv:2305.02309, §4 and
+//! CodeGen2.5's model card. Every token is predicted, control tokens included, as in all of them.
 
 use crate::random::below;
 use crate::{Error, Sequence};
@@ -13,8 +13,8 @@ use rhetor_tokenizer::{ControlTokens, Special, Tokenizer};
 /// How the three parts are written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layout {
-    /// PSM: `[prefix] P [suffix] S [middle] M`; SPM: `[prefix][suffix] S [middle] P M`. StarCoder, SantaCoder, Code Llama,
-    /// Qwen2.5-Coder, CodeGemma and others.
+    /// PSM: `[prefix] P [suffix] S [middle] M`; SPM: `[prefix][suffix] S [middle] P M`. StarCoder,
+    /// SantaCoder, Code Llama, Qwen2.5-Coder, CodeGemma and others.
     Markers {
         /// Stands before the prefix.
         prefix: u32,
@@ -23,7 +23,8 @@ pub enum Layout {
         /// Stands before the middle.
         middle: u32,
     },
-    /// `P <mask_1> S <|endoftext|> <sep> <mask_1> M <eom>`, with as many holes as there are masks to use. CodeGen2.5.
+    /// `P <mask_1> S <|endoftext|> <sep> <mask_1> M <eom>`, with as many holes as there are masks to use.
+    /// CodeGen2.5.
     Masks {
         /// `<mask_1>`, `<mask_2>` and on.
         masks: Vec<u32>,
@@ -36,7 +37,8 @@ pub enum Layout {
     },
 }
 
-/// Spellings of the three markers (prefix, suffix, middle), by family; the first that a vocabulary has counts.
+/// Spellings of the three markers (prefix, suffix, middle), by family; the first that a vocabulary has
+/// counts.
 const MARKERS: [[&str; 3]; 6] = [
     ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
     ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],
@@ -89,8 +91,8 @@ pub struct FillInTheMiddle {
 }
 
 impl FillInTheMiddle {
-    /// The tokens of a document, rearranged or not, without one that ends it. Cuts fall between characters, every place
-    /// as likely as any other, so that parts may be empty.
+    /// The tokens of a document, rearranged or not, without one that ends it. Cuts fall between characters,
+    /// every place as likely as any other, so that parts may be empty.
     pub fn corrupt(&self, text: &str, tokenizer: &Tokenizer, rng: &mut Rng) -> Vec<u32> {
         if rng.uniform() >= self.rate {
             return tokenizer.encode(text, Special::Literal);
@@ -106,44 +108,47 @@ impl FillInTheMiddle {
         self.rearranged(text, &cuts, is_spm, tokenizer)
     }
 
-    /// As [`FillInTheMiddle::corrupt`], for a document that is tokenized already: its text is cut, not its tokens.
+    /// As [`FillInTheMiddle::corrupt`], for a document that is tokenized already: its text is cut, not its
+    /// tokens.
     pub fn corrupt_tokens(&self, tokens: &[u32], tokenizer: &Tokenizer, rng: &mut Rng) -> Vec<u32> {
         self.corrupt(&tokenizer.decode(tokens, ControlTokens::Skip), tokenizer, rng)
     }
 
-    /// The document cut at `cuts` (bytes, rising): what stands between the first and the second is a middle, and so on.
+    /// The document cut at `cuts` (bytes, rising): what stands between the first and the second is a middle,
+    /// and so on.
     fn rearranged(&self, text: &str, cuts: &[usize], is_spm: bool, tokenizer: &Tokenizer) -> Vec<u32> {
         let encode = |text: &str| tokenizer.encode(text, Special::Literal);
+        let inside = |text: &str| encode_inside(text, tokenizer);
         let mut ids = Vec::new();
         match &self.layout {
             &Layout::Markers { prefix, suffix, middle } => {
                 let [before, missing, after] = [&text[..cuts[0]], &text[cuts[0]..cuts[1]], &text[cuts[1]..]];
                 if is_spm {
                     ids.extend([prefix, suffix]);
-                    ids.extend(encode(after));
+                    ids.extend(inside(after));
                     ids.push(middle);
                     ids.extend(encode(before));
                 } else {
                     ids.push(prefix);
                     ids.extend(encode(before));
                     ids.push(suffix);
-                    ids.extend(encode(after));
+                    ids.extend(inside(after));
                     ids.push(middle);
                 }
-                ids.extend(encode(missing));
+                ids.extend(inside(missing));
             }
             Layout::Masks { masks, end_of_text, separator, end_of_middle } => {
                 let mut at = 0;
                 for (hole, mask) in cuts.chunks_exact(2).zip(masks) {
-                    ids.extend(encode(&text[at..hole[0]]));
+                    ids.extend(if at == 0 { encode(&text[..hole[0]]) } else { inside(&text[at..hole[0]]) });
                     ids.push(*mask);
                     at = hole[1];
                 }
-                ids.extend(encode(&text[at..]));
+                ids.extend(inside(&text[at..]));
                 ids.extend([*end_of_text, *separator]);
                 for (hole, mask) in cuts.chunks_exact(2).zip(masks) {
                     ids.push(*mask);
-                    ids.extend(encode(&text[hole[0]..hole[1]]));
+                    ids.extend(inside(&text[hole[0]..hole[1]]));
                     ids.push(*end_of_middle);
                 }
             }
@@ -151,8 +156,8 @@ impl FillInTheMiddle {
         ids
     }
 
-    /// A packed sequence of `len` rows out of documents, each rearranged by its own draw and ended by `end`. What does not
-    /// fit is lost, as in the training of StarCoder; too little gives a shorter sequence.
+    /// A packed sequence of `len` rows out of documents, each rearranged by its own draw and ended by `end`.
+    /// What does not fit is lost, as in the training of StarCoder; too little gives a shorter sequence.
     pub fn packed(
         &self,
         documents: &[&str],
@@ -171,9 +176,23 @@ impl FillInTheMiddle {
     }
 }
 
+/// The tokens of a text that stands inside another: without the space that SentencePiece puts before a text.
+/// As in Code Llama's encode_infilling, a character before it takes that space and is cut off again.
+fn encode_inside(text: &str, tokenizer: &Tokenizer) -> Vec<u32> {
+    const BEFORE: &str = "☺";
+    let encode = |text: &str| tokenizer.encode(text, Special::Literal);
+    let before = encode(BEFORE);
+    let has_space = before.first().is_some_and(|&id| tokenizer.token_bytes(id).starts_with(b" "));
+    let with = if has_space { encode(&format!("{BEFORE}{text}")) } else { Vec::new() };
+    match with.strip_prefix(before.as_slice()) {
+        Some(ids) if has_space => ids.to_vec(),
+        _ => encode(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{byte_level, characters};
+    use super::super::fixtures::{byte_level, characters, sentence_piece};
     use super::*;
     use crate::random::keyed;
 
@@ -214,12 +233,11 @@ mod tests {
             let (given, middle) = shown.split_once("<fim_middle>").unwrap();
             let (before, after) =
                 given.strip_prefix("<fim_prefix>").unwrap().split_once("<fim_suffix>").unwrap();
-            let whole = if middle.len() + before.len() + after.len() != text.len() {
-                panic!("{shown}")
-            } else if before.is_empty() && !text.starts_with(&format!("{middle}{after}")) {
-                unreachable!("{shown}")
-            } else {
-                format!("{before}{middle}{after}")
+            // With the suffix first, the prefix stands before the middle without a mark: any cut of them will
+            // do.
+            let whole = match before.is_empty() {
+                true => format!("{middle}{after}"),
+                false => format!("{before}{middle}{after}"),
             };
             assert_eq!(whole, text);
             let shown = show(&masks(4).corrupt(text, &characters(), &mut keyed(0, 0, item)));
@@ -231,6 +249,17 @@ mod tests {
             }
             assert_eq!(whole, text);
         }
+    }
+
+    #[test]
+    fn a_text_inside_another_begins_without_the_space_of_sentence_piece() {
+        let tokenizer = sentence_piece();
+        let bytes =
+            |ids: &[u32]| ids.iter().flat_map(|&id| tokenizer.token_bytes(id).to_vec()).collect::<Vec<u8>>();
+        assert_eq!(bytes(&tokenizer.encode("the dog", Special::Literal)), b" the dog");
+        assert_eq!(bytes(&encode_inside("the dog", &tokenizer)), b"the dog");
+        assert_eq!(bytes(&encode_inside(" the dog", &tokenizer)), b" the dog");
+        assert_eq!(encode_inside("the dog", &byte_level()), byte_level().encode("the dog", Special::Literal));
     }
 
     #[test]

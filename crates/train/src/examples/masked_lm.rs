@@ -1,9 +1,11 @@
 //! Masked language modelling: some tokens are hidden, and the model says what they were.
 //!
-//! Source: BERT, arXiv:1810.04805, §3.1 and its create_pretraining_data.py (80 % mask, 10 % random, 10 % kept; whole
-//! words); RoBERTa, arXiv:1907.11692, §4.1 (masks drawn anew each epoch, as here); ALBERT, arXiv:1909.11942, eq. 1
-//! (runs of n words, n drawn with probability proportional to 1/n). Row t predicts token t: targets are not shifted.
+//! Source: BERT, arXiv:1810.04805, §3.1 and its create_pretraining_data.py (80 % mask, 10 % random, 10 %
+//! kept; whole words); RoBERTa, arXiv:1907.11692, §4.1 (masks drawn anew each epoch, as here); ALBERT,
+//! arXiv:1909.11942, eq. 1 (runs of n words, n drawn with probability proportional to 1/n). Row t predicts
+//! token t: targets are not shifted.
 
+use super::sentence_pairs::Pair;
 use crate::random::{below, shuffle};
 use crate::{Error, Example, IGNORE, Label, Sequence};
 use rhetor_generate::Rng;
@@ -89,7 +91,8 @@ impl Masking {
         })
     }
 
-    /// Hides tokens of a sequence. Of T tokens, max(1, round(T · share)) are predicted, fewer if whole words do not fit.
+    /// Hides tokens of a sequence. Of T tokens, max(1, round(T · share)) are predicted, fewer if whole words
+    /// do not fit.
     ///
     /// Control tokens are never hidden. `segments` are passed on.
     pub fn corrupt(&self, tokens: &[u32], segments: Option<Vec<u8>>, rng: &mut Rng) -> Example {
@@ -122,6 +125,12 @@ impl Masking {
             sequences: vec![Sequence { tokens: corrupted, targets, segments, prefix_len }],
             label: Label::None,
         }
+    }
+
+    /// Hides tokens of a pair of segments; the label is the pair's.
+    pub fn corrupt_pair(&self, pair: &Pair, rng: &mut Rng) -> Example {
+        let masked = self.corrupt(&pair.tokens, Some(pair.segments.clone()), rng);
+        Example { label: pair.label.clone(), ..masked }
     }
 
     /// What may be hidden together, in random order.
@@ -264,6 +273,14 @@ mod tests {
         };
         assert_eq!((count(3, None), count(500, Some(20)), count(500, None)), (1, 20, 75));
         assert_eq!(count(1, None), 0, "nothing but [CLS]");
+    }
+
+    #[test]
+    fn a_masked_pair_keeps_its_segments_and_its_label() {
+        let pair = Pair { tokens: tokens(), segments: vec![1; 500], label: Label::Class(1) };
+        let example = masking(MaskingOptions::default()).corrupt_pair(&pair, &mut keyed(0, 0, 0));
+        assert_eq!((example.label, &example.sequences[0].segments), (Label::Class(1), &Some(vec![1; 500])));
+        assert_eq!(example.sequences[0].n_targets(), 75);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Rows become examples: one file for each objective, each a pure function of the row, the tokenizer and, where
-//! something is corrupted, a generator keyed by (seed, epoch, item).
+//! Rows become examples: one file for each objective, each a pure function of the row, the tokenizer and,
+//! where something is corrupted, a generator keyed by (seed, epoch, item).
 
 pub mod alignment;
 pub mod causal_lm;
@@ -14,4 +14,5 @@ pub mod question_answering;
 pub mod sentence_pairs;
 pub mod sft;
 pub mod span_corruption;
+mod stand_ins;
 pub mod tagging;

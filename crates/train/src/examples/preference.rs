@@ -1,8 +1,8 @@
 //! Pairs of answers for DPO and its relatives and for reward models, and rated answers for KTO.
 //!
-//! Sequences hold every token up to the one that ends the answer, so that a reward is read at the last row; targets
-//! are the answer's tokens. Source: DPO, arXiv:2305.18290, §4; KTO, arXiv:2402.01306, §4; LLaMA 2, arXiv:2307.09288,
-//! §3.2.2 (margins).
+//! Sequences hold every token up to the one that ends the answer, so that a reward is read at the last row;
+//! targets are the answer's tokens. Source: DPO, arXiv:2305.18290, §4; KTO, arXiv:2402.01306, §4; LLaMA 2,
+//! arXiv:2307.09288, §3.2.2 (margins).
 
 use super::sft::{Answers, Marked, Sft, labelled, with_last_row};
 use crate::data::Row;
@@ -14,7 +14,8 @@ use rhetor_lm::{Message, Role};
 pub struct Preferences<'a> {
     /// Renders and encodes conversations; without a template, a prompt of one turn is plain text.
     pub sft: Sft<'a>,
-    /// The most rows of a sequence. Answers lose their end; a prompt is never cut, so that both sides share it.
+    /// The most rows of a sequence. Answers lose their end; a prompt is never cut, so that both sides share
+    /// it.
     pub max_len: usize,
 }
 

@@ -1,5 +1,6 @@
-//! Prefix language modelling: a text is cut at random, and its second part is predicted from the first, whose rows see
-//! each other in both directions. Source: T5, arXiv:1910.10683, §3.2.1 and §3.2.2; Liu et al., arXiv:1801.10198.
+//! Prefix language modelling: a text is cut at random, and its second part is predicted from the first, whose
+//! rows see each other in both directions. Source: T5, arXiv:1910.10683, §3.2.1 and §3.2.2; Liu et al.,
+//! arXiv:1801.10198.
 
 use crate::random::below;
 use crate::{Example, Label, Sequence};
@@ -11,7 +12,8 @@ fn cut(n: usize, rng: &mut Rng) -> usize {
     1 + below(rng, n - 1)
 }
 
-/// One sequence for a decoder: the prefix is given, the rest predicted. Panics if there are fewer than two tokens.
+/// One sequence for a decoder: the prefix is given, the rest predicted. Panics if there are fewer than two
+/// tokens.
 pub fn corrupt(tokens: &[u32], rng: &mut Rng) -> Example {
     let at = cut(tokens.len(), rng);
     let mut sequence = Sequence::completion(tokens, at);
@@ -19,7 +21,8 @@ pub fn corrupt(tokens: &[u32], rng: &mut Rng) -> Example {
     Example::of(sequence)
 }
 
-/// The prefix for an encoder, the rest for a decoder that begins with `start`. Panics if there are fewer than two tokens.
+/// The prefix for an encoder, the rest for a decoder that begins with `start`. Panics if there are fewer than
+/// two tokens.
 pub fn encoder_decoder(tokens: &[u32], start: u32, rng: &mut Rng) -> Example {
     let (prefix, rest) = tokens.split_at(cut(tokens.len(), rng));
     let sequences = vec![Sequence::encoder(prefix.to_vec()), Sequence::decoder(start, rest.to_vec())];

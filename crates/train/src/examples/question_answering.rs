@@ -1,7 +1,7 @@
 //! Questions that a text answers in its own words: windows over the text, and where the answer lies in each.
 //!
-//! Source: BERT, arXiv:1810.04805, §4.2 and §4.3, and its run_squad.py: `[CLS] question [SEP] window [SEP]`, windows of
-//! 384 tokens every 128, questions of at most 64; a window without the answer points at `[CLS]`.
+//! Source: BERT, arXiv:1810.04805, §4.2 and §4.3, and its run_squad.py: `[CLS] question [SEP] window [SEP]`,
+//! windows of 384 tokens every 128, questions of at most 64; a window without the answer points at `[CLS]`.
 
 use crate::data::{Answer, Row};
 use crate::{Error, Example, Label, Sequence, Skip};
@@ -116,8 +116,9 @@ struct Placed {
     places: Vec<Range<usize>>,
 }
 
-/// Encodes a text piece by piece: words, and each character that is neither letter nor digit, and each ideograph, as
-/// BERT's tokenizer divides them before it looks for pieces. All tokens of a piece stand for all of it.
+/// Encodes a text piece by piece: words, and each character that is neither letter nor digit, and each
+/// ideograph, as BERT's tokenizer divides them before it looks for pieces. All tokens of a piece stand for
+/// all of it.
 fn placed(text: &str, tokenizer: &Tokenizer) -> Placed {
     let mut placed = Placed { ids: Vec::new(), places: Vec::new() };
     for piece in pieces(text) {
@@ -156,7 +157,8 @@ fn is_ideograph(c: char) -> bool {
         | '\u{f900}'..='\u{faff}' | '\u{2f800}'..='\u{2fa1f}')
 }
 
-/// The tokens of an answer: those of the pieces that it touches, or fewer if its own tokens are found among them.
+/// The tokens of an answer: those of the pieces that it touches, or fewer if its own tokens are found among
+/// them.
 fn answer_tokens(
     context: &str,
     answer: &Answer,

@@ -66,8 +66,8 @@ impl Pairs {
         })
     }
 
-    /// The pairs of document `index`. Other documents give the second segments that do not follow; with a single
-    /// document, they come from elsewhere in it.
+    /// The pairs of document `index`. Other documents give the second segments that do not follow; with a
+    /// single document, they come from elsewhere in it.
     pub fn of_document(&self, documents: &[Sentences], index: usize, rng: &mut Rng) -> Vec<Pair> {
         let document: Vec<&[u32]> =
             documents[index].iter().map(Vec::as_slice).filter(|sentence| !sentence.is_empty()).collect();
@@ -126,7 +126,8 @@ pub fn sentences(text: &str, tokenizer: &Tokenizer) -> Sentences {
     lines.map(|line| tokenizer.encode(line, Special::Literal)).collect()
 }
 
-/// Sentences of another document from a random one on, up to about `n` tokens. Ten draws at most look for another.
+/// Sentences of another document from a random one on, up to about `n` tokens. Ten draws at most look for
+/// another.
 fn elsewhere(documents: &[Sentences], index: usize, n: usize, rng: &mut Rng) -> Vec<u32> {
     let mut other = index;
     for _ in 0..10 {

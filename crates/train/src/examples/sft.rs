@@ -1,22 +1,21 @@
 //! Supervised fine-tuning: only what the assistant says is learnt, and that it ends.
 //!
 //! A conversation is rendered once, as the model reads it when it serves. Where an answer begins is found by
-//! rendering the turns before it with the header of an answer, where it ends by rendering it as the last turn; both
-//! must be beginnings of the whole. Where a template does not render step by step (some change earlier turns), a
-//! stand-in for the answer shows its place. An answer is learnt up to the token or text that ends it; one that nothing
-//! ends, as the last of some templates, is ended by EOS. Control tokens that people wrote stay text, as when serving.
-//! Source: InstructGPT, arXiv:2203.02155, §3.5; LLaMA 2, arXiv:2307.09288, §3.1 (loss on answers only).
+//! rendering the turns before it with the header of an answer, where it ends by rendering it as the last
+//! turn; both must be beginnings of the whole. Where a template does not render step by step (some change
+//! earlier turns), a stand-in for the answer shows its place. An answer is learnt up to the token or text
+//! that ends it; one that nothing ends, as the last of some templates, is ended by EOS. Control tokens that
+//! people wrote stay text, as when serving. Source: InstructGPT, arXiv:2203.02155, §3.5; LLaMA 2,
+//! arXiv:2307.09288, §3.1 (loss on answers only).
 
 use super::alignment::marked;
+use super::stand_ins::places;
 use crate::data::Row;
 use crate::{Example, Label, Sequence, Skip};
 use rhetor_generate::{ChatTemplate, Controls, GenerationPrompt, Guarded};
 use rhetor_lm::{Message, Role};
 use rhetor_tokenizer::{Special, Tokenizer};
 use std::ops::Range;
-
-/// What a stand-in for an answer is made of: the first character of the private use area of the basic plane.
-const STAND_IN: char = '\u{E000}';
 
 /// Makes examples for one model.
 #[derive(Debug)]
@@ -47,8 +46,8 @@ pub struct Marked {
 }
 
 impl<'a> Sft<'a> {
-    /// Examples of at most `max_len` rows. Without a template only completions can be learnt. `now` is what templates are
-    /// told of the clock, in seconds since 1970.
+    /// Examples of at most `max_len` rows. Without a template only completions can be learnt. `now` is what
+    /// templates are told of the clock, in seconds since 1970.
     pub fn new(
         tokenizer: &'a Tokenizer,
         template: Option<&'a ChatTemplate>,
@@ -63,8 +62,8 @@ impl<'a> Sft<'a> {
         self.template.is_some()
     }
 
-    /// The example of a conversation or a completion. What is too long loses its end; rows after the last token that is
-    /// learnt are left out.
+    /// The example of a conversation or a completion. What is too long loses its end; rows after the last
+    /// token that is learnt are left out.
     pub fn examples(&self, row: &Row) -> Result<Vec<Example>, Skip> {
         let marked = match row {
             Row::Chat(messages) => self.conversation(messages, Answers::All, self.max_len + 1)?,
@@ -79,7 +78,8 @@ impl<'a> Sft<'a> {
         Ok(vec![Example::of(Sequence::masked(&marked.ids, &marked.is_trained))])
     }
 
-    /// Encodes a conversation and marks its answers; at most `n_max` tokens, and none after the last that is learnt.
+    /// Encodes a conversation and marks its answers; at most `n_max` tokens, and none after the last that is
+    /// learnt.
     pub fn conversation(&self, messages: &[Message], answers: Answers, n_max: usize) -> Result<Marked, Skip> {
         let template =
             self.template.ok_or_else(|| Skip::Template("there is no chat template".to_string()))?;
@@ -101,7 +101,12 @@ impl<'a> Sft<'a> {
             let end = self.common_start(&render, &turns[..=i], GenerationPrompt::Omit, &whole);
             let shown = |stand_ins: &mut Option<Vec<Range<usize>>>| match stand_ins {
                 Some(places) => Ok::<_, Skip>(places[i].clone()),
-                None => Ok(stand_ins.insert(places(&render, turns, &whole)?)[i].clone()),
+                None => Ok(stand_ins.insert(places(
+                    &|turns| render(turns, GenerationPrompt::Omit),
+                    turns,
+                    &whole,
+                )?)[i]
+                    .clone()),
             };
             let range = match (start, end) {
                 (Some(start), Some(end)) if start < end => start..end,
@@ -170,8 +175,8 @@ impl<'a> Sft<'a> {
         Ok(Marked { ids, is_trained })
     }
 
-    /// The length of what these turns are rendered as, if the whole begins so. Templates that refuse these turns alone do
-    /// not render step by step.
+    /// The length of what these turns are rendered as, if the whole begins so. Templates that refuse these
+    /// turns alone do not render step by step.
     fn common_start(
         &self,
         render: &impl Fn(&[Message], GenerationPrompt) -> Result<String, Skip>,
@@ -212,41 +217,8 @@ impl<'a> Sft<'a> {
     }
 }
 
-/// Where the words of each turn of the assistant stand in the whole, by rendering stand-ins for them.
-fn places(
-    render: &impl Fn(&[Message], GenerationPrompt) -> Result<String, Skip>,
-    turns: &[Message],
-    whole: &str,
-) -> Result<Vec<Range<usize>>, Skip> {
-    if whole.contains(STAND_IN) {
-        return Err(Skip::AnswerNotShown);
-    }
-    let mut replaced = turns.to_vec();
-    for turn in replaced.iter_mut().filter(|turn| turn.role == Role::Assistant) {
-        turn.content = STAND_IN.to_string();
-    }
-    let rendered = render(&replaced, GenerationPrompt::Omit)?;
-    let mut frames = rendered.split(STAND_IN);
-    let mut at = frames.next().filter(|frame| whole.starts_with(frame)).ok_or(Skip::AnswerNotShown)?.len();
-    let mut places = vec![0..0; turns.len()];
-    for (place, turn) in places.iter_mut().zip(turns).filter(|(_, turn)| turn.role == Role::Assistant) {
-        let frame = frames.next().ok_or(Skip::AnswerNotShown)?;
-        // Templates show an answer as it is, trimmed on both sides or on one, or without its reasoning.
-        let content = turn.content.as_str();
-        let spoken =
-            content.rsplit_once("</think>").map_or(content, |(_, spoken)| spoken).trim_start_matches('\n');
-        let forms =
-            [content, content.trim(), content.trim_start(), content.trim_end(), spoken, spoken.trim()];
-        let fits = |form: &&str| whole[at..].strip_prefix(form).is_some_and(|rest| rest.starts_with(frame));
-        let form = forms.iter().find(|form| fits(form)).ok_or(Skip::AnswerNotShown)?;
-        *place = at..at + form.len();
-        at += form.len() + frame.len();
-    }
-    if at == whole.len() && frames.next().is_none() { Ok(places) } else { Err(Skip::AnswerNotShown) }
-}
-
-/// The whole of a marked conversation as a sequence whose last row is its last token, for losses that read it there
-/// (a reward) or sum over the answer.
+/// The whole of a marked conversation as a sequence whose last row is its last token, for losses that read it
+/// there (a reward) or sum over the answer.
 pub(crate) fn with_last_row(marked: &Marked) -> Sequence {
     let mut sequence = Sequence::masked(&marked.ids, &marked.is_trained);
     sequence.tokens.extend(marked.ids.last());
@@ -496,7 +468,11 @@ mod tests {
             let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
             let sft = Sft::new(&tokenizer, Some(&template), 1000, 0);
             let messages = vec![Message::user("the dog"), Message::assistant("the fox")];
-            let tokens = sft.examples(&Row::Chat(messages)).unwrap()[0].sequences[0].tokens.clone();
+            let sequence = sft.examples(&Row::Chat(messages)).unwrap().remove(0).sequences.remove(0);
+            let shown = bracketed(&tokenizer, &sequence);
+            assert!(shown.ends_with("the fox</s>]") || shown.ends_with("the fox </s>]"), "{shown}");
+            assert_eq!(shown.matches("the dog").count(), 1, "{shown}");
+            let tokens = sequence.tokens;
             assert_eq!(tokens[0], bos, "{source}");
             tokens.iter().filter(|&&token| token == bos).count()
         };

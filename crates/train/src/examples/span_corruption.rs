@@ -1,4 +1,5 @@
-//! Span corruption: runs of tokens are taken out, each leaves a sentinel, and the model writes what is missing.
+//! Span corruption: runs of tokens are taken out, each leaves a sentinel, and the model writes what is
+//! missing.
 //!
 //! Source: T5, arXiv:1910.10683, §3.1.4 and text-to-text-transfer-transformer, data/preprocessors.py
 //! (random_spans_noise_mask, noise_span_to_unique_sentinel, random_spans_helper).
@@ -69,7 +70,8 @@ impl SpanCorruption {
         (length - n_noise + n_spans + 1, n_noise + n_spans + 1)
     }
 
-    /// The most raw tokens whose inputs fit into `inputs_len`, and the length of their targets: 512 → (568, 114).
+    /// The most raw tokens whose inputs fit into `inputs_len`, and the length of their targets: 512 → (568,
+    /// 114).
     pub fn raw_len(&self, inputs_len: usize) -> (usize, usize) {
         let mut length = inputs_len.max(2);
         while self.lengths(length + 1).0 <= inputs_len {

@@ -1,4 +1,5 @@
-//! Words with tags: the first piece of each word carries its tag, the others none. Source: BERT, arXiv:1810.04805, §5.3.
+//! Words with tags: the first piece of each word carries its tag, the others none. Source: BERT,
+//! arXiv:1810.04805, §5.3.
 
 use super::classification::{Labels, Reader};
 use crate::data::Row;
@@ -7,7 +8,8 @@ use rhetor_tokenizer::{Special, Tokenizer};
 
 /// The example of a tagged sentence of at most `max_len` rows; words that do not fit are left out whole.
 ///
-/// Where words are divided by spaces in the vocabulary's texts (GPT-2's kind), each word but the first gets one.
+/// Where words are divided by spaces in the vocabulary's texts (GPT-2's kind), each word but the first gets
+/// one.
 pub fn examples(
     row: &Row,
     tokenizer: &Tokenizer,

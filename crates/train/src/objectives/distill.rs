@@ -57,7 +57,8 @@ impl Objective for Distill {
         let (batch, tokens) = batch_of(sequences(examples), training);
         let logits = policy.model.forward(&batch, None);
         let learnt = tape::pause(|| teacher.forward(&batch_of(sequences(examples), None).0, None));
-        let soft = cross_entropy::distill(logits.clone(), &learnt, self.temperature, (1.0 - self.hard) * scale);
+        let soft =
+            cross_entropy::distill(logits.clone(), &learnt, self.temperature, (1.0 - self.hard) * scale);
         let targets = Targets { tokens: &tokens, weights: None, scale: self.hard * scale };
         let hard = cross_entropy::cross_entropy(logits, targets, CrossEntropy::default());
         let sum = |rows: &[f32]| rows.iter().map(|&row| f64::from(row)).sum::<f64>();

@@ -24,7 +24,11 @@ const BETA: Opt = Opt {
 pub(super) const DPO: About = About {
     name: "dpo",
     summary: "prefer chosen over rejected answers: −log σ(βh)",
-    source: Source::Paper { title: "Direct Preference Optimization", id: "arXiv:2305.18290", section: "eq. 7" },
+    source: Source::Paper {
+        title: "Direct Preference Optimization",
+        id: "arXiv:2305.18290",
+        section: "eq. 7",
+    },
     options: &[
         BETA,
         Opt {
@@ -185,8 +189,7 @@ struct Outcome {
 impl Kind {
     /// `ratios`: π − ρ of each answer, chosen and rejected by turns (KTO: any); `lens`: their tokens.
     fn loss(self, ratios: &[f64], lens: &[f64], desirable: &[bool]) -> Outcome {
-        let mut outcome =
-            Outcome { sum: 0.0, slopes: vec![0.0; ratios.len()], margin: 0.0, n_right: 0.0 };
+        let mut outcome = Outcome { sum: 0.0, slopes: vec![0.0; ratios.len()], margin: 0.0, n_right: 0.0 };
         if let Kind::Kto { beta, desirable: gain, undesirable: pain } = self {
             // z: how far the model has moved in all, estimated from the answers at hand and not differentiated.
             let z = (ratios.iter().sum::<f64>() / ratios.len().max(1) as f64).max(0.0);

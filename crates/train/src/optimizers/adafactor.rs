@@ -63,7 +63,14 @@ impl Rule for Adafactor {
         }
     }
 
-    fn update(&self, at: &Moment, shape: &[usize], values: &mut [f32], gradient: &[f32], memory: &mut [Memory]) {
+    fn update(
+        &self,
+        at: &Moment,
+        shape: &[usize],
+        values: &mut [f32],
+        gradient: &[f32],
+        memory: &mut [Memory],
+    ) {
         let kernel = optimizer::Adafactor {
             learning_rate: at.learning_rate,
             scale_parameter: self.scale_parameter,

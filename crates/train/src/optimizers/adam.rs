@@ -54,11 +54,7 @@ struct Adam {
 }
 
 pub(super) fn adamw(values: &Values) -> Box<dyn Rule> {
-    Box::new(Adam {
-        bias_correction: values.is_on("bias-correction"),
-        is_decoupled: true,
-        ..common(values)
-    })
+    Box::new(Adam { bias_correction: values.is_on("bias-correction"), is_decoupled: true, ..common(values) })
 }
 
 pub(super) fn adam(values: &Values) -> Box<dyn Rule> {

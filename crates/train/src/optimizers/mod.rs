@@ -28,7 +28,14 @@ pub trait Rule: Send {
     fn memory(&self, parameter: &Parameter) -> Vec<Memory>;
 
     /// One update of `values` by `gradient`. `shape` is the parameter's.
-    fn update(&self, at: &Moment, shape: &[usize], values: &mut [f32], gradient: &[f32], memory: &mut [Memory]);
+    fn update(
+        &self,
+        at: &Moment,
+        shape: &[usize],
+        values: &mut [f32],
+        gradient: &[f32],
+        memory: &mut [Memory],
+    );
 }
 
 /// When and how strongly an update happens.
@@ -173,7 +180,12 @@ const fn beta(name: &'static str, summary: &'static str, default: f64) -> Opt {
 }
 
 const fn decay(default: f64) -> Opt {
-    Opt { name: "weight-decay", summary: "part of the values lost per unit of rate", default, range: (0.0, 10.0) }
+    Opt {
+        name: "weight-decay",
+        summary: "part of the values lost per unit of rate",
+        default,
+        range: (0.0, 10.0),
+    }
 }
 
 #[cfg(test)]

@@ -63,7 +63,14 @@ impl Rule for Muon {
         memory
     }
 
-    fn update(&self, at: &Moment, shape: &[usize], values: &mut [f32], gradient: &[f32], memory: &mut [Memory]) {
+    fn update(
+        &self,
+        at: &Moment,
+        shape: &[usize],
+        values: &mut [f32],
+        gradient: &[f32],
+        memory: &mut [Memory],
+    ) {
         let weight_decay = if at.decays { self.weight_decay } else { 0.0 };
         if memory.len() == 2 {
             let [m, v] = floats(memory);
@@ -120,7 +127,11 @@ fn orthogonalize(x: &mut [f32], n: usize, k: usize) {
             *square = -4.7750 * *square + 2.0315 * fourth;
         }
         let s = View::new(&square, side, side);
-        if is_tall { multiply(view, s, &mut next) } else { multiply(s, view, &mut next) }
+        if is_tall {
+            multiply(view, s, &mut next)
+        } else {
+            multiply(s, view, &mut next)
+        }
         add::scale(x, 3.4445);
         add::add(x, &next);
     }

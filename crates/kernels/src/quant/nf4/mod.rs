@@ -1,8 +1,9 @@
 //! NF4, the 4-bit type of QLoRA, to the bit as bitsandbytes has it; and reading FP4.
 //!
-//! A tensor is flattened and cut into blocks; a block is a scale, its greatest magnitude, and an index of four bits for
-//! each value. The 16 values of the code are quantiles of a normal distribution. Double quantisation keeps the scales in
-//! eight bits: 4 + 8/64 + 32/(64 · 256) = 4.127 bits for each value. Source: arXiv:2305.14314, section 3.
+//! A tensor is flattened and cut into blocks; a block is a scale, its greatest magnitude, and an index of
+//! four bits for each value. The 16 values of the code are quantiles of a normal distribution. Double
+//! quantisation keeps the scales in eight bits: 4 + 8/64 + 32/(64 · 256) = 4.127 bits for each value. Source:
+//! arXiv:2305.14314, section 3.
 
 use super::DynamicMap;
 use crate::arch::vector::{Vector, per_isa};
@@ -128,7 +129,8 @@ pub struct Nf4Blocks {
     scales: Scales,
 }
 
-/// Quantises `values` in blocks of `block_len`, the last of which may be shorter, with plain scales; on all threads.
+/// Quantises `values` in blocks of `block_len`, the last of which may be shorter, with plain scales; on all
+/// threads.
 ///
 /// `block_len` is even; bitsandbytes has 64, or 32 to 4096. Panics otherwise.
 #[track_caller]
@@ -209,7 +211,8 @@ const fn thresholds() -> [f32; 15] {
 impl Nf4Blocks {
     /// Blocks as a file of bitsandbytes has them: two indices a byte, the first in the high half.
     ///
-    /// Panics if the numbers of bytes, scales and nested scales are not those of `n_values` in blocks of `block_len`.
+    /// Panics if the numbers of bytes, scales and nested scales are not those of `n_values` in blocks of
+    /// `block_len`.
     #[track_caller]
     pub fn new(
         code: FourBitCode,
@@ -309,11 +312,10 @@ fn read_body<V: Vector>(blocks: &Nf4Blocks, first: usize, out: &mut [f32]) {
 /// Writes the values from number `first` on, all of one block.
 #[inline(always)]
 fn read_block<V: Vector>(code: &[f32; 16], indices: &[u8], first: usize, scale: f32, out: &mut [f32]) {
-    let one =
-        |i: usize| code[usize::from(if i % 2 == 0 { indices[i / 2] >> 4 } else { indices[i / 2] & 15 })];
+    let one = |i: usize| code[usize::from((indices[i / 2] >> (4 * (1 - i % 2))) & 15)] * scale;
     let mut done = 0;
     if first % 2 == 1 && !out.is_empty() {
-        out[0] = one(first) * scale;
+        out[0] = one(first);
         done = 1;
     }
     let factor = V::splat(scale);
@@ -325,8 +327,8 @@ fn read_block<V: Vector>(code: &[f32; 16], indices: &[u8], first: usize, scale: 
         b.mul(factor).store_slice(&mut out[done + V::LANES..]);
         done += 2 * V::LANES;
     }
-    for i in done..out.len() {
-        out[i] = one(first + i) * scale;
+    for (i, x) in out.iter_mut().enumerate().skip(done) {
+        *x = one(first + i);
     }
 }
 
