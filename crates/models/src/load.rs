@@ -2,7 +2,7 @@
 
 use rhetor_formats::{Checkpoint, ElementType, Kind, TensorEntry};
 use rhetor_kernels::DType;
-use rhetor_kernels::gemm::Precision;
+use rhetor_kernels::gemm::{Precision, Rows};
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
 use rhetor_kernels::rope::{RopeScaling, RopeTable};
@@ -11,10 +11,12 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::adapters::{Adapter, AdapterError, Site};
+use crate::adapters::{Adapter, AdapterError, Site, order};
 use crate::config::ModelConfig;
 use crate::families::Family;
+use crate::four_bit::{self, FourBit, Nf4};
 use crate::layers::{Attached, Attention, Embedding, LayerNorm, Linear, RmsNorm};
+use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
 
 /// Why a checkpoint cannot become a model.
@@ -155,6 +157,7 @@ pub struct Weights<'a> {
     adapters: &'a mut [Box<dyn Adapter>],
     /// Of products with trained weights, and of gradients that pass frozen ones.
     precision: Precision,
+    quantize: Option<Nf4>,
     parameters: Vec<Parameter>,
 }
 
@@ -175,7 +178,7 @@ impl<'a> Weights<'a> {
         family: &'static Family,
         config: &'a ModelConfig,
         adapters: &'a mut [Box<dyn Adapter>],
-        precision: Precision,
+        options: LoadOptions,
     ) -> Result<Weights<'a>, LoadError> {
         let has_prefix = checkpoint.tensors().iter().any(|tensor| tensor.name.starts_with(family.prefix));
         let prefix = if has_prefix { family.prefix } else { "" };
@@ -189,7 +192,8 @@ impl<'a> Weights<'a> {
             n_bytes: 0,
             rope_table: None,
             adapters,
-            precision,
+            precision: options.precision,
+            quantize: options.quantize,
             parameters: Vec::new(),
         })
     }
@@ -379,6 +383,9 @@ impl<'a> Weights<'a> {
         let extents = row.extents(self.config);
         let transposed = row.stored == Stored::Transposed && !self.speaks_gguf();
         let in_file = if transposed { vec![extents[1], extents[0]] } else { extents.clone() };
+        if let Some(weight) = self.four_bit(row, i, &extents)? {
+            return Ok(Some(weight));
+        }
         let Some(entry) = self.take(row, i, ".weight", &in_file)? else { return Ok(None) };
         let dtype = self.dtype_of(entry)?;
         let bytes = self.checkpoint.bytes(entry);
@@ -407,6 +414,18 @@ impl<'a> Weights<'a> {
                 Weight::Packed(Arc::new(packed), self.precision)
             }));
         }
+        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output");
+        if let Some(how) = self.quantize.filter(|_| is_linear) {
+            let mut values = vec![0.0; extents.iter().product()];
+            quant::dequantize(dtype, bytes, &mut values);
+            if transposed {
+                values = order::transposed(&values, in_file[0], in_file[1]);
+            }
+            self.checkpoint.release(entry);
+            let matrix = FourBit::quantize(&values, extents[0], extents[1], how);
+            self.n_bytes += matrix.n_bytes();
+            return Ok(Some(Weight::Rows(Arc::new(matrix), self.precision)));
+        }
         let packed = if transposed {
             if dtype.is_quantized() {
                 return Err(LoadError::ElementType {
@@ -428,6 +447,40 @@ impl<'a> Weights<'a> {
         self.checkpoint.release(entry);
         self.n_bytes += packed.n_bytes();
         Ok(Some(Weight::Packed(Arc::new(packed), self.precision)))
+    }
+
+    /// The matrix, if bitsandbytes has written it in four bits.
+    fn four_bit(
+        &mut self,
+        row: &'static TensorName,
+        i: usize,
+        extents: &[usize],
+    ) -> Result<Option<Weight>, LoadError> {
+        let name = self.file_name(row, i, ".weight");
+        let mut taken = Vec::new();
+        let Some(matrix) = four_bit::read(self.checkpoint, &name, extents, &mut taken)? else {
+            return Ok(None);
+        };
+        self.taken.extend(taken);
+        self.n_parameters += extents.iter().product::<usize>();
+        let (replaced, trains) = self.adapted(row, i, ".weight", extents)?;
+        if replaced.is_none() && !trains {
+            self.n_bytes += matrix.n_bytes();
+            return Ok(Some(Weight::Rows(Arc::new(matrix), self.precision)));
+        }
+        let values = replaced.unwrap_or_else(|| {
+            let mut values = vec![0.0; extents[0] * extents[1]];
+            values.chunks_exact_mut(extents[1]).enumerate().for_each(|(i, row)| matrix.read(i, row));
+            values
+        });
+        self.n_bytes += values.len() * size_of::<f32>();
+        Ok(Some(if trains {
+            Weight::Trained(self.parameter(row, i, ".weight", extents, values)?)
+        } else {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let packed = Packed::pack(DType::F32, extents[0], extents[1], &bytes);
+            Weight::Packed(Arc::new(packed), self.precision)
+        }))
     }
 
     fn check_finite(&self, entry: &TensorEntry, bytes: &[u8]) -> Result<(), LoadError> {

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use crate::adapters::{Adapter, AdapterError};
 use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
+use crate::four_bit::Nf4;
 use crate::kv_cache::KvCache;
 use crate::layers::{Active, Linear, Pass, Training};
 use crate::load::{LoadError, Weights};
@@ -22,6 +23,9 @@ pub struct LoadOptions {
     /// Of products with trained weights, and of gradients that pass frozen ones. Frozen weights
     /// are multiplied as they are stored.
     pub precision: Precision,
+    /// Turns every frozen weight of a linear layer but the output layer into NF4; `None` = weights stay as they are
+    /// stored. With LoRA this is QLoRA.
+    pub quantize: Option<Nf4>,
 }
 
 /// Some rows of tokens of one or more sequences, to be run in one forward pass.
@@ -159,7 +163,7 @@ impl Model {
             }
             config.context_len = context;
         }
-        let mut weights = Weights::new(checkpoint, family, &config, adapters, options.precision)?;
+        let mut weights = Weights::new(checkpoint, family, &config, adapters, options)?;
         let network = (family.build)(&mut weights)?;
         let account = weights.finish()?;
         let mut parameters = account.parameters;

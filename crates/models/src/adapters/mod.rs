@@ -25,7 +25,7 @@ mod lora;
 mod lora_embedding;
 pub mod merge;
 mod options;
-mod order;
+pub(crate) mod order;
 pub mod peft;
 mod peft_config;
 mod prefix;
