@@ -231,7 +231,7 @@ fn characters<S: AsRef<str>>(
         vocab.entry(c).or_insert(next.into());
     }
     let split =
-        json!({"type": "Split", "pattern": {"Regex": "(?s:.)"}, "behavior": "Isolated", "invert": false});
+        json!({"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": false});
     let model = json!({"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"});
     let mut json = file(Value::Null, split, json!({"type": "Fuse"}), model);
     json["added_tokens"] = Value::Array(added);
