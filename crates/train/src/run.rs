@@ -43,6 +43,8 @@ pub struct Resolved {
     pub tokenizer: Arc<Tokenizer>,
     /// The chat template, if there is one.
     pub template: Option<Arc<ChatTemplate>>,
+    /// The source of the chat template, if the recipe chose another than the model's own: it is saved with the model.
+    pub new_template: Option<String>,
     /// What is learnt: each part with how it is read and its weight.
     pub data: Vec<(Vec<data::Source>, data::ReadOptions, f64)>,
     /// What is measured, if it is a file of its own or a part of the data.
@@ -60,6 +62,7 @@ pub struct Run {
     base: PathBuf,
     base_name: String,
     tokenizer: Arc<Tokenizer>,
+    new_template: Option<String>,
     state: State,
     adapters: Vec<Box<dyn Adapter>>,
     objective: Arc<dyn Objective>,
@@ -174,6 +177,7 @@ impl Run {
             base: resolved.base,
             base_name: resolved.base_name,
             tokenizer: resolved.tokenizer,
+            new_template: resolved.new_template,
         })
     }
 
@@ -256,6 +260,7 @@ impl Run {
             base: &self.base,
             base_name: &self.base_name,
             tokenizer: &self.tokenizer,
+            new_template: self.new_template.as_deref(),
             adapters: &self.adapters,
             data_digest: &self.data_digest,
         };
@@ -596,6 +601,7 @@ struct Writer<'a> {
     base: &'a Path,
     base_name: &'a str,
     tokenizer: &'a Tokenizer,
+    new_template: Option<&'a str>,
     adapters: &'a [Box<dyn Adapter>],
     data_digest: &'a str,
 }
@@ -672,6 +678,9 @@ impl Writer<'_> {
             self.tokenizer
                 .save_json(&dir.join("tokenizer.json"))
                 .map_err(|error| Error::Recipe(error.to_string()))?;
+        }
+        if let Some(template) = self.new_template {
+            rhetor_formats::write_bytes(&dir.join("chat_template.jinja"), template.as_bytes())?;
         }
         Ok(())
     }
