@@ -140,6 +140,33 @@ pub struct AttachedAdapter {
     pub is_fixed: bool,
 }
 
+impl AttachedAdapter {
+    /// Whether these of a model's adapters can run together, and the others be off.
+    pub fn check(attached: &[AttachedAdapter], active: &Active) -> Result<(), AdapterError> {
+        let refuse = |what, got: String, expected: &str| {
+            Err(AdapterError::Refused { method: "adapters", what, got, expected: expected.to_string() })
+        };
+        if let Active::Only(numbers) = active
+            && let Some(number) = numbers.iter().find(|&&number| number >= attached.len())
+        {
+            return refuse("number", number.to_string(), "an adapter of this model");
+        }
+        let is_on = |i: usize| active.has(i);
+        let n_prompts = (0..attached.len()).filter(|&i| is_on(i) && attached[i].n_virtual > 0).count();
+        if n_prompts > 1 {
+            let expected = "one: each would take the first positions of a sequence";
+            return refuse("prompts and prefixes at once", n_prompts.to_string(), expected);
+        }
+        match attached.iter().enumerate().find(|(i, adapter)| adapter.is_fixed && !is_on(*i)) {
+            Some((i, _)) => {
+                let expected = "to be on: it replaces tensors of the base";
+                refuse("switching", format!("adapter {i} off"), expected)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl Model {
     /// Loads the weights of `checkpoint`, checked and packed for this CPU.
     pub fn load(checkpoint: &Checkpoint, options: LoadOptions) -> Result<Model, LoadError> {
@@ -233,28 +260,7 @@ impl Model {
 
     /// Whether these adapters can run together, and the others be off.
     pub fn check_active(&self, active: &Active) -> Result<(), AdapterError> {
-        let refuse = |what, got: String, expected: &str| {
-            Err(AdapterError::Refused { method: "adapters", what, got, expected: expected.to_string() })
-        };
-        if let Active::Only(numbers) = active
-            && let Some(number) = numbers.iter().find(|&&number| number >= self.adapters.len())
-        {
-            return refuse("number", number.to_string(), "an adapter of this model");
-        }
-        let is_on = |i: usize| active.has(i);
-        let n_prompts =
-            (0..self.adapters.len()).filter(|&i| is_on(i) && self.adapters[i].n_virtual > 0).count();
-        if n_prompts > 1 {
-            let expected = "one: each would take the first positions of a sequence";
-            return refuse("prompts and prefixes at once", n_prompts.to_string(), expected);
-        }
-        match self.adapters.iter().enumerate().find(|(i, adapter)| adapter.is_fixed && !is_on(*i)) {
-            Some((i, _)) => {
-                let expected = "to be on: it replaces tensors of the base";
-                refuse("switching", format!("adapter {i} off"), expected)
-            }
-            None => Ok(()),
-        }
+        AttachedAdapter::check(&self.adapters, active)
     }
 
     /// The output layer, [V, D], which [`hidden`](Model::hidden) states go through to become logits.
