@@ -12,6 +12,7 @@ mod config;
 pub mod convert;
 pub mod export;
 pub mod families;
+pub mod head;
 pub mod init;
 mod kv_cache;
 pub mod layers;
@@ -22,6 +23,7 @@ pub mod quant_mix;
 
 pub use config::{Key, Keys, ModelConfig};
 pub use families::{FAMILIES, Family};
+pub use head::{Head, Labelled, NewHead, Task, labels_of};
 pub use kv_cache::KvCache;
 pub use layers::{Active, Keep, Training};
 pub use load::{LoadError, Weights};

@@ -47,7 +47,12 @@ fn main() {
     init::write(&dir, 1).unwrap();
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let options = LoadOptions { precision, ..LoadOptions::default() };
-    let model = Model::load_adapted(&checkpoint, options, &mut [adapters::build("full", &AdapterOptions::default()).unwrap()]).unwrap();
+    let model = Model::load_adapted(
+        &checkpoint,
+        options,
+        &mut [adapters::build("full", &AdapterOptions::default()).unwrap()],
+    )
+    .unwrap();
     let policy = Policy::of(model);
     let vocab_size = policy.model.config().vocab_size as u32;
     let trained: Vec<Trained> = (policy.model.parameters().iter())
