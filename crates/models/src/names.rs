@@ -1,6 +1,7 @@
 //! What a family's tensors are called in each kind of file, and what shape they have.
 
 use crate::config::ModelConfig;
+use crate::head::Task;
 
 /// One row of a family's table of tensors.
 ///
@@ -19,6 +20,10 @@ pub struct TensorName {
     pub has_bias: bool,
     /// Whether the layer's outputs are added to the residual stream, and begin smaller the more layers there are.
     pub is_residual: bool,
+    /// The heads whose models have it; empty = all models.
+    pub tasks: &'static [Task],
+    /// Whether it stands beside the model, outside its prefix.
+    pub is_outside: bool,
 }
 
 /// How Hugging Face stores a weight, compared with ours.
@@ -28,13 +33,24 @@ pub enum Stored {
     Same,
     /// `[in, out]`: GPT-2's `Conv1D`.
     Transposed,
+    /// There is a bias and no weight.
+    OnlyBias,
     /// As ours, but the rows of each head pair halves in rotary positions, where GGUF's pair neighbours.
     HeadRows,
 }
 
 /// A row whose weight is stored alike in both kinds of files.
 pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'static str) -> TensorName {
-    TensorName { ours, hugging_face, shape, stored: Stored::Same, has_bias: false, is_residual: false }
+    TensorName {
+        ours,
+        hugging_face,
+        shape,
+        stored: Stored::Same,
+        has_bias: false,
+        is_residual: false,
+        tasks: &[],
+        is_outside: false,
+    }
 }
 
 impl TensorName {
@@ -53,6 +69,26 @@ impl TensorName {
         TensorName { is_residual: true, ..self }
     }
 
+    /// The same row, of models with these heads only, beside the model and outside its prefix.
+    pub const fn head(self, tasks: &'static [Task]) -> TensorName {
+        TensorName { tasks, is_outside: true, ..self }
+    }
+
+    /// The same row, of models with these heads only.
+    pub const fn only(self, tasks: &'static [Task]) -> TensorName {
+        TensorName { tasks, ..self }
+    }
+
+    /// Whether models with this head have the row.
+    pub fn belongs_to(&self, task: Task) -> bool {
+        self.tasks.is_empty() || self.tasks.contains(&task)
+    }
+
+    /// Whether it is a part of a head that is not over the vocabulary: drawn if it is new, and trained with any adapter.
+    pub fn is_head(&self) -> bool {
+        self.ours.starts_with("cls")
+    }
+
     /// The shape in numbers, outermost first.
     pub fn extents(&self, config: &ModelConfig) -> Vec<usize> {
         self.shape
@@ -68,8 +104,7 @@ impl TensorName {
 
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
     pub fn hugging_face_name(&self, prefix: &str, i: usize, suffix: &str) -> String {
-        // The output layer stands beside the model, outside its prefix.
-        let prefix = if self.hugging_face == "lm_head" { "" } else { prefix };
+        let prefix = if self.is_outside { "" } else { prefix };
         format!("{prefix}{}{suffix}", self.hugging_face.replace("{i}", &i.to_string()))
     }
 
@@ -88,6 +123,8 @@ fn letter(factor: &str, config: &ModelConfig) -> usize {
         "K" => config.n_kv_heads,
         "d" => config.head_dim,
         "P" => config.position_len,
+        "S" => config.n_segments,
+        "C" => config.head.n_labels,
         "r/2" => config.rope.as_ref().map_or(0, |rope| rope.rotary_dim / 2),
         number => number.parse().unwrap_or_else(|_| panic!("`{number}` is no letter of a shape")),
     }

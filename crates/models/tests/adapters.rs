@@ -169,7 +169,7 @@ fn generation_with_a_cache_sees_the_virtual_positions_of_the_whole_pass() {
             batch.spans[0].pages = vec![1, 0];
             logits.extend_from_slice(model.forward(&batch, Some(&mut cache)).data());
         }
-        assert_close(name, &logits[n_virtual * 64..], whole.data(), 1e-6);
+        assert_close(name, &logits[n_virtual * 64..], whole.data(), 5e-6);
     }
 }
 

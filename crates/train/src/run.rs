@@ -5,7 +5,7 @@ use rhetor_generate::ChatTemplate;
 use rhetor_kernels::DType;
 use rhetor_kernels::gemm::Precision;
 use rhetor_models::adapters::{self, Adapter, peft};
-use rhetor_models::{Keep, LoadOptions, Model, export};
+use rhetor_models::{Family, Keep, Labelled, LoadOptions, Model, NewHead, export};
 use rhetor_tensor::Parameter;
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
 use serde_json::json;
@@ -20,6 +20,7 @@ use crate::data::split::{self, Part, Validation, part_by_hash};
 use crate::data::{self, Row, TokenCacheOptions, open_or_build};
 use crate::error::Error;
 use crate::example::{Example, IGNORE, Sequence, Tally};
+use crate::examples::classification::Labels;
 use crate::metrics::Metrics;
 use crate::objectives::{self, Objective, Reading, Reference};
 use crate::optimizers::{self, Optimizer, Trained};
@@ -65,6 +66,8 @@ pub struct Run {
     new_template: Option<String>,
     state: State,
     adapters: Vec<Box<dyn Adapter>>,
+    /// The head, and what its outputs are called.
+    labelled: Labelled,
     objective: Arc<dyn Objective>,
     source: Box<dyn Source>,
     options: TrainOptions,
@@ -118,14 +121,27 @@ impl Run {
     pub fn prepare(resolved: Resolved, team: &dyn Team) -> Result<Run, Error> {
         let Resolved { recipe, base, teacher, tokenizer, template, .. } = &resolved;
         let method = objectives::Method::find(&recipe.objective)?;
+        if resolved.data.is_empty() {
+            return Err(Error::Recipe("no `data` to learn from".to_string()));
+        }
+        let checkpoint = Checkpoint::open(base)?;
+        let is_encoder = Model::config_of(&checkpoint)?.is_encoder;
+        let mut loaded = Loaded::default();
+        let rows = if method.reads_windows { None } else { Some(loaded.read(&resolved)?) };
+        let labels =
+            labels(&checkpoint, rows.iter().flat_map(|(learnt, held_out)| learnt.iter().chain(held_out)))?;
         let reading = Reading {
+            is_encoder,
+            labels,
             tokenizer: tokenizer.clone(),
             template: template.clone(),
             max_len: recipe.seq_len,
             now: resolved.now,
         };
         let objective: Arc<dyn Objective> = method.build(given(&recipe.objective_options), reading)?.into();
-        let (model, adapters) = load(recipe, base, tokenizer)?;
+        let labelled = objective.head();
+        let (model, adapters) = load(recipe, base, tokenizer, labelled.as_ref())?;
+        let labelled = labelled.unwrap_or(Labelled { head: model.config().head, labels: Vec::new() });
         let reference = match objective.reference() {
             Reference::None => None,
             // With adapters the model itself is the reference: they are switched off.
@@ -149,8 +165,10 @@ impl Run {
             unknown("optimizer", &recipe.optimizer, &known.join(", "))
         })?;
         let optimizer = Optimizer::new(optimizer.build(given(&recipe.optimizer_options))?, &trained);
-        let mut loaded = Loaded::default();
-        let source = loaded.source(&resolved, method.reads_windows, objective.clone())?;
+        let source = match rows {
+            Some(rows) => loaded.rows(recipe, rows, objective.clone())?,
+            None => loaded.text(&resolved, objective.clone())?,
+        };
         let n_items = loaded.n_items.max(1);
         let batch_size = recipe.batch_size * team.size();
         let n_steps = recipe
@@ -165,6 +183,7 @@ impl Run {
         Ok(Run {
             state,
             adapters,
+            labelled,
             objective,
             source,
             options,
@@ -262,6 +281,7 @@ impl Run {
             tokenizer: &self.tokenizer,
             new_template: self.new_template.as_deref(),
             adapters: &self.adapters,
+            labelled: &self.labelled,
             data_digest: &self.data_digest,
         };
         let folder = self.out.join("checkpoints");
@@ -319,6 +339,7 @@ fn load(
     recipe: &Recipe,
     base: &Path,
     tokenizer: &Tokenizer,
+    labelled: Option<&Labelled>,
 ) -> Result<(Model, Vec<Box<dyn Adapter>>), Error> {
     let precision = match recipe.precision.as_str() {
         "f32" => Precision::F32,
@@ -329,10 +350,28 @@ fn load(
         Some(text) => tokenizer.encode(text, rhetor_tokenizer::Special::Literal),
         None => Vec::new(),
     };
-    let mut adapters = vec![adapters::build(&recipe.adapter, &recipe.adapter_options(initial_ids)?)?];
-    let options = LoadOptions { precision, ..LoadOptions::default() };
-    let model = Model::load_adapted(&Checkpoint::open(base)?, options, &mut adapters)?;
+    let checkpoint = Checkpoint::open(base)?;
+    let mut chosen = recipe.adapter_options(initial_ids)?;
+    if let Some(labelled) = labelled.filter(|_| !trains_base(recipe)) {
+        // Heads train in full, and are saved beside the adapter.
+        let modules = Family::of(&checkpoint)?.head_modules(labelled.head.task);
+        chosen.modules_to_save.extend(modules.map(str::to_string));
+    }
+    let mut adapters = vec![adapters::build(&recipe.adapter, &chosen)?];
+    let head = labelled.map(|labelled| NewHead { head: labelled.head, seed: recipe.seed });
+    let options = LoadOptions { precision, head, ..LoadOptions::default() };
+    let model = Model::load_adapted(&checkpoint, options, &mut adapters)?;
     Ok((model, adapters))
+}
+
+/// The classes of these rows, by the numbers that the checkpoint gives them if it knows them all.
+fn labels<'r>(checkpoint: &Checkpoint, rows: impl Iterator<Item = &'r Row>) -> Result<Labels, Error> {
+    let labels = Labels::of(rows);
+    let known = rhetor_models::labels_of(checkpoint)?;
+    Ok(match &labels {
+        Labels::Classes(names) if names.iter().all(|name| known.contains(name)) => Labels::Classes(known),
+        _ => labels,
+    })
 }
 
 fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<(), Error> {
@@ -346,7 +385,7 @@ fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<(), Error> {
 /// What trains, with the decay of each.
 fn trained(model: &Model, recipe: &Recipe) -> Result<Vec<Trained>, Error> {
     let decays = |parameter: &Parameter| -> Result<bool, Error> {
-        let name = parameter.name();
+        let name = parameter.name().to_lowercase();
         Ok(match recipe.decay.as_str() {
             "all" => true,
             "ndim2" => parameter.shape().len() >= 2,
@@ -391,18 +430,6 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn source(
-        &mut self,
-        resolved: &Resolved,
-        reads_windows: bool,
-        objective: Arc<dyn Objective>,
-    ) -> Result<Box<dyn Source>, Error> {
-        if resolved.data.is_empty() {
-            return Err(Error::Recipe("no `data` to learn from".to_string()));
-        }
-        if reads_windows { self.text(resolved, objective) } else { self.rows(resolved, objective) }
-    }
-
     /// Windows of texts that are tokenized once.
     fn text(&mut self, resolved: &Resolved, objective: Arc<dyn Objective>) -> Result<Box<dyn Source>, Error> {
         let (recipe, tokenizer) = (&resolved.recipe, &*resolved.tokenizer);
@@ -465,9 +492,8 @@ impl Loaded {
         Ok(Box::new(text))
     }
 
-    /// Rows that become examples one by one.
-    fn rows(&mut self, resolved: &Resolved, objective: Arc<dyn Objective>) -> Result<Box<dyn Source>, Error> {
-        let recipe = &resolved.recipe;
+    /// The rows that are learnt and those that are held out.
+    fn read(&mut self, resolved: &Resolved) -> Result<(Vec<Row>, Vec<Row>), Error> {
         let mut rows = Vec::new();
         for (sources, read, weight) in &resolved.data {
             let (read, report) = data::read_all(sources, read)?;
@@ -492,6 +518,16 @@ impl Loaded {
                 held_out = read;
             }
         }
+        Ok((rows, held_out))
+    }
+
+    /// Rows that become examples one by one.
+    fn rows(
+        &mut self,
+        recipe: &Recipe,
+        (rows, held_out): (Vec<Row>, Vec<Row>),
+        objective: Arc<dyn Objective>,
+    ) -> Result<Box<dyn Source>, Error> {
         let examples = objective.examples(&rows, &mut self.tally);
         if examples.is_empty() {
             let reasons: Vec<String> = self
@@ -603,6 +639,7 @@ struct Writer<'a> {
     tokenizer: &'a Tokenizer,
     new_template: Option<&'a str>,
     adapters: &'a [Box<dyn Adapter>],
+    labelled: &'a Labelled,
     data_digest: &'a str,
 }
 
@@ -638,10 +675,11 @@ impl Writer<'_> {
                 Some(average) => average[i].clone(),
                 None => parameters[i].read().clone(),
             };
-            export::write(&base, parameters, &values, dtype, dir)?;
+            export::write(&base, parameters, &values, dtype, self.labelled, dir)?;
         } else {
             for adapter in self.adapters {
-                peft::save(&**adapter, dir, self.base_name, Some("CAUSAL_LM"))?;
+                let task = self.labelled.head.peft_task(state.policy.model.config().is_encoder);
+                peft::save(&**adapter, dir, self.base_name, task)?;
             }
         }
         self.companions(dir)?;
@@ -653,6 +691,7 @@ impl Writer<'_> {
             "steps": state.progress.step,
             "tokens": state.progress.n_tokens,
             "best_validation_loss": state.progress.best.map(|(loss, _)| loss),
+            "labels": self.labelled.labels,
             "recipe": self.recipe,
         });
         let text = serde_json::to_string_pretty(&receipt).expect("a receipt is always JSON") + "\n";

@@ -281,15 +281,17 @@ fn step(
     state.progress.step = number;
     state.progress.position = source.position();
     state.progress.n_tokens += n_tokens as u64;
+    let loss = sums.loss / weight;
+    let metrics = sums.means(weight, objective);
     Ok(StepReport {
         step: number,
-        loss: sums.loss / weight,
+        loss,
         learning_rate,
         gradient_norm: norm,
         n_tokens,
         weight,
         seconds: start.elapsed().as_secs_f64(),
-        metrics: sums.metrics.into_iter().map(|(name, sum)| (name, sum / weight)).collect(),
+        metrics,
     })
 }
 
@@ -306,6 +308,13 @@ impl Sums {
         for &(name, value) in metrics {
             *self.metrics.entry(name).or_default() += value;
         }
+    }
+
+    /// The metrics per unit of weight, and what follows from them.
+    fn means(self, weight: f64, objective: &dyn Objective) -> std::collections::BTreeMap<&'static str, f64> {
+        let mut means = self.metrics.into_iter().map(|(name, sum)| (name, sum / weight)).collect();
+        objective.conclude(&mut means);
+        means
     }
 
     fn share(&mut self, team: &dyn Team) {
@@ -378,7 +387,7 @@ pub fn loss_of(
         sums.add(&loss.metrics, loss.sum);
     }
     sums.share(team);
-    (sums.loss / weight, sums.metrics.into_iter().map(|(name, sum)| (name, sum / weight)).collect())
+    (sums.loss / weight, sums.means(weight, objective))
 }
 
 impl State {

@@ -34,6 +34,7 @@ mod stored;
 mod targets;
 
 pub use error::AdapterError;
+pub(crate) use init::normal;
 pub use options::{AdapterOptions, Bias, Init, Purpose};
 pub use stored::{Saved, SavedTensor};
 pub use targets::Names;
@@ -190,6 +191,11 @@ pub struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// Whether it belongs to a head that is not over the vocabulary.
+    pub fn is_head(&self) -> bool {
+        self.ours.starts_with("cls")
+    }
+
     /// Whether it is repeated in each layer.
     pub fn is_in_layer(&self) -> bool {
         self.ours.contains("{i}")
