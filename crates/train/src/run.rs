@@ -5,7 +5,7 @@ use rhetor_generate::ChatTemplate;
 use rhetor_kernels::DType;
 use rhetor_kernels::gemm::Precision;
 use rhetor_models::adapters::{self, Adapter, peft};
-use rhetor_models::{Family, Keep, Labelled, LoadOptions, Model, NewHead, export};
+use rhetor_models::{Family, Keep, Labelled, LoadOptions, Model, NewHead, Nf4, export};
 use rhetor_tensor::Parameter;
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
 use serde_json::json;
@@ -359,7 +359,13 @@ fn load(
     }
     let mut adapters = vec![adapters::build(&recipe.adapter, &chosen)?];
     let head = labelled.map(|labelled| NewHead { head: labelled.head, seed: recipe.seed });
-    let options = LoadOptions { precision, head, ..LoadOptions::default() };
+    let quantize = match recipe.quantize.as_deref() {
+        None => None,
+        Some("nf4") => Some(Nf4 { double: true }),
+        Some("nf4-plain") => Some(Nf4 { double: false }),
+        Some(other) => return Err(unknown("quantize", other, "nf4, nf4-plain")),
+    };
+    let options = LoadOptions { precision, quantize, head, ..LoadOptions::default() };
     let model = Model::load_adapted(&checkpoint, options, &mut adapters)?;
     Ok((model, adapters))
 }
