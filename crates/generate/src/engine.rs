@@ -159,9 +159,9 @@ impl Engine {
         self.config.as_ref().expect("every engine that leaves this crate runs a model")
     }
 
-    /// Tokens that prompt and answer may have together.
+    /// Tokens that prompt and answer may have together, where a request asks for no other adapters.
     pub fn context_len(&self) -> usize {
-        self.context
+        self.context - self.adapters.iter().map(|(_, adapter)| adapter.n_virtual).sum::<usize>()
     }
 
     /// The names of the model's adapters.

@@ -14,6 +14,7 @@ use crate::layers::Pass;
 mod base_tensors;
 mod bitfit;
 mod bottleneck;
+pub mod combine;
 mod dora;
 mod error;
 mod full;
