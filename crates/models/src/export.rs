@@ -35,6 +35,10 @@ pub fn write(
     for row in family.tensors.iter().filter(|row| row.belongs_to(labelled.head.task)) {
         for i in 0..if row.is_per_layer() { config.n_layers } else { 1 } {
             for suffix in [".weight", ".bias"] {
+                if row.is_head() && suffix == ".bias" && !row.has_bias {
+                    // What another head of the same name has is not this one's.
+                    continue;
+                }
                 let name = row.hugging_face_name(family.prefix, i, suffix);
                 let entry = base.find(&row.hugging_face_name(prefix_in, i, suffix));
                 let trained = by_name.get(&*name).copied();
