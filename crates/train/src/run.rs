@@ -239,6 +239,11 @@ impl Run {
         })
     }
 
+    /// The model that learns.
+    pub fn model(&self) -> &Model {
+        &self.state.policy.model
+    }
+
     /// Where training stands.
     pub fn progress(&self) -> &Progress {
         &self.state.progress
