@@ -106,11 +106,17 @@ mod tests {
         let inverse: Vec<f32> = norms(&base, Some(&layer)).iter().map(|norm| norm.recip()).collect();
         let Weight::Trained(w) = &base else { unreachable!() };
         w.set_frozen(true);
-        let plain = |x: &Tensor| ops::linear::linear(x, &[base.clone()], &[bias.clone()]);
+        let plain =
+            |x: &Tensor| ops::linear::linear(x, std::slice::from_ref(&base), std::slice::from_ref(&bias));
         let written_out = |x: &Tensor| {
             let inner = ops::linear::linear(x, &[Weight::Trained(a.clone())], &[]);
             let product = ops::linear::linear(&inner, &[Weight::Trained(b.clone())], &[]);
-            let y = ops::columns::add_columns(ops::linear::linear(x, &[base.clone()], &[]), 0, &product, 0.5);
+            let y = ops::columns::add_columns(
+                ops::linear::linear(x, std::slice::from_ref(&base), &[]),
+                0,
+                &product,
+                0.5,
+            );
             let y = ops::columns::scale_columns(y, 0, &Vector::Trained(m.clone()), Some(inverse.clone()));
             ops::columns::add_vector(y, 0, &bias, 1.0)
         };

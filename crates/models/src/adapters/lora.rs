@@ -195,8 +195,7 @@ impl Lora {
 
     /// Whether the adapter changes the layer of this site; of a bias, whether it changes its weight.
     fn is_adapted(&self, site: &Site) -> bool {
-        self.targets.has(site, true)
-            && !self.base.modules.iter().any(|module| site.name.ends_with(module.as_str()))
+        self.targets.has(site, true) && !self.base.is_module(site)
     }
 
     /// A parameter: read, or drawn by `draw`. `turn` brings what was read into the base's order.
@@ -347,7 +346,7 @@ impl Adapter for Lora {
         if let Some(embedding) = self.embeddings.iter().find(|embedding| embedding.name == site.name) {
             return Ok(Some(Box::new(embedding.clone())));
         }
-        let is_module = self.base.modules.iter().any(|module| site.name.ends_with(module.as_str()));
+        let is_module = self.base.is_module(site);
         if is_module || !self.targets.has(site, false) {
             return Ok(None);
         }
