@@ -110,7 +110,7 @@ pub fn load_parts(
 }
 
 /// The base that `reference` stands for, and the adapters between it and `reference`, the base's own first.
-fn base_of(reference: &str) -> Result<(String, Vec<PathBuf>), Failure> {
+pub fn base_of(reference: &str) -> Result<(String, Vec<PathBuf>), Failure> {
     let (mut base, mut dirs) = (reference.to_string(), Vec::new());
     while peft::is_adapter(Path::new(&base)) {
         let dir = PathBuf::from(&base);

@@ -12,6 +12,7 @@ pub mod dtype;
 pub mod embedding;
 pub mod gemm;
 pub mod half;
+pub mod huge_pages;
 pub mod isa;
 pub mod kv;
 pub mod layer_norm;

@@ -48,6 +48,8 @@ pub struct ModelConfig {
     pub is_encoder: bool,
     /// S: rows of the table of segments; 0 if there is none.
     pub n_segments: usize,
+    /// Factor of the family's own probabilities of dropout in training; `None` = what is usual for the head.
+    pub drop_factor: Option<f32>,
     /// Whether the output layer is the embedding (used when the file holds no output layer).
     pub tied: bool,
 }

@@ -129,8 +129,13 @@ pub fn to_gguf(
     on_tensor: &mut dyn FnMut(Converted),
 ) -> Result<(), ConvertError> {
     let config = Model::config_of(source)?;
-    if config.is_encoder || config.head != Head::VOCABULARY {
-        let what = if config.is_encoder { "an encoder" } else { "a head for a task" };
+    let is_recurrent = config.family == "awd-lstm";
+    if config.is_encoder || is_recurrent || config.head != Head::VOCABULARY {
+        let what = match (config.is_encoder, is_recurrent) {
+            (true, _) => "an encoder",
+            (_, true) => "a recurrent network",
+            _ => "a head for a task",
+        };
         let file = source.path().to_path_buf();
         return Err(ConvertError::NoPlace { file, what: what.to_string(), kind: "GGUF" });
     }

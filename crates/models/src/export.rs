@@ -40,6 +40,9 @@ pub fn write(
                     continue;
                 }
                 let name = row.hugging_face_name(family.prefix, i, suffix);
+                if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
+                    continue;
+                }
                 let entry = base.find(&row.hugging_face_name(prefix_in, i, suffix));
                 let trained = by_name.get(&*name).copied();
                 let is_turned = row.stored == Stored::Transposed && suffix == ".weight";

@@ -74,7 +74,7 @@ fn tensors(
             continue;
         }
         for i in 0..if row.is_per_layer() { config.n_layers } else { 1 } {
-            let mut shape = row.extents(config);
+            let mut shape = row.extents(config, i);
             let is_vector = shape.len() == 1;
             let has_bias = row.has_bias || row.stored == Stored::OnlyBias || !is_vector && biases.of(row);
             if has_bias {

@@ -6,6 +6,7 @@ use rhetor_kernels::gemm::{Precision, Rows};
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
 use rhetor_kernels::rope::{RopeScaling, RopeTable};
+use rhetor_tensor::ops::lstm::Lstm;
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -376,7 +377,7 @@ impl<'a> Weights<'a> {
     /// The vector `ours` with suffix `.weight` or `.bias`; the first extent of the row's shape is its length.
     fn values_of(&mut self, ours: &str, i: usize, suffix: &str) -> Result<Option<Vec<f32>>, LoadError> {
         let row = self.row(ours);
-        let len = row.extents(self.config)[0];
+        let len = row.extents(self.config, i)[0];
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
         self.values(entry).map(Some)
     }
@@ -424,7 +425,7 @@ impl<'a> Weights<'a> {
     /// The matrix `ours` of layer `i`, packed; `None` if the file has none.
     fn matrix(&mut self, ours: &str, i: usize) -> Result<Option<Weight>, LoadError> {
         let row = self.row(ours);
-        let extents = row.extents(self.config);
+        let extents = row.extents(self.config, i);
         let transposed = row.stored == Stored::Transposed && !self.speaks_gguf();
         let in_file = if transposed { vec![extents[1], extents[0]] } else { extents.clone() };
         if let Some(weight) = self.four_bit(row, i, &extents)? {
@@ -525,7 +526,7 @@ impl<'a> Weights<'a> {
         values: Vec<f32>,
         trains: bool,
     ) -> Result<Weight, LoadError> {
-        let extents = row.extents(self.config);
+        let extents = row.extents(self.config, i);
         self.n_bytes += values.len() * size_of::<f32>();
         if trains {
             return Ok(Weight::Trained(self.parameter(row, i, ".weight", &extents, values)?));
@@ -539,7 +540,7 @@ impl<'a> Weights<'a> {
     /// Source: BERT's `run_classifier.py`.
     fn drawn(&mut self, row: &'static TensorName, i: usize, suffix: &str) -> Option<Vec<f32>> {
         let seed = self.head_seed.filter(|_| !row.tasks.is_empty() && row.ours != "output")?;
-        let extents = row.extents(self.config);
+        let extents = row.extents(self.config, i);
         let values = match (suffix, extents.len()) {
             (".bias", _) if row.has_bias || row.stored == Stored::OnlyBias => vec![0.0; extents[0]],
             (".bias", _) => return None,
@@ -600,6 +601,16 @@ impl<'a> Weights<'a> {
             Ok(())
         })?;
         Ok(hooks)
+    }
+
+    /// The recurrent layer `i` with weights from inputs and from the step before. No adapter changes it but those that train it.
+    pub fn lstm(&mut self, inputs: &str, step: &str, i: usize) -> Result<Lstm, LoadError> {
+        let mut weight = |ours: &str| {
+            let weight = self.matrix(ours, i)?.ok_or_else(|| self.missing(self.row(ours), i, ".weight"))?;
+            Ok::<_, LoadError>((weight, self.required_vector(ours, i, ".bias")?))
+        };
+        let ((w_ih, b_ih), (w_hh, b_hh)) = (weight(inputs)?, weight(step)?);
+        Ok(Lstm { w_ih, w_hh, b_ih, b_hh })
     }
 
     /// The table of embeddings.

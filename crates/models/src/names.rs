@@ -10,7 +10,8 @@ use crate::head::Task;
 pub struct TensorName {
     /// Our name, which is GGUF's.
     pub ours: &'static str,
-    /// Hugging Face's name, without the prefix that some files leave out.
+    /// Hugging Face's name, without the prefix that some files leave out; where weight and bias have names of their own, both in full with
+    /// `|` between them.
     pub hugging_face: &'static str,
     /// Shape of the weight as a linear layer has it: `[out, in]`, in the letters of the glossary, as in `H*d D`.
     pub shape: &'static str,
@@ -89,11 +90,11 @@ impl TensorName {
         self.ours.starts_with("cls")
     }
 
-    /// The shape in numbers, outermost first.
-    pub fn extents(&self, config: &ModelConfig) -> Vec<usize> {
+    /// The shape in layer `i`, in numbers, outermost first.
+    pub fn extents(&self, config: &ModelConfig, i: usize) -> Vec<usize> {
         self.shape
             .split(' ')
-            .map(|extent| extent.split('*').map(|factor| letter(factor, config)).product())
+            .map(|extent| extent.split('*').map(|factor| letter(factor, config, i)).product())
             .collect()
     }
 
@@ -105,7 +106,13 @@ impl TensorName {
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
     pub fn hugging_face_name(&self, prefix: &str, i: usize, suffix: &str) -> String {
         let prefix = if self.is_outside { "" } else { prefix };
-        format!("{prefix}{}{suffix}", self.hugging_face.replace("{i}", &i.to_string()))
+        let name = self.hugging_face.replace("{i}", &i.to_string());
+        match name.split_once('|') {
+            Some((weight, _)) if suffix == ".weight" => format!("{prefix}{weight}"),
+            Some((_, bias)) if suffix == ".bias" => format!("{prefix}{bias}"),
+            Some((weight, _)) => format!("{prefix}{weight}{suffix}"),
+            None => format!("{prefix}{name}{suffix}"),
+        }
     }
 
     /// Whether the row is repeated in each layer.
@@ -114,7 +121,7 @@ impl TensorName {
     }
 }
 
-fn letter(factor: &str, config: &ModelConfig) -> usize {
+fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
     match factor {
         "V" => config.vocab_size,
         "D" => config.hidden_size,
@@ -125,6 +132,10 @@ fn letter(factor: &str, config: &ModelConfig) -> usize {
         "P" => config.position_len,
         "S" => config.n_segments,
         "C" => config.head.n_labels,
+        // What goes into a recurrent layer and what comes out: the ends of the stack are as wide as the embedding.
+        "E" if i == 0 => config.hidden_size,
+        "U" if i + 1 == config.n_layers => config.hidden_size,
+        "E" | "U" => config.ffn_size,
         "r/2" => config.rope.as_ref().map_or(0, |rope| rope.rotary_dim / 2),
         number => number.parse().unwrap_or_else(|_| panic!("`{number}` is no letter of a shape")),
     }

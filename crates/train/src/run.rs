@@ -2,13 +2,11 @@
 
 use rhetor_formats::Checkpoint;
 use rhetor_generate::ChatTemplate;
-use rhetor_kernels::DType;
 use rhetor_kernels::gemm::Precision;
-use rhetor_models::adapters::{self, Adapter, peft};
-use rhetor_models::{Family, Keep, Labelled, LoadOptions, Model, NewHead, Nf4, export};
+use rhetor_models::adapters::{self, Adapter};
+use rhetor_models::{Family, Keep, Labelled, LoadOptions, Model, NewHead, Nf4};
 use rhetor_tensor::Parameter;
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -29,6 +27,7 @@ use crate::recipe::{Recipe, given, unknown};
 use crate::schedules::{Rate, Schedule};
 use crate::source::{Packing, Pick, Rows, Text};
 use crate::train::{self, Event, Occasion, Progress, Source, State, Team, TrainOptions};
+use crate::writer::Writer;
 
 /// A recipe whose names have become files.
 pub struct Resolved {
@@ -283,7 +282,6 @@ impl Run {
 
             base: &self.base,
             base_name: &self.base_name,
-            tokenizer: &self.tokenizer,
             new_template: self.new_template.as_deref(),
             adapters: &self.adapters,
             labelled: &self.labelled,
@@ -299,10 +297,7 @@ impl Run {
                 Occasion::Due => checkpoint::save(state, &folder, digest, keep).map(drop),
                 Occasion::Best if keeps_best => writer.write(state, &self.out.join("best")),
                 Occasion::Best => Ok(()),
-                Occasion::End => {
-                    checkpoint::save(state, &folder, digest, keep)?;
-                    writer.write(state, &self.out)
-                }
+                Occasion::End => writer.write(state, &self.out),
             }
         };
         let mut hear = |state: &State, event: Event| -> Result<ControlFlow<()>, Error> {
@@ -335,7 +330,7 @@ impl Run {
 }
 
 /// Whether what trains is the base itself, so that a whole model is saved.
-fn trains_base(recipe: &Recipe) -> bool {
+pub(crate) fn trains_base(recipe: &Recipe) -> bool {
     matches!(recipe.adapter.as_str(), "full" | "bitfit")
 }
 
@@ -640,98 +635,4 @@ pub fn show(example: &Example, tokenizer: &Tokenizer) -> String {
         }
     }
     shown
-}
-
-/// Writes what was learnt.
-struct Writer<'a> {
-    recipe: &'a Recipe,
-    base: &'a Path,
-    base_name: &'a str,
-    tokenizer: &'a Tokenizer,
-    new_template: Option<&'a str>,
-    adapters: &'a [Box<dyn Adapter>],
-    labelled: &'a Labelled,
-    data_digest: &'a str,
-}
-
-/// Files of a Hugging Face directory that go along with its weights.
-const COMPANIONS: &[&str] = &[
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "generation_config.json",
-];
-
-impl Writer<'_> {
-    /// A directory that this program and transformers open as it is.
-    fn write(&self, state: &State, dir: &Path) -> Result<(), Error> {
-        std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-        if trains_base(self.recipe) {
-            let dtype = match self.recipe.save_type.as_deref() {
-                None if self.recipe.precision == "bf16" => DType::BF16,
-                None | Some("f32") => DType::F32,
-                Some("bf16") => DType::BF16,
-                Some("f16") => DType::F16,
-                Some(other) => return Err(unknown("save-type", other, "f32, bf16, f16")),
-            };
-            let base = Checkpoint::open(self.base)?;
-            let parameters = state.policy.model.parameters();
-            let values = |i: usize| match &state.average {
-                Some(average) => average[i].clone(),
-                None => parameters[i].read().clone(),
-            };
-            export::write(&base, parameters, &values, dtype, self.labelled, dir)?;
-        } else {
-            for adapter in self.adapters {
-                let task = self.labelled.head.peft_task(state.policy.model.config().is_encoder);
-                peft::save(&**adapter, dir, self.base_name, task)?;
-            }
-        }
-        self.companions(dir)?;
-        let receipt = json!({
-            "program": "rhetor",
-            "version": env!("CARGO_PKG_VERSION"),
-            "base": self.base_name,
-            "data_sha256": self.data_digest,
-            "steps": state.progress.step,
-            "tokens": state.progress.n_tokens,
-            "best_validation_loss": state.progress.best.map(|(loss, _)| loss),
-            "labels": self.labelled.labels,
-            "recipe": self.recipe,
-        });
-        let text = serde_json::to_string_pretty(&receipt).expect("a receipt is always JSON") + "\n";
-        Ok(rhetor_formats::write_bytes(&dir.join("rhetor.json"), text.as_bytes())?)
-    }
-
-    /// Vocabulary, template and generation settings, so that the directory stands alone.
-    fn companions(&self, dir: &Path) -> Result<(), Error> {
-        let beside = if self.base.is_dir() { Some(self.base) } else { None };
-        for name in COMPANIONS {
-            let Some(from) = beside.map(|base| base.join(name)).filter(|from| from.is_file()) else {
-                continue;
-            };
-            let to = dir.join(name);
-            if from != to {
-                let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
-                rhetor_formats::write_bytes(&to, &bytes)?;
-            }
-        }
-        if !dir.join("tokenizer.json").is_file()
-            && beside.is_none_or(|base| !base.join("tokenizer.json").is_file())
-        {
-            self.tokenizer
-                .save_json(&dir.join("tokenizer.json"))
-                .map_err(|error| Error::Recipe(error.to_string()))?;
-        }
-        if let Some(template) = self.new_template {
-            rhetor_formats::write_bytes(&dir.join("chat_template.jinja"), template.as_bytes())?;
-        }
-        Ok(())
-    }
 }

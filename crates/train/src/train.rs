@@ -187,7 +187,7 @@ pub fn train(
             }
         }
         if is_best {
-            save(state, Occasion::Best)?;
+            state.with_average(|state| save(state, Occasion::Best))?;
         }
         if wish.is_break() && !is_last {
             save(state, Occasion::Due)?;
@@ -195,9 +195,10 @@ pub fn train(
         }
         let gives_up = options.patience.is_some_and(|patience| state.progress.n_worse >= patience);
         if is_due(at, options.save_every) || is_last || gives_up {
-            save(state, if is_last || gives_up { Occasion::End } else { Occasion::Due })?;
+            save(state, Occasion::Due)?;
         }
-        if gives_up {
+        if is_last || gives_up {
+            state.with_average(|state| save(state, Occasion::End))?;
             break;
         }
     }
@@ -207,11 +208,11 @@ pub fn train(
 /// Why something is saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion {
-    /// As often as was asked for.
+    /// To go on from: as often as was asked for, and at the end.
     Due,
-    /// No validation was better.
+    /// To be used: no validation was better. The parameters hold their averages, if there are any.
     Best,
-    /// Training has ended.
+    /// To be used: training has ended. The parameters hold their averages, if there are any.
     End,
 }
 

@@ -102,6 +102,7 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         head: Head::VOCABULARY,
         is_encoder: true,
         n_segments: keys.size_or("token_type_count", "type_vocab_size", 2)?,
+        drop_factor: None,
         tied: keys.switch_or("tie_word_embeddings", true)?,
     })
 }

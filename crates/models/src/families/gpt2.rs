@@ -88,6 +88,7 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         head: Head::VOCABULARY,
         is_encoder: false,
         n_segments: 0,
+        drop_factor: None,
         tied: true,
     })
 }

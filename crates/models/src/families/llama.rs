@@ -91,6 +91,7 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         head: Head::VOCABULARY,
         is_encoder: false,
         n_segments: 0,
+        drop_factor: None,
         tied: keys.switch_or("tie_word_embeddings", false)?,
     })
 }

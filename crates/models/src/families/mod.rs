@@ -9,6 +9,7 @@ use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::TensorName;
 
+mod awd_lstm;
 mod bert;
 mod gpt2;
 mod llama;
@@ -39,7 +40,7 @@ pub struct Family {
 }
 
 /// Every family, in the order in which a file's architecture is looked up.
-pub const FAMILIES: &[&Family] = &[&llama::LLAMA, &MISTRAL, &gpt2::GPT2, &bert::BERT];
+pub const FAMILIES: &[&Family] = &[&llama::LLAMA, &MISTRAL, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
 
 impl Family {
     /// The family that reads `checkpoint`.

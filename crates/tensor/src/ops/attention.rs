@@ -89,7 +89,7 @@ pub fn attention(qkv: &Tensor, sequences: &[TrainSequence], heads: Heads, precis
     let (to, qkv, mixed) = (qkv.tracked(), qkv.detached(), out.clone());
     tape::push(out, move |d_out, gradients| {
         let d_qkv = Tensor::build([qkv.n_rows(), qkv.row_len()], |d_qkv| {
-            d_qkv.fill(0.0);
+            rhetor_kernels::add::fill(d_qkv, 0.0);
             training::backward(
                 precision,
                 qkv.data(),
