@@ -6,7 +6,7 @@
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight, ops};
 use std::sync::{Mutex, PoisonError};
 
-use super::lora::{LoraLinear, add_product};
+use super::lora_linear::{LoraLinear, add_product};
 
 /// The magnitudes of one layer.
 pub(super) struct Magnitude {
@@ -85,7 +85,6 @@ fn norm(row: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::lora::LoraLinear;
     use crate::layers::{Active, Pass};
     use rhetor_tensor::gradient_check::{check, noise, parameter};
     use rhetor_tensor::tape;

@@ -24,6 +24,7 @@ mod init;
 mod longlora;
 mod lora;
 mod lora_embedding;
+mod lora_linear;
 pub mod merge;
 mod options;
 pub(crate) mod order;
