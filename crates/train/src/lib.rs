@@ -13,6 +13,7 @@ pub mod data;
 mod error;
 mod example;
 pub mod examples;
+mod layer_groups;
 pub mod metrics;
 pub mod objectives;
 pub mod optimizers;
@@ -26,6 +27,7 @@ mod train;
 
 pub use error::Error;
 pub use example::{Example, IGNORE, Label, Sequence, Skip, Tally};
+pub use layer_groups::LayerGroups;
 pub use policy::{Loss, Policy, batch_of};
 pub use recipe::{Data, Options, Recipe};
 pub use run::{Bytes, Description, Resolved, Run, show};
