@@ -24,6 +24,7 @@ mod run;
 pub mod schedules;
 mod source;
 mod train;
+pub mod vocabulary;
 
 pub use error::Error;
 pub use example::{Example, IGNORE, Label, Sequence, Skip, Tally};
