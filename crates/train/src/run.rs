@@ -5,7 +5,7 @@ use rhetor_generate::ChatTemplate;
 use rhetor_kernels::DType;
 use rhetor_kernels::gemm::Precision;
 use rhetor_models::adapters::{self, Adapter, peft};
-use rhetor_models::{Keep, LoadOptions, Model, export};
+use rhetor_models::{Keep, LoadOptions, Model, Nf4, export};
 use rhetor_tensor::Parameter;
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
 use serde_json::json;
@@ -114,6 +114,7 @@ impl Run {
     /// Puts everything together. Errors name what in the recipe, the model or the data is wrong.
     pub fn prepare(resolved: Resolved, team: &dyn Team) -> Result<Run, Error> {
         let Resolved { recipe, base, teacher, tokenizer, template, .. } = &resolved;
+        recipe.check()?;
         let method = objectives::Method::find(&recipe.objective)?;
         let reading = Reading {
             tokenizer: tokenizer.clone(),
@@ -325,7 +326,12 @@ fn load(
         None => Vec::new(),
     };
     let mut adapters = vec![adapters::build(&recipe.adapter, &recipe.adapter_options(initial_ids)?)?];
-    let options = LoadOptions { precision, ..LoadOptions::default() };
+    let quantize = match recipe.quantize.as_deref() {
+        None => None,
+        Some("nf4") => Some(Nf4 { double: true }),
+        Some(other) => return Err(unknown("quantize", other, "nf4")),
+    };
+    let options = LoadOptions { precision, quantize, ..LoadOptions::default() };
     let model = Model::load_adapted(&Checkpoint::open(base)?, options, &mut adapters)?;
     Ok((model, adapters))
 }
@@ -534,7 +540,8 @@ fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Names a run: all that its steps depend on. What only says when to look or to save may change from run to run.
+/// Names a run: all that its state depends on. What only says when to look or to save may change from run to run, and so
+/// may rate and clipping: they are what one lowers after numbers that were not finite.
 fn run_digest(resolved: &Resolved, data: &str, n_steps: u64) -> String {
     let recipe = Recipe {
         steps: Some(n_steps),
@@ -544,6 +551,10 @@ fn run_digest(resolved: &Resolved, data: &str, n_steps: u64) -> String {
         keep: 0,
         best: false,
         save_type: None,
+        validate_every: 0,
+        patience: 0,
+        learning_rate: 0.0,
+        clip: 0.0,
         ..resolved.recipe.clone()
     };
     let mut hash = Sha256::new();
