@@ -570,3 +570,33 @@ fn smollm2_names_the_capital_of_france() {
     let answer = shell.run(&question);
     assert_eq!(answer.succeeds(), "The capital of France is Paris.\n");
 }
+
+#[test]
+fn an_adapter_is_a_model_and_goes_on_top_of_one() {
+    use rhetor_models::adapters::{AdapterOptions, Init, build, peft};
+    let shell = Shell::new();
+    let base = rhetor_formats::Checkpoint::open(Path::new(&speaker())).unwrap();
+    let options = AdapterOptions { init: Init::Random, seed: 1, ..AdapterOptions::of(&[("rank", 2.0)]) };
+    let mut adapters = [build("lora", &options).unwrap()];
+    rhetor_models::Model::load_adapted(&base, Default::default(), &mut adapters).unwrap();
+    // The base is found from the adapter's own place.
+    let (folder, beside) = (shell.path("tuned"), shell.path("tuned/base"));
+    fs::create_dir_all(&beside).unwrap();
+    for entry in fs::read_dir(speaker()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, beside.join(path.file_name().unwrap())).unwrap();
+    }
+    peft::save(&*adapters[0], &folder, "base", Some("CAUSAL_LM")).unwrap();
+    fs::write(shell.path("text.txt"), "The capital of France is Paris. ".repeat(5)).unwrap();
+    let score = |arguments: &[&str]| {
+        let arguments = [&["score", "-f", "text.txt", "--context", "16", "--json"], arguments].concat();
+        shell.run(&arguments).json()["perplexity"].as_f64().unwrap()
+    };
+    let (plain, alone, on_top) =
+        (score(&[&speaker()]), score(&["tuned"]), score(&[&speaker(), "--adapter", "tuned"]));
+    assert_eq!(alone, on_top);
+    assert!((alone / plain - 1.0).abs() > 1e-3, "{alone} {plain}");
+    let refused = shell.run(&["score", &speaker(), "--adapter", "nowhere", "-f", "text.txt"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("nowhere"), "{}", refused.stderr);
+}

@@ -29,7 +29,7 @@ fn recipes_that_cannot_be_are_refused_with_what_could() {
     check("--data no-such-data", "there is no data set `no-such-data`");
     check("--set config.vocab_size=10", "the model's embedding 10 rows: they do not belong together");
     check("--seq-len 100000", "fewer than one window of 100001");
-    check("--set quantize=nf3", "there is no quantize `nf3`");
+    check("--set quantize=nf3", "there is no quantize `nf3`; there are nf4, nf4-plain");
     check("--set decay=some", "there is no decay `some`");
     check("--set windows=big", "there is no windows `big`");
     check("--model m", "a recipe has `model` or `config`, not both");

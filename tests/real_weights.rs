@@ -6,13 +6,17 @@ use rhetor_formats::Checkpoint;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_kernels::select::argmax;
 use rhetor_kernels::softmax::log_softmax;
+use rhetor_models::adapters::{Purpose, peft};
 use rhetor_models::convert::{ConvertOptions, to_gguf};
 use rhetor_models::quant_mix::Mix;
 use rhetor_models::{Batch, KvCache, LoadOptions, Model, SequenceSpan};
 use rhetor_store::{DEFAULT_MODEL, PullOptions, Store};
 use rhetor_tokenizer::{Special, Tokenizer};
+use rhetor_train::data::split::Validation;
+use rhetor_train::{Alone, Event, Recipe, Resolved, Run, data};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Tokens of a chunk; each is read alone, and its second half is scored.
 const CHUNK: usize = 512;
@@ -69,13 +73,103 @@ fn the_first_choice_is_that_of_the_same_weights_in_f32_for_96_of_100_tokens() {
     assert!(share >= 0.96, "{share}");
 }
 
+/// What was learnt is what is served: a LoRA over the 4-bit file is trained for a few steps and saved; the model that
+/// learnt (no cache) and the model that serves (adapter read from its files, keys and values in pages) agree.
+#[test]
+fn a_lora_over_a_quantized_file_is_served_with_the_logits_it_was_trained_with() {
+    let Some(path) = smollm2() else { return };
+    let folder = tempfile::tempdir().expect("a folder for the run");
+    let file = folder.path().join("data.jsonl");
+    let rows: String = (0..24)
+        .map(|i| format!("{{\"prompt\": \"Name {i}?\\n\", \"completion\": \"It is called number {i}.\"}}\n"))
+        .collect();
+    std::fs::write(&file, rows).expect("data can be written");
+    let recipe = Recipe {
+        objective: "sft".to_string(),
+        adapter: "lora".to_string(),
+        targets: "all-linear".to_string(),
+        steps: Some(6),
+        batch_size: 4,
+        seq_len: 64,
+        learning_rate: 1e-3,
+        warmup: 0.0,
+        ..Recipe::default()
+    };
+    let prepare = || {
+        let tokenizer = Arc::new(Tokenizer::from_checkpoint(&open(&path)).expect("the vocabulary loads"));
+        let sources = vec![data::Source::of(file.clone())];
+        let resolved = Resolved {
+            recipe: recipe.clone(),
+            base: path.clone(),
+            base_name: path.display().to_string(),
+            teacher: None,
+            tokenizer,
+            template: None,
+            new_template: None,
+            data: vec![(sources, data::ReadOptions::default(), 1.0)],
+            validation: Validation::Off,
+            out: folder.path().join("out"),
+            now: 0,
+        };
+        Run::prepare(resolved, &Alone).expect("the run is prepared")
+    };
+    let mut losses = Vec::new();
+    prepare()
+        .go(&Alone, &mut |_, event| {
+            if let Event::Step(step) = event {
+                losses.push(step.loss);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+        .expect("six steps");
+    println!("losses {losses:.3?}");
+    assert!(losses[5] < losses[0], "{losses:?}");
+    let mut learnt = prepare();
+    assert_eq!(learnt.resume().expect("the last checkpoint"), 6);
+    let checkpoint = open(&path);
+    let ids = Tokenizer::from_checkpoint(&checkpoint)
+        .expect("the vocabulary loads")
+        .encode("Name 3?\nIt is called number 3.", Special::Literal);
+    let trained = learnt.model().forward(&Batch::whole(&ids), None);
+    let adapter = peft::open(&folder.path().join("out"), Purpose::Inference).expect("the adapter opens");
+    let serving = Model::load_adapted(&checkpoint, LoadOptions::default(), &mut [adapter.adapter])
+        .expect("the model with its adapter");
+    let plain = Model::load(&checkpoint, LoadOptions::default()).expect("the model");
+    let served = logits_with(&serving, KvType::F32, &ids, 0..ids.len());
+    let before = logits_with(&plain, KvType::F32, &ids, 0..ids.len());
+    let off = |a: &[f32], b: &[f32]| a.iter().zip(b).fold(0f32, |max, (a, b)| max.max((a - b).abs()));
+    let (moved, difference) = (off(&served, &before), off(&served, trained.data()));
+    println!("the adapter moves logits by up to {moved}; training and serving differ by {difference}");
+    assert!(moved > 0.5, "the adapter does nothing: {moved}");
+    assert!(difference < 1e-3, "{difference}");
+}
+
 /// The logits of some rows of a text that is read alone. → [rows, V]
-fn logits(model: &Model, ids: &[u32], rows: Range<usize>) -> Vec<f32> {
-    let mut cache = KvCache::new(model.config(), KvType::F16, ids.len().div_ceil(PAGE_LEN));
+fn logits_with(model: &Model, kv: KvType, ids: &[u32], rows: Range<usize>) -> Vec<f32> {
+    let mut cache = KvCache::new(model.config(), kv, ids.len().div_ceil(PAGE_LEN));
     let pages = (0..cache.n_pages() as u32).collect();
     let spans = vec![SequenceSpan { pages, len: ids.len(), ..SequenceSpan::default() }];
     let batch = Batch { tokens: ids.to_vec(), spans, outputs: rows.collect(), ..Batch::default() };
     model.forward(&batch, Some(&mut cache)).data().to_vec()
+}
+
+/// As [`logits_with`], keys and values in the type that is served by default.
+fn logits(model: &Model, ids: &[u32], rows: Range<usize>) -> Vec<f32> {
+    logits_with(model, KvType::F16, ids, rows)
+}
+
+/// The model's file; nothing if it cannot be pulled.
+fn smollm2() -> Option<PathBuf> {
+    let home = std::env::var_os("RHETOR_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share/rhetor")))?;
+    let options = PullOptions::default();
+    match Store::open(&home).pull(DEFAULT_MODEL, &options, &mut |_| ControlFlow::Continue(())) {
+        Ok(model) => Some(model.path),
+        Err(error) => {
+            println!("skipped: SmolLM2 cannot be pulled: {error}");
+            None
+        }
+    }
 }
 
 /// The model, and the WikiText-2 test text in its tokens; nothing if one of them is not there.
@@ -86,18 +180,7 @@ fn model_and_text() -> Option<(Checkpoint, Vec<u32>)> {
         println!("skipped: {} is not there", text.display());
         return None;
     }
-    let home = std::env::var_os("RHETOR_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share/rhetor")))?;
-    let pulled =
-        Store::open(&home).pull(DEFAULT_MODEL, &PullOptions::default(), &mut |_| ControlFlow::Continue(()));
-    let model = match pulled {
-        Ok(model) => model.path,
-        Err(error) => {
-            println!("skipped: SmolLM2 cannot be pulled: {error}");
-            return None;
-        }
-    };
-    let checkpoint = open(&model);
+    let checkpoint = open(&smollm2()?);
     let tokenizer = Tokenizer::from_checkpoint(&checkpoint).expect("the vocabulary loads");
     let text = std::fs::read_to_string(text).expect("the text is UTF-8");
     let ids = tokenizer.encode(text.strip_suffix('\n').unwrap_or(&text), Special::Literal);

@@ -43,11 +43,9 @@ pub fn resolve(session: &Session, recipe: Recipe, out: &Path) -> Result<Resolved
     };
     let checkpoint = Checkpoint::open(&base)?;
     let tokenizer = voice::tokenizer_of(&checkpoint)?;
-    let template = match &recipe.template {
-        Some(name) => Some(named_template(name)?.to_string()),
-        None => tokenizer.chat_template().map(str::to_string),
-    };
-    let template = template.map(|source| ChatTemplate::of(&tokenizer, &source)).transpose()?;
+    let new_template = recipe.template.as_deref().map(named_template).transpose()?;
+    let template = new_template.or(tokenizer.chat_template());
+    let template = template.map(|source| ChatTemplate::of(&tokenizer, source)).transpose()?;
     let teacher = recipe.teacher.as_ref().map(|name| models::find(session, name)).transpose()?;
     Ok(Resolved {
         base,
@@ -55,6 +53,7 @@ pub fn resolve(session: &Session, recipe: Recipe, out: &Path) -> Result<Resolved
         teacher: teacher.map(|found| found.path),
         tokenizer: Arc::new(tokenizer),
         template: template.map(Arc::new),
+        new_template: new_template.map(str::to_string),
         data: parts,
         validation,
         out: out.to_path_buf(),

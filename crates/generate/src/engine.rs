@@ -14,7 +14,7 @@ use rhetor_lm::{
     Completion, Event, FinishReason, LanguageModel, Message, Prompt, Request, Score, Timings, TokenLogprob,
     TokenScore, Usage,
 };
-use rhetor_models::{KvCache, Model, ModelConfig};
+use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig};
 use rhetor_tokenizer::{Detokenizer, Special, Tokenizer};
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
@@ -31,13 +31,22 @@ pub struct EngineOptions {
     pub cache_tokens: Option<usize>,
     /// Prompt tokens computed in one step; `None` = 512.
     pub prefill_chunk: Option<usize>,
+    /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
+    pub adapters: Vec<String>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
     pub now: Option<i64>,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { context: None, kv: KvType::F16, cache_tokens: None, prefill_chunk: None, now: None }
+        EngineOptions {
+            context: None,
+            kv: KvType::F16,
+            cache_tokens: None,
+            prefill_chunk: None,
+            adapters: Vec::new(),
+            now: None,
+        }
     }
 }
 
@@ -57,6 +66,8 @@ pub struct Engine {
     context: usize,
     cache_tokens: usize,
     now: Option<i64>,
+    /// The model's adapters by name.
+    adapters: Vec<(String, AttachedAdapter)>,
 }
 
 /// The parts that an engine is made of, whatever runs the numbers.
@@ -67,6 +78,7 @@ pub(crate) struct Parts {
     pub context: usize,
     pub options: EngineOptions,
     pub config: Option<ModelConfig>,
+    pub adapters: Vec<AttachedAdapter>,
 }
 
 impl Engine {
@@ -91,13 +103,24 @@ impl Engine {
             return Err(Error::CacheTooSmall { cache_tokens, context });
         }
         let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
-        let runner = Box::new((model, cache));
-        let parts = Parts { name: name.into(), runner, tokenizer, context, options, config: Some(config) };
+        let adapters = model.adapters().to_vec();
+        let (name, runner) = (name.into(), Box::new((model, cache)));
+        let parts = Parts { name, runner, tokenizer, context, options, config: Some(config), adapters };
         Engine::from_parts(parts)
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Result<Engine, Error> {
-        let Parts { name, runner, tokenizer, context, options, config } = parts;
+        let Parts { name, runner, tokenizer, context, options, config, adapters } = parts;
+        AttachedAdapter::check(&adapters, &Active::All)?;
+        let n_virtual: usize = adapters.iter().map(|adapter| adapter.n_virtual).sum();
+        if n_virtual >= context {
+            return Err(Error::ContextOutOfRange { context, context_max: context - n_virtual.min(context) });
+        }
+        let mut names = options.adapters.iter();
+        let named = |(i, adapter): (usize, AttachedAdapter)| {
+            (names.next().cloned().unwrap_or_else(|| i.to_string()), adapter)
+        };
+        let adapters: Vec<(String, AttachedAdapter)> = adapters.into_iter().enumerate().map(named).collect();
         let (n_tokens, vocab_size) = (tokenizer.n_tokens(), runner.vocab_size());
         if n_tokens > vocab_size {
             return Err(Error::TokenizerTooLarge { n_tokens, vocab_size });
@@ -122,6 +145,7 @@ impl Engine {
             context,
             cache_tokens,
             now: options.now,
+            adapters,
         })
     }
 
@@ -135,9 +159,41 @@ impl Engine {
         self.config.as_ref().expect("every engine that leaves this crate runs a model")
     }
 
-    /// Tokens that prompt and answer may have together.
+    /// Tokens that prompt and answer may have together, where a request asks for no other adapters.
     pub fn context_len(&self) -> usize {
-        self.context
+        self.context - self.adapters.iter().map(|(_, adapter)| adapter.n_virtual).sum::<usize>()
+    }
+
+    /// The names of the model's adapters.
+    pub fn adapters(&self) -> impl Iterator<Item = &str> {
+        self.adapters.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The adapters of these names, or all, and the virtual positions that they put before a sequence.
+    fn active(&self, names: Option<&[String]>) -> Result<(Active, usize), rhetor_lm::Error> {
+        let invalid = |reason: String| rhetor_lm::Error::InvalidOption { option: "adapters", reason };
+        let active = match names {
+            None => Active::All,
+            Some(names) => {
+                let mut numbers = Vec::new();
+                for name in names {
+                    let number = self.adapters.iter().position(|(known, _)| known == name);
+                    numbers.push(number.ok_or_else(|| {
+                        let known: Vec<&str> = self.adapters().collect();
+                        invalid(format!("there is no `{name}`; there are: {}", known.join(", ")))
+                    })?);
+                }
+                // The order is that of attachment: equal sets share their pages.
+                numbers.sort_unstable();
+                numbers.dedup();
+                if numbers.len() == self.adapters.len() { Active::All } else { Active::Only(numbers.into()) }
+            }
+        };
+        let attached: Vec<AttachedAdapter> = self.adapters.iter().map(|(_, adapter)| *adapter).collect();
+        AttachedAdapter::check(&attached, &active).map_err(|error| invalid(error.to_string()))?;
+        let on = attached.iter().enumerate().filter(|(i, _)| active.has(*i));
+        let n_virtual = on.map(|(_, adapter)| adapter.n_virtual).sum();
+        Ok((active, n_virtual))
     }
 
     /// What the engine has done so far, and how full its cache is.
@@ -166,8 +222,9 @@ impl Engine {
     ///
     /// The ids must fit into the context: a longer text is scored in windows by the caller.
     pub fn score_ids(&self, ids: &[u32], from: usize) -> Result<Vec<TokenScore>, rhetor_lm::Error> {
-        if ids.len() > self.context {
-            let (prompt_tokens, context) = (ids.len(), self.context);
+        let (adapters, n_virtual) = self.active(None)?;
+        if ids.len() > self.context - n_virtual {
+            let (prompt_tokens, context) = (ids.len(), self.context - n_virtual);
             return Err(rhetor_lm::Error::ContextOverflow { prompt_tokens, max_tokens: 0, context });
         }
         if from == 0 {
@@ -182,8 +239,10 @@ impl Engine {
             return Ok(scores);
         }
         let ticket = self.steps.submit(JobSpec {
-            prompt: ids.to_vec(),
-            goal: Goal::Score { from },
+            prompt: std::iter::repeat_n(0, n_virtual).chain(ids.iter().copied()).collect(),
+            n_virtual,
+            adapters,
+            goal: Goal::Score { from: from + n_virtual },
             n_top: 0,
             breakers: Arc::default(),
         });
@@ -267,6 +326,7 @@ impl Engine {
     }
 
     /// What is to be done with a prompt of `n_prompt` tokens; the second value is the most tokens a completion may have.
+    /// Virtual positions count as tokens of the prompt.
     fn goal(&self, request: &Request, n_prompt: usize) -> Result<(Goal, usize), rhetor_lm::Error> {
         let room = self.context - n_prompt;
         let sampling = Arc::new(request.sampling.clone());
@@ -334,7 +394,9 @@ impl LanguageModel for Engine {
     ) -> Result<Vec<Completion>, rhetor_lm::Error> {
         let began = Instant::now();
         self.check(request)?;
-        let room = Room { context: self.context, max_tokens: request.max_tokens, overflow: request.overflow };
+        let (adapters, n_virtual) = self.active(request.adapters.as_deref())?;
+        let context = self.context - n_virtual;
+        let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
         let encoded = self.encode_into(&request.prompt, &room)?;
         let n_prompt = encoded.ids.len();
         let mut stops = request.stop.clone();
@@ -358,11 +420,12 @@ impl LanguageModel for Engine {
         if request.max_tokens == Some(0) {
             conversation.voices.iter_mut().for_each(|voice| voice.reason = Some(FinishReason::Length));
         } else {
-            let (goal, _) = self.goal(request, n_prompt)?;
+            let (goal, _) = self.goal(request, n_virtual + n_prompt)?;
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
-            let ticket = self.steps.submit(JobSpec { prompt: encoded.ids, goal, n_top, breakers });
+            let prompt = std::iter::repeat_n(0, n_virtual).chain(encoded.ids).collect();
+            let ticket = self.steps.submit(JobSpec { prompt, n_virtual, adapters, goal, n_top, breakers });
             conversation.listen(&ticket)?;
         }
         let Listening { voices, n_cached, .. } = conversation;

@@ -46,7 +46,8 @@ fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_at: Option<u
     fake.panics_at = panics_at;
     let options = EngineOptions { prefill_chunk: Some(chunk), now: Some(0), ..EngineOptions::default() };
     let name = "fake".to_string();
-    let parts = Parts { name, runner: Box::new(fake), tokenizer, context, options, config: None };
+    let adapters = Vec::new();
+    let parts = Parts { name, runner: Box::new(fake), tokenizer, context, options, config: None, adapters };
     let mut engine = Engine::from_parts(parts).unwrap();
     engine.set_template("{% for m in messages %}<s>{{ m.role }} {{ m.content }}</s>{% endfor %}<s>").unwrap();
     engine
@@ -395,6 +396,7 @@ fn an_engine_that_cannot_work_is_not_made() {
             context: 64,
             options: EngineOptions::default(),
             config: None,
+            adapters: Vec::new(),
         };
         Engine::from_parts(parts).map(|_| ())
     };

@@ -33,6 +33,9 @@ pub enum Error {
         /// What the parser says, with the line.
         reason: String,
     },
+    /// The model's adapters cannot run together.
+    #[error(transparent)]
+    Adapters(#[from] rhetor_models::adapters::AdapterError),
     /// No built-in template has that name.
     #[error("there is no chat template `{name}`; there are {known}")]
     UnknownTemplate {

@@ -1,9 +1,9 @@
 //! A model of a few lines for the tests of the engine: its logits are a function of the tokens that stand in the pages,
-//! so a page that was mixed up, forgotten or not copied changes the answer.
+//! so a page that was mixed up, forgotten or not copied, or written with other adapters on, changes the answer.
 
 use crate::runner::Runner;
 use rhetor_kernels::kv::PAGE_LEN;
-use rhetor_models::Batch;
+use rhetor_models::{Active, Batch};
 
 /// Pages that hold the tokens themselves.
 pub(crate) struct Fake {
@@ -28,13 +28,17 @@ impl Fake {
 
 impl Runner for Fake {
     fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32])) {
+        let salt = match &batch.adapters {
+            Active::All => 0,
+            Active::Only(adapters) => adapters.iter().fold(1, |salt, &i| (salt * 31 + i as u32 + 1) << 8),
+        };
         let mut row = 0;
         let mut rows = Vec::new();
         for span in &batch.spans {
             for position in span.start..span.start + span.len {
                 let token = batch.tokens[row];
                 assert_ne!(Some(token), self.panics_at, "the fake model was told to panic");
-                self.pages[span.pages[position / PAGE_LEN] as usize][position % PAGE_LEN] = token;
+                self.pages[span.pages[position / PAGE_LEN] as usize][position % PAGE_LEN] = token + salt;
                 if batch.outputs.contains(&row) {
                     let past =
                         (0..=position).map(|i| self.pages[span.pages[i / PAGE_LEN] as usize][i % PAGE_LEN]);

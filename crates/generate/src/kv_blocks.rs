@@ -15,6 +15,14 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Chain(u64);
 
+impl Chain {
+    /// The beginning for set `n` of adapters: prefixes of different sets are never taken for one another.
+    pub fn root(n: usize) -> Chain {
+        // From the far end of the numbers that `register` counts up.
+        Chain((n as u64).wrapping_neg())
+    }
+}
+
 /// The tokens of a page and all that stands before it.
 type Key = (Chain, Box<[u32]>);
 
@@ -138,9 +146,11 @@ impl KvBlocks {
     }
 
     /// The registered pages that hold the beginning of `tokens`, each taken for one more user, and the place after them.
-    pub fn take_prefix(&mut self, tokens: &[u32]) -> (Vec<u32>, Chain) {
+    ///
+    /// `root` is the beginning of the sequence's [set of adapters](Chain::root).
+    pub fn take_prefix(&mut self, root: Chain, tokens: &[u32]) -> (Vec<u32>, Chain) {
         let mut pages = Vec::new();
-        let mut chain = Chain::default();
+        let mut chain = root;
         for full in tokens.chunks_exact(PAGE_LEN) {
             let Some(&page) = self.index.get(&(chain, Box::from(full))) else { break };
             self.retain(page);
@@ -168,7 +178,7 @@ mod tests {
 
     /// Registers `tokens` as the computed prefix of a sequence that then leaves.
     fn leave_behind(blocks: &mut KvBlocks, tokens: &[u32]) -> Vec<u32> {
-        let (mut pages, mut chain) = blocks.take_prefix(tokens);
+        let (mut pages, mut chain) = blocks.take_prefix(Chain::default(), tokens);
         for full in tokens.chunks_exact(PAGE_LEN).skip(pages.len()) {
             let page = blocks.allocate().unwrap();
             chain = blocks.register(page, chain, full);
@@ -184,11 +194,11 @@ mod tests {
         let tokens = [page_of(1), page_of(2)].concat();
         let left = leave_behind(&mut blocks, &tokens);
         assert_eq!((blocks.n_available(), blocks.n_idle()), (4, 2));
-        let (found, _) = blocks.take_prefix(&[tokens.clone(), vec![9; 5]].concat());
+        let (found, _) = blocks.take_prefix(Chain::default(), &[tokens.clone(), vec![9; 5]].concat());
         assert_eq!(found, left);
         assert_eq!((blocks.n_available(), blocks.n_idle()), (2, 0));
         // The same second page after another first page is another prefix.
-        assert!(blocks.take_prefix(&[page_of(3), page_of(2)].concat()).0.is_empty());
+        assert!(blocks.take_prefix(Chain::default(), &[page_of(3), page_of(2)].concat()).0.is_empty());
     }
 
     #[test]
@@ -199,9 +209,9 @@ mod tests {
         leave_behind(&mut blocks, &old);
         leave_behind(&mut blocks, &new);
         blocks.allocate().unwrap();
-        let (found, _) = blocks.take_prefix(&old);
+        let (found, _) = blocks.take_prefix(Chain::default(), &old);
         assert_eq!(found.len(), 1, "page 2 of the older prefix went, page 1 stayed");
-        let (found, _) = blocks.take_prefix(&new);
+        let (found, _) = blocks.take_prefix(Chain::default(), &new);
         assert_eq!(found.len(), 2);
         assert_eq!(blocks.n_available(), 0);
         assert_eq!(blocks.allocate(), None);
@@ -216,7 +226,7 @@ mod tests {
         blocks.retain(pages[1]);
         blocks.allocate().unwrap();
         blocks.allocate().unwrap();
-        let (found, _) = blocks.take_prefix(&tokens);
+        let (found, _) = blocks.take_prefix(Chain::default(), &tokens);
         assert!(found.is_empty());
     }
 

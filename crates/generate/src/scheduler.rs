@@ -6,13 +6,13 @@
 //! in line is never put back, and nobody is admitted whose worst case exceeds the whole cache: so there is always a
 //! sequence that moves, and no deadlock.
 
-use crate::kv_blocks::KvBlocks;
+use crate::kv_blocks::{Chain, KvBlocks};
 use crate::logprob;
 use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
 use crate::sequence::{Goal, Job, JobSpec, Output, Sequence};
 use rhetor_kernels::kv::PAGE_LEN;
-use rhetor_models::{Batch, SequenceSpan};
+use rhetor_models::{Active, Batch, SequenceSpan};
 use std::ops::Range;
 
 /// Logits that a step may materialise, in numbers: 64 MiB.
@@ -71,6 +71,10 @@ pub(crate) struct Scheduler {
     jobs: Vec<Job>,
     blocks: KvBlocks,
     next_id: u64,
+    /// The sets of adapters met so far; a step is for one of them.
+    sets: Vec<Active>,
+    /// Of the last step.
+    last_set: usize,
     /// Prompt tokens in a step.
     chunk: usize,
     vocab_size: usize,
@@ -87,6 +91,8 @@ impl Scheduler {
             jobs: Vec::new(),
             blocks: KvBlocks::new(n_pages),
             next_id: 0,
+            sets: vec![Active::All],
+            last_set: 0,
             chunk: chunk.max(1),
             vocab_size,
             n_tokens: n_tokens.min(vocab_size),
@@ -99,7 +105,11 @@ impl Scheduler {
     pub fn submit(&mut self, spec: JobSpec) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.jobs.push(Job::new(id, spec));
+        let set = self.sets.iter().position(|set| *set == spec.adapters).unwrap_or_else(|| {
+            self.sets.push(spec.adapters.clone());
+            self.sets.len() - 1
+        });
+        self.jobs.push(Job::new(id, spec, Chain::root(set)));
         id
     }
 
@@ -147,13 +157,25 @@ impl Scheduler {
     pub fn schedule(&mut self) -> Plan {
         self.sweep();
         self.start_waiting();
-        let mut plan = Plan::default();
-        self.plan_decodes(&mut plan);
-        self.plan_prefills(&mut plan);
-        if plan.spans.is_empty() {
-            self.fail_stuck();
+        // Sets of adapters take turns: a step runs with one of them.
+        for turn in 1..=self.sets.len() {
+            let set = (self.last_set + turn) % self.sets.len();
+            let adapters = self.sets[set].clone();
+            if self.jobs.iter().all(|job| job.adapters != adapters) {
+                continue;
+            }
+            let batch = Batch { adapters, ..Batch::default() };
+            let mut plan = Plan { batch, ..Plan::default() };
+            self.plan_decodes(&mut plan);
+            self.plan_prefills(&mut plan);
+            if !plan.spans.is_empty() {
+                self.last_set = set;
+                return plan;
+            }
+            debug_assert!(plan.copies.is_empty(), "pages are copied for sequences of the step");
         }
-        plan
+        self.fail_stuck();
+        Plan::default()
     }
 
     /// Gives pages to sequences that have none, in order, as long as there are enough.
@@ -173,7 +195,8 @@ impl Scheduler {
                     let n_cached = job.sequences[i].n_computed;
                     job.n_cached = Some(n_cached);
                     stats.tokens_cached += n_cached as u64;
-                    job.outbox.push(Output::Prefill { done: n_cached, cached: n_cached });
+                    let done = n_cached.saturating_sub(job.n_virtual);
+                    job.outbox.push(Output::Prefill { done, cached: done });
                 }
             }
         }
@@ -182,6 +205,9 @@ impl Scheduler {
     /// Adds the next token of every sequence that waits for one, in order.
     fn plan_decodes(&mut self, plan: &mut Plan) {
         for job in 0..self.jobs.len() {
+            if self.jobs[job].adapters != plan.batch.adapters {
+                continue;
+            }
             let n = self.jobs[job].sequences.len();
             let stride = if self.jobs[job].moves_together() { n } else { 1 };
             for first in (0..n).step_by(stride) {
@@ -245,7 +271,8 @@ impl Scheduler {
     /// Fills the step up with parts of prompts, an equal share for each sequence that has one.
     fn plan_prefills(&mut self, plan: &mut Plan) {
         let mut waiting = Vec::new();
-        for (j, job) in self.jobs.iter().enumerate() {
+        let of_set = self.jobs.iter().enumerate().filter(|(_, job)| job.adapters == plan.batch.adapters);
+        for (j, job) in of_set {
             for (s, sequence) in job.sequences.iter().enumerate() {
                 // Beams that were put back are computed up to their last token; that one they take together.
                 let n_left = sequence.n_pending() - usize::from(sequence.tokens.len() > job.n_prompt);
@@ -327,8 +354,9 @@ impl Scheduler {
             let was_prompt = sequence.n_computed < job.n_prompt;
             sequence.computed(span.n_computed, blocks);
             if was_prompt && sequence.index == 0 {
-                let cached = job.n_cached.unwrap_or(0);
-                job.outbox.push(Output::Prefill { done: span.n_computed.min(job.n_prompt), cached });
+                let tokens = |n: usize| n.min(job.n_prompt).saturating_sub(job.n_virtual);
+                let (done, cached) = (tokens(span.n_computed), tokens(job.n_cached.unwrap_or(0)));
+                job.outbox.push(Output::Prefill { done, cached });
             }
             if sequence.is_done || job.is_closed {
                 continue;
@@ -381,10 +409,11 @@ impl Scheduler {
     }
 
     fn choose(&mut self, job: usize, sequence: usize, row: &[f32]) {
-        let Job { sequences, goal, n_prompt, n_top, breakers, outbox, .. } = &mut self.jobs[job];
+        let Job { sequences, goal, n_prompt, n_virtual, n_top, breakers, outbox, .. } = &mut self.jobs[job];
         let Goal::Sample { ending, .. } = goal else { unreachable!("checked by the caller") };
         let sequence = &mut sequences[sequence];
-        let past = Past { tokens: &sequence.tokens, n_prompt: *n_prompt, breakers };
+        let past =
+            Past { tokens: &sequence.tokens[*n_virtual..], n_prompt: *n_prompt - *n_virtual, breakers };
         let sampler = sequence.sampler.as_mut().expect("sampled sequences have a sampler");
         let Some(id) = sampler.next(&row[..self.n_tokens], &past, &mut self.scratch) else {
             outbox.push(Output::Failed("no token has a finite logit".to_string()));
@@ -403,10 +432,11 @@ impl Scheduler {
     /// Moves a beam search on by one token.
     fn advance_beams(&mut self, job: usize, rows: &[&[f32]]) {
         let Scheduler { jobs, blocks, scratch, n_tokens, .. } = self;
-        let Job { sequences, beam, n_prompt, n_top, breakers, outbox, .. } = &mut jobs[job];
+        let Job { sequences, beam, n_prompt, n_virtual, n_top, breakers, outbox, .. } = &mut jobs[job];
+        let (n_virtual, n_prompt) = (*n_virtual, *n_prompt - *n_virtual);
         let pasts: Vec<Past<'_>> = sequences
             .iter()
-            .map(|sequence| Past { tokens: &sequence.tokens, n_prompt: *n_prompt, breakers })
+            .map(|sequence| Past { tokens: &sequence.tokens[n_virtual..], n_prompt, breakers })
             .collect();
         let beam = beam.as_mut().expect("checked by the caller");
         match beam.advance(rows, &pasts, (*n_tokens, *n_top), scratch) {

@@ -5,13 +5,18 @@ use crate::sampling::Sampler;
 use crate::search::beam::Beam;
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_lm::{FinishReason, Sampling};
+use rhetor_models::Active;
 use std::sync::Arc;
 
 /// What is asked of the engine, in tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct JobSpec {
-    /// The tokens to continue or to score; never empty.
+    /// The tokens to continue or to score, after a placeholder for each virtual position; never empty.
     pub prompt: Vec<u32>,
+    /// Virtual positions at the head of the prompt.
+    pub n_virtual: usize,
+    /// The adapters that are on.
+    pub adapters: Active,
     /// What is to be done with them.
     pub goal: Goal,
     /// Report this many alternatives for each token.
@@ -94,6 +99,8 @@ pub(crate) struct Sequence {
     pub pages: Vec<u32>,
     /// How many of the pages are registered for other sequences to find.
     n_registered: usize,
+    /// The place before the first page: one for each set of adapters.
+    root: Chain,
     /// The place after the last registered page.
     chain: Chain,
     /// Chooses the next token, unless the job does.
@@ -104,14 +111,15 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     /// A sequence that has not begun.
-    pub fn new(index: usize, tokens: Vec<u32>, sampler: Option<Sampler>) -> Sequence {
+    pub fn new(index: usize, tokens: Vec<u32>, sampler: Option<Sampler>, root: Chain) -> Sequence {
         Sequence {
             index,
             tokens,
             n_computed: 0,
             pages: Vec::new(),
             n_registered: 0,
-            chain: Chain::default(),
+            root,
+            chain: root,
             sampler,
             is_done: false,
         }
@@ -124,7 +132,7 @@ impl Sequence {
 
     /// Takes pages for all tokens, cached ones first, of which at most `n_reusable` tokens; false if there are too few.
     pub fn start(&mut self, blocks: &mut KvBlocks, n_reusable: usize) -> bool {
-        let (mut pages, chain) = blocks.take_prefix(&self.tokens[..n_reusable]);
+        let (mut pages, chain) = blocks.take_prefix(self.root, &self.tokens[..n_reusable]);
         let n_cached = pages.len();
         let n_pages = self.tokens.len().div_ceil(PAGE_LEN);
         if blocks.n_available() < n_pages - n_cached {
@@ -145,7 +153,7 @@ impl Sequence {
         self.pages.clear();
         self.n_computed = 0;
         self.n_registered = 0;
-        self.chain = Chain::default();
+        self.chain = self.root;
     }
 
     /// Whether the next token to be computed, the last, needs a page that is not there yet or is used by others too.
@@ -194,6 +202,7 @@ impl Sequence {
             n_computed: self.n_computed,
             pages: self.pages.clone(),
             n_registered: self.n_registered,
+            root: self.root,
             chain: self.chain,
             sampler,
             is_done: false,
@@ -206,8 +215,12 @@ impl Sequence {
 pub(crate) struct Job {
     /// Unique, growing with arrival.
     pub id: u64,
-    /// Tokens of the prompt.
+    /// Tokens of the prompt, virtual positions included.
     pub n_prompt: usize,
+    /// See [`JobSpec::n_virtual`].
+    pub n_virtual: usize,
+    /// The adapters that are on.
+    pub adapters: Active,
     /// What is to be done.
     pub goal: Goal,
     /// Alternatives reported for each token.
@@ -228,7 +241,9 @@ pub(crate) struct Job {
 
 impl Job {
     /// A job that has not begun.
-    pub fn new(id: u64, spec: JobSpec) -> Job {
+    ///
+    /// `root` is the place before the first page of sequences with its adapters.
+    pub fn new(id: u64, spec: JobSpec, root: Chain) -> Job {
         let n_prompt = spec.prompt.len();
         let sampler = match &spec.goal {
             Goal::Sample { sampling, seed, .. } => Some(Sampler::new(sampling.clone(), *seed, 0)),
@@ -243,10 +258,12 @@ impl Job {
         Job {
             id,
             n_prompt,
+            n_virtual: spec.n_virtual,
+            adapters: spec.adapters,
             goal: spec.goal,
             n_top: spec.n_top,
             breakers: spec.breakers,
-            sequences: vec![Sequence::new(0, spec.prompt, sampler)],
+            sequences: vec![Sequence::new(0, spec.prompt, sampler, root)],
             beam,
             outbox: Vec::new(),
             n_cached: None,

@@ -6,7 +6,7 @@
 //! best and the median of repeats; with one thread its own time counts, which is what a quiet machine would
 //! need.
 
-use rhetor_kernels::attention::{Mask, training};
+use rhetor_kernels::attention::training::{self, TrainSequence};
 use rhetor_kernels::{gemm::Precision, threads};
 use std::time::{Duration, Instant};
 
@@ -28,11 +28,10 @@ fn main() {
             k_offset: h * d,
             v_offset: (h + k) * d,
             scale: 1.0 / (d as f32).sqrt(),
-            mask: Mask::Causal,
             window: None,
             groups: None,
         };
-        let lengths = vec![t; n];
+        let sequences = vec![TrainSequence::causal(t); n];
         let numbers = |n: usize| -> Vec<f32> { (0..n).map(|i| (i * 31 % 97) as f32 / 97.0 - 0.5).collect() };
         let (qkv, d_out) = (numbers(n * t * shape.stride), numbers(n * t * h * d));
         let (mut out, mut lse, mut d_qkv) = (d_out.clone(), vec![0.0; n * t * h], vec![0.0; qkv.len()]);
@@ -43,12 +42,12 @@ fn main() {
                 let products = n * h * d * t * (t + 1);
                 print!("{text:18} {precision:4} t{n_threads}");
                 time("forward", 2 * products, || {
-                    training::forward(which, &qkv, &shape, &lengths, None, &mut out, &mut lse)
+                    training::forward(which, &qkv, &shape, &sequences, None, &mut out, &mut lse)
                 });
                 time("backward", 5 * products, || {
                     let gradient = &mut d_qkv;
                     training::backward(
-                        which, &qkv, &out, &d_out, &lse, &shape, &lengths, None, gradient, None,
+                        which, &qkv, &out, &d_out, &lse, &shape, &sequences, None, gradient, None,
                     )
                 });
                 println!();

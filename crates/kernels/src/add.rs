@@ -19,6 +19,11 @@ pub fn mul(x: &mut [f32], y: &[f32]) {
     rows::for_each_block(x, 1, |first, x| mul_block(isa, x, &y[first..first + x.len()]));
 }
 
+/// x = value everywhere.
+pub fn fill(x: &mut [f32], value: f32) {
+    rows::for_each_block(x, 1, |_, x| x.fill(value));
+}
+
 /// x = factor · x.
 pub fn scale(x: &mut [f32], factor: f32) {
     let isa = isa::active();

@@ -67,6 +67,8 @@ pub struct Request {
     pub overflow: Overflow,
     /// Beam search with that many beams instead of sampling; 1 = off.
     pub beams: usize,
+    /// The adapters that are on for this request, by name; `None` = as the model was set up, empty = the base alone.
+    pub adapters: Option<Vec<String>>,
 }
 
 impl Request {
@@ -82,6 +84,7 @@ impl Request {
             logprobs: None,
             overflow: Overflow::Error,
             beams: 1,
+            adapters: None,
         }
     }
 

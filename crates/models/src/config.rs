@@ -4,6 +4,7 @@ use rhetor_formats::{Checkpoint, Kind, Metadata, TypedValue};
 use rhetor_kernels::activation::Activation;
 use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling, RopeTable, Yarn};
 
+use crate::head::Head;
 use crate::load::LoadError;
 
 /// The sizes and constants of a decoder, in the letters of the glossary.
@@ -41,6 +42,14 @@ pub struct ModelConfig {
     pub window: Option<usize>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
+    /// The head.
+    pub head: Head,
+    /// Whether the tokens of a sequence all see each other.
+    pub is_encoder: bool,
+    /// S: rows of the table of segments; 0 if there is none.
+    pub n_segments: usize,
+    /// Factor of the family's own probabilities of dropout in training; `None` = what is usual for the head.
+    pub drop_factor: Option<f32>,
     /// Whether the output layer is the embedding (used when the file holds no output layer).
     pub tied: bool,
 }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Key, Keys, ModelConfig};
 use crate::families::{Family, MISTRAL};
+use crate::head::Head;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
 use crate::names::{Stored, TensorName};
@@ -127,6 +128,17 @@ pub fn to_gguf(
     options: &ConvertOptions,
     on_tensor: &mut dyn FnMut(Converted),
 ) -> Result<(), ConvertError> {
+    let config = Model::config_of(source)?;
+    let is_recurrent = config.family == "awd-lstm";
+    if config.is_encoder || is_recurrent || config.head != Head::VOCABULARY {
+        let what = match (config.is_encoder, is_recurrent) {
+            (true, _) => "an encoder",
+            (_, true) => "a recurrent network",
+            _ => "a head for a task",
+        };
+        let file = source.path().to_path_buf();
+        return Err(ConvertError::NoPlace { file, what: what.to_string(), kind: "GGUF" });
+    }
     let (mut metadata, mut planned) = match source.kind() {
         Kind::Gguf | Kind::Llama2C => (source.metadata().clone(), same_names(source)?),
         _ => (gguf_metadata(source)?, other_names(source, true)?),
@@ -136,7 +148,6 @@ pub fn to_gguf(
     }
     metadata.set("general.quantization_version", 2u32);
     metadata.set("general.file_type", options.mix.file_type());
-    let config = Model::config_of(source)?;
     let facts = ModelFacts {
         architecture: Family::of(source)?.gguf,
         n_layers: config.n_layers,
@@ -243,7 +254,7 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
 fn turn(row: &TensorName, config: &ModelConfig, suffix: &str, to_gguf: bool) -> Turn {
     let head_dim = config.head_dim;
     match row.stored {
-        Stored::Same => Turn::Nothing,
+        Stored::Same | Stored::OnlyBias => Turn::Nothing,
         Stored::Transposed if suffix == ".bias" => Turn::Nothing,
         Stored::Transposed => Turn::Transpose,
         Stored::HeadRows if to_gguf => Turn::ToNeighbours { head_dim },
@@ -507,7 +518,7 @@ fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::
         family => family,
     };
     let mut json = serde_json::json!({
-        "architectures": [family.architectures[0]],
+        "architectures": [family.architectures[0].0],
         "model_type": family.model_type,
         "torch_dtype": torch_name(dtype),
     });

@@ -7,12 +7,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::families::Family;
+use crate::head::Labelled;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
 use crate::names::Stored;
 
 /// Writes the model of `base`, a Hugging Face directory, to `dir`: trained tensors from `values`, which gives them in the
-/// order of `parameters`, the others as they are in the base; all as `dtype` (a dense type).
+/// order of `parameters`, the others as they are in the base; all as `dtype` (a dense type). What belongs to another head
+/// than `labelled` is left out.
 ///
 /// Errors: a base that cannot be read, a directory that cannot be written.
 pub fn write(
@@ -20,6 +22,7 @@ pub fn write(
     parameters: &[Parameter],
     values: &dyn Fn(usize) -> Vec<f32>,
     dtype: DType,
+    labelled: &Labelled,
     dir: &Path,
 ) -> Result<(), LoadError> {
     assert!(!dtype.is_quantized(), "safetensors hold no {dtype}");
@@ -29,10 +32,17 @@ pub fn write(
     let by_name: HashMap<&str, usize> =
         parameters.iter().enumerate().map(|(i, parameter)| (parameter.name(), i)).collect();
     let (mut to_write, mut origins) = (Vec::new(), Vec::new());
-    for row in family.tensors {
+    for row in family.tensors.iter().filter(|row| row.belongs_to(labelled.head.task)) {
         for i in 0..if row.is_per_layer() { config.n_layers } else { 1 } {
             for suffix in [".weight", ".bias"] {
+                if row.is_head() && suffix == ".bias" && !row.has_bias {
+                    // What another head of the same name has is not this one's.
+                    continue;
+                }
                 let name = row.hugging_face_name(family.prefix, i, suffix);
+                if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
+                    continue;
+                }
                 let entry = base.find(&row.hugging_face_name(prefix_in, i, suffix));
                 let trained = by_name.get(&*name).copied();
                 let is_turned = row.stored == Stored::Transposed && suffix == ".weight";
@@ -48,6 +58,9 @@ pub fn write(
         }
     }
     let mut settings = base.json("config.json")?.unwrap_or_else(|| serde_json::json!({}));
+    if labelled.head != config.head || !labelled.labels.is_empty() {
+        labelled.write_to(family, &mut settings);
+    }
     settings["torch_dtype"] = match dtype {
         DType::BF16 => "bfloat16".into(),
         DType::F16 => "float16".into(),

@@ -69,16 +69,20 @@ fn tensors(
 ) -> Vec<(TensorToWrite, Draw)> {
     let mut tensors = Vec::new();
     for row in family.tensors {
-        if row.ours == "rope_freqs" || row.ours == "output" && config.tied {
+        let is_tied = row.ours == "output" && config.tied;
+        if row.ours == "rope_freqs" || is_tied || !row.belongs_to(config.head.task) {
             continue;
         }
         for i in 0..if row.is_per_layer() { config.n_layers } else { 1 } {
-            let mut shape = row.extents(config);
+            let mut shape = row.extents(config, i);
             let is_vector = shape.len() == 1;
-            let has_bias = row.has_bias || !is_vector && biases.of(row);
+            let has_bias = row.has_bias || row.stored == Stored::OnlyBias || !is_vector && biases.of(row);
             if has_bias {
                 let name = row.hugging_face_name(family.prefix, i, ".bias");
                 tensors.push((tensor(name, vec![shape[0]]), Draw::Constant(0.0)));
+            }
+            if row.stored == Stored::OnlyBias {
+                continue;
             }
             let draw = if is_vector {
                 Draw::Constant(1.0)

@@ -6,6 +6,7 @@ use rhetor_kernels::gemm::{Precision, Rows};
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
 use rhetor_kernels::rope::{RopeScaling, RopeTable};
+use rhetor_tensor::ops::lstm::Lstm;
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::adapters::{Adapter, AdapterError, Site, order};
 use crate::config::ModelConfig;
 use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
+use crate::head::Task;
 use crate::layers::{Attached, Attention, Embedding, LayerNorm, Linear, RmsNorm};
 use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
@@ -71,6 +73,16 @@ pub enum LoadError {
         n_heads: usize,
         /// K
         n_kv_heads: usize,
+    },
+    /// A head that models of this family do not have.
+    #[error("{}: models of the family {family} have no head for {task:?}", file.display())]
+    NoHead {
+        /// The file or directory.
+        file: PathBuf,
+        /// The family.
+        family: &'static str,
+        /// What was asked for.
+        task: Task,
     },
     /// More positions asked for than the model was made for.
     #[error("a context of {asked} tokens was asked for; the model was made for 1 to {trained}")]
@@ -139,8 +151,14 @@ pub enum LoadError {
 }
 
 /// Buffers that old files carry and that no model needs.
-const LEGACY_BUFFERS: &[&str] =
-    &[".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"];
+const LEGACY_BUFFERS: &[&str] = &[
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    "rotary_emb.inv_freq",
+    ".position_ids",
+];
 
 /// Hands out a checkpoint's tensors by our names, checked, and keeps account of which were taken.
 pub struct Weights<'a> {
@@ -158,6 +176,8 @@ pub struct Weights<'a> {
     /// Of products with trained weights, and of gradients that pass frozen ones.
     precision: Precision,
     quantize: Option<Nf4>,
+    /// The seed of a new head, if one is asked for.
+    head_seed: Option<u64>,
     parameters: Vec<Parameter>,
 }
 
@@ -194,6 +214,7 @@ impl<'a> Weights<'a> {
             adapters,
             precision: options.precision,
             quantize: options.quantize,
+            head_seed: options.head.map(|new| new.seed),
             parameters: Vec::new(),
         })
     }
@@ -203,7 +224,8 @@ impl<'a> Weights<'a> {
     }
 
     fn row(&self, ours: &str) -> &'static TensorName {
-        let row = self.family.tensors.iter().find(|row| row.ours == ours);
+        let task = self.config.head.task;
+        let row = self.family.tensors.iter().find(|row| row.ours == ours && row.belongs_to(task));
         row.unwrap_or_else(|| panic!("`{ours}` is not in the table of {}", self.family.about.name))
     }
 
@@ -225,7 +247,18 @@ impl<'a> Weights<'a> {
         expected: &[usize],
     ) -> Result<Option<&'a TensorEntry>, LoadError> {
         let name = self.file_name(row, i, suffix);
-        let Some(entry) = self.checkpoint.find(&name) else { return Ok(None) };
+        // Old files of BERT's call weight and bias of a norm so.
+        let old = |from, to| name.strip_suffix(from).map(|name| format!("{name}{to}"));
+        let found = self.checkpoint.find(&name);
+        let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.weight", ".LayerNorm.gamma")?));
+        let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.bias", ".LayerNorm.beta")?));
+        let Some(entry) = found else { return Ok(None) };
+        let name = entry.name.clone();
+        if entry.shape != expected && self.head_seed.is_some() && row.is_head() {
+            // Of another number of labels: a new one takes its place.
+            self.taken.insert(name);
+            return Ok(None);
+        }
         if entry.shape != expected {
             return Err(LoadError::Shape {
                 file: self.checkpoint.path().to_path_buf(),
@@ -344,14 +377,20 @@ impl<'a> Weights<'a> {
     /// The vector `ours` with suffix `.weight` or `.bias`; the first extent of the row's shape is its length.
     fn values_of(&mut self, ours: &str, i: usize, suffix: &str) -> Result<Option<Vec<f32>>, LoadError> {
         let row = self.row(ours);
-        let len = row.extents(self.config)[0];
+        let len = row.extents(self.config, i)[0];
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
         self.values(entry).map(Some)
     }
 
     /// As [`values_of`](Weights::values_of), trained or replaced where an adapter says so.
     fn vector(&mut self, ours: &str, i: usize, suffix: &'static str) -> Result<Option<Vector>, LoadError> {
-        let Some(values) = self.values_of(ours, i, suffix)? else { return Ok(None) };
+        let values = match self.values_of(ours, i, suffix)? {
+            Some(values) => values,
+            None => match self.drawn(self.row(ours), i, suffix) {
+                Some(values) => values,
+                None => return Ok(None),
+            },
+        };
         let (row, shape) = (self.row(ours), [values.len()]);
         let (replaced, trains) = self.adapted(row, i, suffix, &shape)?;
         let values = replaced.unwrap_or(values);
@@ -362,7 +401,13 @@ impl<'a> Weights<'a> {
         }))
     }
 
-    fn required_vector(&mut self, ours: &str, i: usize, suffix: &'static str) -> Result<Vector, LoadError> {
+    /// The vector `ours` of layer `i`, which must be there.
+    pub fn required_vector(
+        &mut self,
+        ours: &str,
+        i: usize,
+        suffix: &'static str,
+    ) -> Result<Vector, LoadError> {
         self.vector(ours, i, suffix)?.ok_or_else(|| self.missing(self.row(ours), i, suffix))
     }
 
@@ -380,13 +425,17 @@ impl<'a> Weights<'a> {
     /// The matrix `ours` of layer `i`, packed; `None` if the file has none.
     fn matrix(&mut self, ours: &str, i: usize) -> Result<Option<Weight>, LoadError> {
         let row = self.row(ours);
-        let extents = row.extents(self.config);
+        let extents = row.extents(self.config, i);
         let transposed = row.stored == Stored::Transposed && !self.speaks_gguf();
         let in_file = if transposed { vec![extents[1], extents[0]] } else { extents.clone() };
         if let Some(weight) = self.four_bit(row, i, &extents)? {
             return Ok(Some(weight));
         }
-        let Some(entry) = self.take(row, i, ".weight", &in_file)? else { return Ok(None) };
+        let Some(entry) = self.take(row, i, ".weight", &in_file)? else {
+            let Some(drawn) = self.drawn(row, i, ".weight") else { return Ok(None) };
+            let (replaced, trains) = self.adapted(row, i, ".weight", &extents)?;
+            return self.unstored(row, i, replaced.unwrap_or(drawn), trains).map(Some);
+        };
         let dtype = self.dtype_of(entry)?;
         let bytes = self.checkpoint.bytes(entry);
         if dtype == DType::F32 {
@@ -405,14 +454,7 @@ impl<'a> Weights<'a> {
                 None => quant::dequantize(dtype, bytes, &mut values),
             }
             self.checkpoint.release(entry);
-            self.n_bytes += values.len() * size_of::<f32>();
-            return Ok(Some(if trains {
-                Weight::Trained(self.parameter(row, i, ".weight", &extents, values)?)
-            } else {
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                let packed = Packed::pack(DType::F32, extents[0], extents[1], &bytes);
-                Weight::Packed(Arc::new(packed), self.precision)
-            }));
+            return self.unstored(row, i, values, trains).map(Some);
         }
         let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output");
         if let Some(how) = self.quantize.filter(|_| is_linear) {
@@ -473,14 +515,43 @@ impl<'a> Weights<'a> {
             values.chunks_exact_mut(extents[1]).enumerate().for_each(|(i, row)| matrix.read(i, row));
             values
         });
+        self.unstored(row, i, values, trains).map(Some)
+    }
+
+    /// A matrix of values that are not the file's, or that train.
+    fn unstored(
+        &mut self,
+        row: &'static TensorName,
+        i: usize,
+        values: Vec<f32>,
+        trains: bool,
+    ) -> Result<Weight, LoadError> {
+        let extents = row.extents(self.config, i);
         self.n_bytes += values.len() * size_of::<f32>();
-        Ok(Some(if trains {
-            Weight::Trained(self.parameter(row, i, ".weight", extents, values)?)
-        } else {
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let packed = Packed::pack(DType::F32, extents[0], extents[1], &bytes);
-            Weight::Packed(Arc::new(packed), self.precision)
-        }))
+        if trains {
+            return Ok(Weight::Trained(self.parameter(row, i, ".weight", &extents, values)?));
+        }
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let packed = Packed::pack(DType::F32, extents[0], extents[1], &bytes);
+        Ok(Weight::Packed(Arc::new(packed), self.precision))
+    }
+
+    /// The first values of a tensor that a new head needs and the file does not have: a matrix from N(0, 0.02), norms 1, biases 0.
+    /// Source: BERT's `run_classifier.py`.
+    fn drawn(&mut self, row: &'static TensorName, i: usize, suffix: &str) -> Option<Vec<f32>> {
+        let seed = self.head_seed.filter(|_| !row.tasks.is_empty() && row.ours != "output")?;
+        let extents = row.extents(self.config, i);
+        let values = match (suffix, extents.len()) {
+            (".bias", _) if row.has_bias || row.stored == Stored::OnlyBias => vec![0.0; extents[0]],
+            (".bias", _) => return None,
+            (_, 1) => vec![1.0; extents[0]],
+            _ => {
+                let name = row.hugging_face_name(self.family.prefix, i, suffix);
+                crate::adapters::normal(seed, &name, extents.iter().product(), 0.02)
+            }
+        };
+        self.n_parameters += values.len();
+        Some(values)
     }
 
     fn check_finite(&self, entry: &TensorEntry, bytes: &[u8]) -> Result<(), LoadError> {
@@ -532,6 +603,16 @@ impl<'a> Weights<'a> {
         Ok(hooks)
     }
 
+    /// The recurrent layer `i` with weights from inputs and from the step before. No adapter changes it but those that train it.
+    pub fn lstm(&mut self, inputs: &str, step: &str, i: usize) -> Result<Lstm, LoadError> {
+        let mut weight = |ours: &str| {
+            let weight = self.matrix(ours, i)?.ok_or_else(|| self.missing(self.row(ours), i, ".weight"))?;
+            Ok::<_, LoadError>((weight, self.required_vector(ours, i, ".bias")?))
+        };
+        let ((w_ih, b_ih), (w_hh, b_hh)) = (weight(inputs)?, weight(step)?);
+        Ok(Lstm { w_ih, w_hh, b_ih, b_hh })
+    }
+
     /// The table of embeddings.
     pub fn embedding(&mut self, ours: &str) -> Result<Embedding, LoadError> {
         let weight = self.matrix(ours, 0)?.ok_or_else(|| self.missing(self.row(ours), 0, ".weight"))?;
@@ -544,8 +625,13 @@ impl<'a> Weights<'a> {
         Ok(Embedding { weight, hooks })
     }
 
-    /// The output layer `ours`, or `embedding` again if the file holds none and the model may tie them.
-    pub fn output(&mut self, ours: &str, embedding: &Embedding) -> Result<Linear, LoadError> {
+    /// The output layer of the model's head; over the vocabulary it is `embedding` again if the file holds none and the
+    /// model may tie them.
+    pub fn output(&mut self, embedding: &Embedding) -> Result<Linear, LoadError> {
+        if self.config.head.task != Task::Vocabulary {
+            return self.linear(&["cls.output"], 0);
+        }
+        let ours = "output";
         let row = self.row(ours);
         if self.checkpoint.find(&self.file_name(row, 0, ".weight")).is_some() {
             return self.linear(&[ours], 0);
@@ -648,11 +734,20 @@ impl<'a> Weights<'a> {
         Ok(table)
     }
 
+    /// Whether a tensor belongs to a head that the model does not have.
+    fn is_of_another_head(&self, name: &str) -> bool {
+        let task = self.config.head.task;
+        let others = self.family.tensors.iter().filter(|row| !row.belongs_to(task));
+        let mut names = others.flat_map(|row| [".weight", ".bias"].map(|s| self.file_name(row, 0, s)));
+        names.any(|other| other == name)
+    }
+
     /// Ends the account: a tensor that nobody took is refused.
     pub(crate) fn finish(self) -> Result<Account, LoadError> {
         for tensor in self.checkpoint.tensors() {
             let is_legacy = LEGACY_BUFFERS.iter().any(|buffer| tensor.name.ends_with(buffer));
-            if !is_legacy && !self.taken.contains(&tensor.name) {
+            let is_other_head = || self.is_of_another_head(&tensor.name);
+            if !is_legacy && !self.taken.contains(&tensor.name) && !is_other_head() {
                 return Err(LoadError::UnexpectedTensor {
                     file: self.checkpoint.path().to_path_buf(),
                     name: tensor.name.clone(),

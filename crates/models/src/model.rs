@@ -11,6 +11,7 @@ use crate::adapters::{Adapter, AdapterError};
 use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
 use crate::four_bit::Nf4;
+use crate::head::{NewHead, head_of};
 use crate::kv_cache::KvCache;
 use crate::layers::{Active, Linear, Pass, Training};
 use crate::load::{LoadError, Weights};
@@ -26,6 +27,8 @@ pub struct LoadOptions {
     /// Turns every frozen weight of a linear layer but the output layer into NF4; `None` = weights stay as they are
     /// stored. With LoRA this is QLoRA.
     pub quantize: Option<Nf4>,
+    /// The head that the model is to have; `None` = that of the file.
+    pub head: Option<NewHead>,
 }
 
 /// Some rows of tokens of one or more sequences, to be run in one forward pass.
@@ -108,13 +111,13 @@ impl Batch {
 
 /// What a family builds: its blocks in order.
 pub trait Network: Send + Sync {
-    /// tokens: [T], at their positions → hidden states [T, D] before the output layer's norm.
+    /// tokens: [T], at their positions → hidden states [T, D] before what precedes the output layer.
     fn blocks(&self, tokens: &[u32], pass: &Pass, cache: Option<&mut KvCache>) -> Tensor;
 
-    /// The norm before the output layer. x: [N, D] → [N, D]
-    fn norm(&self, x: &Tensor) -> Tensor;
+    /// What stands between the blocks and the output layer: a norm, BERT's pooler. x: [N, D] → [N, D]
+    fn before_output(&self, x: &Tensor, pass: &Pass) -> Tensor;
 
-    /// The output layer, [V, D].
+    /// The output layer, [V, D], or [C, D] of another head.
     fn output(&self) -> &Linear;
 }
 
@@ -140,6 +143,33 @@ pub struct AttachedAdapter {
     pub is_fixed: bool,
 }
 
+impl AttachedAdapter {
+    /// Whether these of a model's adapters can run together, and the others be off.
+    pub fn check(attached: &[AttachedAdapter], active: &Active) -> Result<(), AdapterError> {
+        let refuse = |what, got: String, expected: &str| {
+            Err(AdapterError::Refused { method: "adapters", what, got, expected: expected.to_string() })
+        };
+        if let Active::Only(numbers) = active
+            && let Some(number) = numbers.iter().find(|&&number| number >= attached.len())
+        {
+            return refuse("number", number.to_string(), "an adapter of this model");
+        }
+        let is_on = |i: usize| active.has(i);
+        let n_prompts = (0..attached.len()).filter(|&i| is_on(i) && attached[i].n_virtual > 0).count();
+        if n_prompts > 1 {
+            let expected = "one: each would take the first positions of a sequence";
+            return refuse("prompts and prefixes at once", n_prompts.to_string(), expected);
+        }
+        match attached.iter().enumerate().find(|(i, adapter)| adapter.is_fixed && !is_on(*i)) {
+            Some((i, _)) => {
+                let expected = "to be on: it replaces tensors of the base";
+                refuse("switching", format!("adapter {i} off"), expected)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl Model {
     /// Loads the weights of `checkpoint`, checked and packed for this CPU.
     pub fn load(checkpoint: &Checkpoint, options: LoadOptions) -> Result<Model, LoadError> {
@@ -163,6 +193,17 @@ impl Model {
             }
             config.context_len = context;
         }
+        if let Some(NewHead { head, .. }) = options.head {
+            if !family.has_head(head.task) {
+                let family = family.about.name;
+                return Err(LoadError::NoHead {
+                    file: checkpoint.path().to_path_buf(),
+                    family,
+                    task: head.task,
+                });
+            }
+            config.head = head;
+        }
         let mut weights = Weights::new(checkpoint, family, &config, adapters, options)?;
         let network = (family.build)(&mut weights)?;
         let account = weights.finish()?;
@@ -180,8 +221,9 @@ impl Model {
 
     /// The sizes that a checkpoint claims, without loading its weights.
     pub fn config_of(checkpoint: &Checkpoint) -> Result<ModelConfig, LoadError> {
-        let family = Family::of(checkpoint)?;
+        let (family, task) = Family::and_task_of(checkpoint)?;
         let mut config = (family.config)(&Keys::new(checkpoint, family.gguf))?;
+        config.head = head_of(checkpoint, task)?;
         if let Some(rope) = &mut config.rope
             && let RopeScaling::DynamicNtk { factor, original_context } = rope.scaling
         {
@@ -233,36 +275,15 @@ impl Model {
 
     /// Whether these adapters can run together, and the others be off.
     pub fn check_active(&self, active: &Active) -> Result<(), AdapterError> {
-        let refuse = |what, got: String, expected: &str| {
-            Err(AdapterError::Refused { method: "adapters", what, got, expected: expected.to_string() })
-        };
-        if let Active::Only(numbers) = active
-            && let Some(number) = numbers.iter().find(|&&number| number >= self.adapters.len())
-        {
-            return refuse("number", number.to_string(), "an adapter of this model");
-        }
-        let is_on = |i: usize| active.has(i);
-        let n_prompts =
-            (0..self.adapters.len()).filter(|&i| is_on(i) && self.adapters[i].n_virtual > 0).count();
-        if n_prompts > 1 {
-            let expected = "one: each would take the first positions of a sequence";
-            return refuse("prompts and prefixes at once", n_prompts.to_string(), expected);
-        }
-        match self.adapters.iter().enumerate().find(|(i, adapter)| adapter.is_fixed && !is_on(*i)) {
-            Some((i, _)) => {
-                let expected = "to be on: it replaces tensors of the base";
-                refuse("switching", format!("adapter {i} off"), expected)
-            }
-            None => Ok(()),
-        }
+        AttachedAdapter::check(&self.adapters, active)
     }
 
-    /// The output layer, [V, D], which [`hidden`](Model::hidden) states go through to become logits.
+    /// The output layer, [V, D] or [C, D], which [`hidden`](Model::hidden) states go through to become logits.
     pub fn output(&self) -> &Linear {
         self.network.output()
     }
 
-    /// Logits of the wanted rows. → [N, V]
+    /// Logits of the wanted rows. → [N, V], or [N, C] with another head
     ///
     /// With a cache, each span continues its sequence: keys and values of all positions before `start` must be there, and those of the
     /// span are added. Without, each span must be a whole sequence from position 0. A row's logits do not depend on what else is in the batch.
@@ -270,6 +291,8 @@ impl Model {
     /// Where an adapter has [virtual positions](Model::n_virtual), they come before the tokens. With a cache they are
     /// positions of the sequence like others, and its first tokens are placeholders for them; without, they are put there
     /// by this function.
+    ///
+    /// An encoder has no cache, and its rows all see each other whatever `prefix_len` says.
     ///
     /// Panics if the batch contradicts itself: lengths that do not add up, pages too few, a token outside the vocabulary.
     pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
@@ -298,6 +321,16 @@ impl Model {
         } else {
             batch
         };
+        assert!(cache.is_none() || !self.config.is_encoder, "an encoder has no cache");
+        let prefix_lens = batch.spans.iter().map(|span| match self.config.is_encoder {
+            true => span.len,
+            false => span.prefix_len,
+        });
+        let prefix_lens: Vec<usize> = prefix_lens.collect();
+        assert!(
+            cache.is_none() || prefix_lens.iter().all(|&n| n == 0),
+            "a prefix seen from both sides with a cache"
+        );
         let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
         assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
         let positions: Vec<usize> =
@@ -314,6 +347,8 @@ impl Model {
         let pass = Pass {
             of_row: Cow::Owned(positions),
             spans: Cow::Owned(spans),
+            prefix_lens: Cow::Owned(prefix_lens),
+            segments: Cow::Borrowed(&batch.segments),
             adapters: batch.adapters.clone(),
             training: batch.training,
         };
@@ -323,6 +358,6 @@ impl Model {
         } else {
             rhetor_tensor::ops::rows::rows(&x, &batch.outputs)
         };
-        end(self.network.norm(&x), &pass)
+        end(self.network.before_output(&x, &pass), &pass)
     }
 }

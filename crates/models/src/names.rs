@@ -1,6 +1,7 @@
 //! What a family's tensors are called in each kind of file, and what shape they have.
 
 use crate::config::ModelConfig;
+use crate::head::Task;
 
 /// One row of a family's table of tensors.
 ///
@@ -9,7 +10,8 @@ use crate::config::ModelConfig;
 pub struct TensorName {
     /// Our name, which is GGUF's.
     pub ours: &'static str,
-    /// Hugging Face's name, without the prefix that some files leave out.
+    /// Hugging Face's name, without the prefix that some files leave out; where weight and bias have names of their own, both in full with
+    /// `|` between them.
     pub hugging_face: &'static str,
     /// Shape of the weight as a linear layer has it: `[out, in]`, in the letters of the glossary, as in `H*d D`.
     pub shape: &'static str,
@@ -19,6 +21,10 @@ pub struct TensorName {
     pub has_bias: bool,
     /// Whether the layer's outputs are added to the residual stream, and begin smaller the more layers there are.
     pub is_residual: bool,
+    /// The heads whose models have it; empty = all models.
+    pub tasks: &'static [Task],
+    /// Whether it stands beside the model, outside its prefix.
+    pub is_outside: bool,
 }
 
 /// How Hugging Face stores a weight, compared with ours.
@@ -28,13 +34,24 @@ pub enum Stored {
     Same,
     /// `[in, out]`: GPT-2's `Conv1D`.
     Transposed,
+    /// There is a bias and no weight.
+    OnlyBias,
     /// As ours, but the rows of each head pair halves in rotary positions, where GGUF's pair neighbours.
     HeadRows,
 }
 
 /// A row whose weight is stored alike in both kinds of files.
 pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'static str) -> TensorName {
-    TensorName { ours, hugging_face, shape, stored: Stored::Same, has_bias: false, is_residual: false }
+    TensorName {
+        ours,
+        hugging_face,
+        shape,
+        stored: Stored::Same,
+        has_bias: false,
+        is_residual: false,
+        tasks: &[],
+        is_outside: false,
+    }
 }
 
 impl TensorName {
@@ -53,11 +70,31 @@ impl TensorName {
         TensorName { is_residual: true, ..self }
     }
 
-    /// The shape in numbers, outermost first.
-    pub fn extents(&self, config: &ModelConfig) -> Vec<usize> {
+    /// The same row, of models with these heads only, beside the model and outside its prefix.
+    pub const fn head(self, tasks: &'static [Task]) -> TensorName {
+        TensorName { tasks, is_outside: true, ..self }
+    }
+
+    /// The same row, of models with these heads only.
+    pub const fn only(self, tasks: &'static [Task]) -> TensorName {
+        TensorName { tasks, ..self }
+    }
+
+    /// Whether models with this head have the row.
+    pub fn belongs_to(&self, task: Task) -> bool {
+        self.tasks.is_empty() || self.tasks.contains(&task)
+    }
+
+    /// Whether it is a part of a head that is not over the vocabulary: drawn if it is new, and trained with any adapter.
+    pub fn is_head(&self) -> bool {
+        self.ours.starts_with("cls")
+    }
+
+    /// The shape in layer `i`, in numbers, outermost first.
+    pub fn extents(&self, config: &ModelConfig, i: usize) -> Vec<usize> {
         self.shape
             .split(' ')
-            .map(|extent| extent.split('*').map(|factor| letter(factor, config)).product())
+            .map(|extent| extent.split('*').map(|factor| letter(factor, config, i)).product())
             .collect()
     }
 
@@ -68,9 +105,14 @@ impl TensorName {
 
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
     pub fn hugging_face_name(&self, prefix: &str, i: usize, suffix: &str) -> String {
-        // The output layer stands beside the model, outside its prefix.
-        let prefix = if self.hugging_face == "lm_head" { "" } else { prefix };
-        format!("{prefix}{}{suffix}", self.hugging_face.replace("{i}", &i.to_string()))
+        let prefix = if self.is_outside { "" } else { prefix };
+        let name = self.hugging_face.replace("{i}", &i.to_string());
+        match name.split_once('|') {
+            Some((weight, _)) if suffix == ".weight" => format!("{prefix}{weight}"),
+            Some((_, bias)) if suffix == ".bias" => format!("{prefix}{bias}"),
+            Some((weight, _)) => format!("{prefix}{weight}{suffix}"),
+            None => format!("{prefix}{name}{suffix}"),
+        }
     }
 
     /// Whether the row is repeated in each layer.
@@ -79,7 +121,7 @@ impl TensorName {
     }
 }
 
-fn letter(factor: &str, config: &ModelConfig) -> usize {
+fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
     match factor {
         "V" => config.vocab_size,
         "D" => config.hidden_size,
@@ -88,6 +130,12 @@ fn letter(factor: &str, config: &ModelConfig) -> usize {
         "K" => config.n_kv_heads,
         "d" => config.head_dim,
         "P" => config.position_len,
+        "S" => config.n_segments,
+        "C" => config.head.n_labels,
+        // What goes into a recurrent layer and what comes out: the ends of the stack are as wide as the embedding.
+        "E" if i == 0 => config.hidden_size,
+        "U" if i + 1 == config.n_layers => config.hidden_size,
+        "E" | "U" => config.ffn_size,
         "r/2" => config.rope.as_ref().map_or(0, |rope| rope.rotary_dim / 2),
         number => number.parse().unwrap_or_else(|_| panic!("`{number}` is no letter of a shape")),
     }

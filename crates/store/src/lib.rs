@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod builtin;
 mod catalogue;
 mod download;
 mod error;
@@ -19,6 +20,7 @@ mod reference;
 mod sha256;
 mod store;
 
+pub use builtin::BUILTIN;
 pub use catalogue::{Archive, CATALOGUE, CatalogueEntry, CatalogueFile, DEFAULT_MODEL, Piece};
 pub use error::Error;
 pub use manifest::{Manifest, StoredFile};

@@ -8,6 +8,7 @@
 //! HOME/lock                held by the one process that changes the store
 //! ```
 
+use crate::builtin::{self, BUILTIN};
 use crate::download::{self, Client, Download};
 use crate::error::at;
 use crate::file_name::slug;
@@ -261,6 +262,9 @@ impl Store {
     fn find_here(&self, text: &str, catalogue: &[CatalogueEntry]) -> Result<PulledModel, Error> {
         let reference = Reference::parse(text)?;
         let name = reference.to_string();
+        if name == BUILTIN {
+            return Ok(in_place(name, builtin::file(&self.home)?));
+        }
         if !matches!(reference, Reference::Path(_))
             && let Some(manifest) = Manifest::read(&self.manifest_path(&name))?
         {

@@ -1,10 +1,10 @@
 //! Trained numbers: values that an optimizer changes, and the gradients that lead it.
 
-use rhetor_kernels::gemm::Precision;
+use rhetor_kernels::gemm::{Precision, Update};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::{Shape, Tensor};
+use crate::{Shape, Tensor, arena};
 
 /// A named tensor of `f32` master values that training changes; clones share it.
 ///
@@ -83,18 +83,35 @@ impl Parameter {
         self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the gradient. Its memory is kept for the next one.
+    /// Forgets the gradient. Its memory is for other tensors until the next one arrives.
     pub fn clear_gradient(&self) {
-        self.gradient().clear();
+        let gradient = std::mem::take(&mut *self.gradient());
+        if !gradient.is_empty() {
+            arena::give_back(gradient);
+        }
     }
 
     /// Adds to the gradient: `add` finds zeros or what other layers have added. Nothing happens while frozen.
     pub fn add_gradient(&self, add: impl FnOnce(&mut [f32])) {
-        if self.is_trained() {
-            let mut gradient = self.gradient();
-            gradient.resize(self.n_elements(), 0.0);
-            add(&mut gradient);
+        self.update_gradient(|update, gradient| {
+            if update == Update::Set {
+                gradient.fill(0.0);
+            }
+            add(gradient);
+        });
+    }
+
+    /// As [`add_gradient`](Parameter::add_gradient), but the first to come is told to set the numbers, which are unspecified then.
+    pub fn update_gradient(&self, add: impl FnOnce(Update, &mut [f32])) {
+        if !self.is_trained() {
+            return;
         }
+        let mut gradient = self.gradient();
+        let mut update = Update::Add;
+        if gradient.is_empty() {
+            (*gradient, update) = (arena::lend(self.n_elements()), Update::Set);
+        }
+        add(update, &mut gradient);
     }
 
     /// Whether gradients are wanted now.

@@ -100,6 +100,7 @@ pub fn record<R>(forward: impl FnOnce() -> R) -> (R, Tape) {
         }
     }
     let end = End;
+    crate::arena::keep();
     RECORDS.set(Some(Vec::new()));
     let result = forward();
     let records = RECORDS.take().expect("only this function ends it");

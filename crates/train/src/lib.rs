@@ -23,6 +23,7 @@ mod run;
 pub mod schedules;
 mod source;
 mod train;
+mod writer;
 
 pub use error::Error;
 pub use example::{Example, IGNORE, Label, Sequence, Skip, Tally};

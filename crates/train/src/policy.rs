@@ -60,6 +60,22 @@ impl Policy {
         Loss { total: loss.total, sum, metrics: Vec::new() }
     }
 
+    /// What the model's head says at some rows of each sequence, ascending. → [N, C]
+    pub fn at_rows<'s, R: IntoIterator<Item = usize>>(
+        &self,
+        sequences: impl IntoIterator<Item = (&'s Sequence, R)>,
+        training: Option<Training>,
+    ) -> Tensor {
+        let (mut outputs, mut first, mut all) = (Vec::new(), 0, Vec::new());
+        for (sequence, rows) in sequences {
+            outputs.extend(rows.into_iter().map(|row| first + row));
+            first += sequence.len();
+            all.push(sequence);
+        }
+        let (batch, _) = batch_of(all, training);
+        self.model.forward(&Batch { outputs, ..batch }, None)
+    }
+
     /// Σ log p of each sequence's targets under the model that learns. → [number of sequences]
     pub fn log_likelihoods<'s>(
         &self,

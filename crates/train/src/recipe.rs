@@ -54,7 +54,7 @@ pub struct Recipe {
     pub init: String,
     /// The text of `init = "text"`.
     pub init_text: Option<String>,
-    /// How the frozen base is kept: as it is, or `nf4`.
+    /// How the frozen base is kept: as it is stored, or `nf4` (scales quantized too), or `nf4-plain`.
     pub quantize: Option<String>,
     /// How gradients change parameters.
     pub optimizer: String,

@@ -2,13 +2,11 @@
 
 use rhetor_formats::Checkpoint;
 use rhetor_generate::ChatTemplate;
-use rhetor_kernels::DType;
 use rhetor_kernels::gemm::Precision;
-use rhetor_models::adapters::{self, Adapter, peft};
-use rhetor_models::{Keep, LoadOptions, Model, Nf4, export};
+use rhetor_models::adapters::{self, Adapter};
+use rhetor_models::{Family, Keep, Labelled, LoadOptions, Model, NewHead, Nf4};
 use rhetor_tensor::Parameter;
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -20,6 +18,7 @@ use crate::data::split::{self, Part, Validation, part_by_hash};
 use crate::data::{self, Row, TokenCacheOptions, open_or_build};
 use crate::error::Error;
 use crate::example::{Example, IGNORE, Sequence, Tally};
+use crate::examples::classification::Labels;
 use crate::metrics::Metrics;
 use crate::objectives::{self, Objective, Reading, Reference};
 use crate::optimizers::{self, Optimizer, Trained};
@@ -28,6 +27,7 @@ use crate::recipe::{Recipe, given, unknown};
 use crate::schedules::{Rate, Schedule};
 use crate::source::{Packing, Pick, Rows, Text};
 use crate::train::{self, Event, Occasion, Progress, Source, State, Team, TrainOptions};
+use crate::writer::Writer;
 
 /// A recipe whose names have become files.
 pub struct Resolved {
@@ -43,6 +43,8 @@ pub struct Resolved {
     pub tokenizer: Arc<Tokenizer>,
     /// The chat template, if there is one.
     pub template: Option<Arc<ChatTemplate>>,
+    /// The source of the chat template, if the recipe chose another than the model's own: it is saved with the model.
+    pub new_template: Option<String>,
     /// What is learnt: each part with how it is read and its weight.
     pub data: Vec<(Vec<data::Source>, data::ReadOptions, f64)>,
     /// What is measured, if it is a file of its own or a part of the data.
@@ -60,8 +62,11 @@ pub struct Run {
     base: PathBuf,
     base_name: String,
     tokenizer: Arc<Tokenizer>,
+    new_template: Option<String>,
     state: State,
     adapters: Vec<Box<dyn Adapter>>,
+    /// The head, and what its outputs are called.
+    labelled: Labelled,
     objective: Arc<dyn Objective>,
     source: Box<dyn Source>,
     options: TrainOptions,
@@ -116,14 +121,27 @@ impl Run {
         let Resolved { recipe, base, teacher, tokenizer, template, .. } = &resolved;
         recipe.check()?;
         let method = objectives::Method::find(&recipe.objective)?;
+        if resolved.data.is_empty() {
+            return Err(Error::Recipe("no `data` to learn from".to_string()));
+        }
+        let checkpoint = Checkpoint::open(base)?;
+        let is_encoder = Model::config_of(&checkpoint)?.is_encoder;
+        let mut loaded = Loaded::default();
+        let rows = if method.reads_windows { None } else { Some(loaded.read(&resolved)?) };
+        let labels =
+            labels(&checkpoint, rows.iter().flat_map(|(learnt, held_out)| learnt.iter().chain(held_out)))?;
         let reading = Reading {
+            is_encoder,
+            labels,
             tokenizer: tokenizer.clone(),
             template: template.clone(),
             max_len: recipe.seq_len,
             now: resolved.now,
         };
         let objective: Arc<dyn Objective> = method.build(given(&recipe.objective_options), reading)?.into();
-        let (model, adapters) = load(recipe, base, tokenizer)?;
+        let labelled = objective.head();
+        let (model, adapters) = load(recipe, base, tokenizer, labelled.as_ref())?;
+        let labelled = labelled.unwrap_or(Labelled { head: model.config().head, labels: Vec::new() });
         let reference = match objective.reference() {
             Reference::None => None,
             // With adapters the model itself is the reference: they are switched off.
@@ -147,8 +165,10 @@ impl Run {
             unknown("optimizer", &recipe.optimizer, &known.join(", "))
         })?;
         let optimizer = Optimizer::new(optimizer.build(given(&recipe.optimizer_options))?, &trained);
-        let mut loaded = Loaded::default();
-        let source = loaded.source(&resolved, method.reads_windows, objective.clone())?;
+        let source = match rows {
+            Some(rows) => loaded.rows(recipe, rows, objective.clone())?,
+            None => loaded.text(&resolved, objective.clone())?,
+        };
         let n_items = loaded.n_items.max(1);
         let batch_size = recipe.batch_size * team.size();
         let n_steps = recipe
@@ -163,6 +183,7 @@ impl Run {
         Ok(Run {
             state,
             adapters,
+            labelled,
             objective,
             source,
             options,
@@ -175,6 +196,7 @@ impl Run {
             base: resolved.base,
             base_name: resolved.base_name,
             tokenizer: resolved.tokenizer,
+            new_template: resolved.new_template,
         })
     }
 
@@ -217,6 +239,11 @@ impl Run {
         })
     }
 
+    /// The model that learns.
+    pub fn model(&self) -> &Model {
+        &self.state.policy.model
+    }
+
     /// Where training stands.
     pub fn progress(&self) -> &Progress {
         &self.state.progress
@@ -256,8 +283,9 @@ impl Run {
 
             base: &self.base,
             base_name: &self.base_name,
-            tokenizer: &self.tokenizer,
+            new_template: self.new_template.as_deref(),
             adapters: &self.adapters,
+            labelled: &self.labelled,
             data_digest: &self.data_digest,
         };
         let folder = self.out.join("checkpoints");
@@ -270,10 +298,7 @@ impl Run {
                 Occasion::Due => checkpoint::save(state, &folder, digest, keep).map(drop),
                 Occasion::Best if keeps_best => writer.write(state, &self.out.join("best")),
                 Occasion::Best => Ok(()),
-                Occasion::End => {
-                    checkpoint::save(state, &folder, digest, keep)?;
-                    writer.write(state, &self.out)
-                }
+                Occasion::End => writer.write(state, &self.out),
             }
         };
         let mut hear = |state: &State, event: Event| -> Result<ControlFlow<()>, Error> {
@@ -306,7 +331,7 @@ impl Run {
 }
 
 /// Whether what trains is the base itself, so that a whole model is saved.
-fn trains_base(recipe: &Recipe) -> bool {
+pub(crate) fn trains_base(recipe: &Recipe) -> bool {
     matches!(recipe.adapter.as_str(), "full" | "bitfit")
 }
 
@@ -315,6 +340,7 @@ fn load(
     recipe: &Recipe,
     base: &Path,
     tokenizer: &Tokenizer,
+    labelled: Option<&Labelled>,
 ) -> Result<(Model, Vec<Box<dyn Adapter>>), Error> {
     let precision = match recipe.precision.as_str() {
         "f32" => Precision::F32,
@@ -325,15 +351,34 @@ fn load(
         Some(text) => tokenizer.encode(text, rhetor_tokenizer::Special::Literal),
         None => Vec::new(),
     };
-    let mut adapters = vec![adapters::build(&recipe.adapter, &recipe.adapter_options(initial_ids)?)?];
+    let checkpoint = Checkpoint::open(base)?;
+    let mut chosen = recipe.adapter_options(initial_ids)?;
+    if let Some(labelled) = labelled.filter(|_| !trains_base(recipe)) {
+        // Heads train in full, and are saved beside the adapter.
+        let modules = Family::of(&checkpoint)?.head_modules(labelled.head.task);
+        chosen.modules_to_save.extend(modules.map(str::to_string));
+    }
+    let mut adapters = vec![adapters::build(&recipe.adapter, &chosen)?];
+    let head = labelled.map(|labelled| NewHead { head: labelled.head, seed: recipe.seed });
     let quantize = match recipe.quantize.as_deref() {
         None => None,
         Some("nf4") => Some(Nf4 { double: true }),
-        Some(other) => return Err(unknown("quantize", other, "nf4")),
+        Some("nf4-plain") => Some(Nf4 { double: false }),
+        Some(other) => return Err(unknown("quantize", other, "nf4, nf4-plain")),
     };
-    let options = LoadOptions { precision, quantize, ..LoadOptions::default() };
-    let model = Model::load_adapted(&Checkpoint::open(base)?, options, &mut adapters)?;
+    let options = LoadOptions { precision, quantize, head, ..LoadOptions::default() };
+    let model = Model::load_adapted(&checkpoint, options, &mut adapters)?;
     Ok((model, adapters))
+}
+
+/// The classes of these rows, by the numbers that the checkpoint gives them if it knows them all.
+fn labels<'r>(checkpoint: &Checkpoint, rows: impl Iterator<Item = &'r Row>) -> Result<Labels, Error> {
+    let labels = Labels::of(rows);
+    let known = rhetor_models::labels_of(checkpoint)?;
+    Ok(match &labels {
+        Labels::Classes(names) if names.iter().all(|name| known.contains(name)) => Labels::Classes(known),
+        _ => labels,
+    })
 }
 
 fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<(), Error> {
@@ -347,7 +392,7 @@ fn check_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<(), Error> {
 /// What trains, with the decay of each.
 fn trained(model: &Model, recipe: &Recipe) -> Result<Vec<Trained>, Error> {
     let decays = |parameter: &Parameter| -> Result<bool, Error> {
-        let name = parameter.name();
+        let name = parameter.name().to_lowercase();
         Ok(match recipe.decay.as_str() {
             "all" => true,
             "ndim2" => parameter.shape().len() >= 2,
@@ -392,18 +437,6 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn source(
-        &mut self,
-        resolved: &Resolved,
-        reads_windows: bool,
-        objective: Arc<dyn Objective>,
-    ) -> Result<Box<dyn Source>, Error> {
-        if resolved.data.is_empty() {
-            return Err(Error::Recipe("no `data` to learn from".to_string()));
-        }
-        if reads_windows { self.text(resolved, objective) } else { self.rows(resolved, objective) }
-    }
-
     /// Windows of texts that are tokenized once.
     fn text(&mut self, resolved: &Resolved, objective: Arc<dyn Objective>) -> Result<Box<dyn Source>, Error> {
         let (recipe, tokenizer) = (&resolved.recipe, &*resolved.tokenizer);
@@ -466,9 +499,8 @@ impl Loaded {
         Ok(Box::new(text))
     }
 
-    /// Rows that become examples one by one.
-    fn rows(&mut self, resolved: &Resolved, objective: Arc<dyn Objective>) -> Result<Box<dyn Source>, Error> {
-        let recipe = &resolved.recipe;
+    /// The rows that are learnt and those that are held out.
+    fn read(&mut self, resolved: &Resolved) -> Result<(Vec<Row>, Vec<Row>), Error> {
         let mut rows = Vec::new();
         for (sources, read, weight) in &resolved.data {
             let (read, report) = data::read_all(sources, read)?;
@@ -493,6 +525,16 @@ impl Loaded {
                 held_out = read;
             }
         }
+        Ok((rows, held_out))
+    }
+
+    /// Rows that become examples one by one.
+    fn rows(
+        &mut self,
+        recipe: &Recipe,
+        (rows, held_out): (Vec<Row>, Vec<Row>),
+        objective: Arc<dyn Objective>,
+    ) -> Result<Box<dyn Source>, Error> {
         let examples = objective.examples(&rows, &mut self.tally);
         if examples.is_empty() {
             let reasons: Vec<String> = self
@@ -599,91 +641,4 @@ pub fn show(example: &Example, tokenizer: &Tokenizer) -> String {
         }
     }
     shown
-}
-
-/// Writes what was learnt.
-struct Writer<'a> {
-    recipe: &'a Recipe,
-    base: &'a Path,
-    base_name: &'a str,
-    tokenizer: &'a Tokenizer,
-    adapters: &'a [Box<dyn Adapter>],
-    data_digest: &'a str,
-}
-
-/// Files of a Hugging Face directory that go along with its weights.
-const COMPANIONS: &[&str] = &[
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "generation_config.json",
-];
-
-impl Writer<'_> {
-    /// A directory that this program and transformers open as it is.
-    fn write(&self, state: &State, dir: &Path) -> Result<(), Error> {
-        std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-        if trains_base(self.recipe) {
-            let dtype = match self.recipe.save_type.as_deref() {
-                None if self.recipe.precision == "bf16" => DType::BF16,
-                None | Some("f32") => DType::F32,
-                Some("bf16") => DType::BF16,
-                Some("f16") => DType::F16,
-                Some(other) => return Err(unknown("save-type", other, "f32, bf16, f16")),
-            };
-            let base = Checkpoint::open(self.base)?;
-            let parameters = state.policy.model.parameters();
-            let values = |i: usize| match &state.average {
-                Some(average) => average[i].clone(),
-                None => parameters[i].read().clone(),
-            };
-            export::write(&base, parameters, &values, dtype, dir)?;
-        } else {
-            for adapter in self.adapters {
-                peft::save(&**adapter, dir, self.base_name, Some("CAUSAL_LM"))?;
-            }
-        }
-        self.companions(dir)?;
-        let receipt = json!({
-            "program": "rhetor",
-            "version": env!("CARGO_PKG_VERSION"),
-            "base": self.base_name,
-            "data_sha256": self.data_digest,
-            "steps": state.progress.step,
-            "tokens": state.progress.n_tokens,
-            "best_validation_loss": state.progress.best.map(|(loss, _)| loss),
-            "recipe": self.recipe,
-        });
-        let text = serde_json::to_string_pretty(&receipt).expect("a receipt is always JSON") + "\n";
-        Ok(rhetor_formats::write_bytes(&dir.join("rhetor.json"), text.as_bytes())?)
-    }
-
-    /// Vocabulary, template and generation settings, so that the directory stands alone.
-    fn companions(&self, dir: &Path) -> Result<(), Error> {
-        let beside = if self.base.is_dir() { Some(self.base) } else { None };
-        for name in COMPANIONS {
-            let Some(from) = beside.map(|base| base.join(name)).filter(|from| from.is_file()) else {
-                continue;
-            };
-            let to = dir.join(name);
-            if from != to {
-                let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
-                rhetor_formats::write_bytes(&to, &bytes)?;
-            }
-        }
-        if !dir.join("tokenizer.json").is_file()
-            && beside.is_none_or(|base| !base.join("tokenizer.json").is_file())
-        {
-            self.tokenizer
-                .save_json(&dir.join("tokenizer.json"))
-                .map_err(|error| Error::Recipe(error.to_string()))?;
-        }
-        Ok(())
-    }
 }

@@ -187,7 +187,7 @@ pub fn train(
             }
         }
         if is_best {
-            save(state, Occasion::Best)?;
+            state.with_average(|state| save(state, Occasion::Best))?;
         }
         if wish.is_break() && !is_last {
             save(state, Occasion::Due)?;
@@ -195,9 +195,10 @@ pub fn train(
         }
         let gives_up = options.patience.is_some_and(|patience| state.progress.n_worse >= patience);
         if is_due(at, options.save_every) || is_last || gives_up {
-            save(state, if is_last || gives_up { Occasion::End } else { Occasion::Due })?;
+            save(state, Occasion::Due)?;
         }
-        if gives_up {
+        if is_last || gives_up {
+            state.with_average(|state| save(state, Occasion::End))?;
             break;
         }
     }
@@ -207,11 +208,11 @@ pub fn train(
 /// Why something is saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion {
-    /// As often as was asked for.
+    /// To go on from: as often as was asked for, and at the end.
     Due,
-    /// No validation was better.
+    /// To be used: no validation was better. The parameters hold their averages, if there are any.
     Best,
-    /// Training has ended.
+    /// To be used: training has ended. The parameters hold their averages, if there are any.
     End,
 }
 
@@ -281,15 +282,17 @@ fn step(
     state.progress.step = number;
     state.progress.position = source.position();
     state.progress.n_tokens += n_tokens as u64;
+    let loss = sums.loss / weight;
+    let metrics = sums.means(weight, objective);
     Ok(StepReport {
         step: number,
-        loss: sums.loss / weight,
+        loss,
         learning_rate,
         gradient_norm: norm,
         n_tokens,
         weight,
         seconds: start.elapsed().as_secs_f64(),
-        metrics: sums.metrics.into_iter().map(|(name, sum)| (name, sum / weight)).collect(),
+        metrics,
     })
 }
 
@@ -306,6 +309,13 @@ impl Sums {
         for &(name, value) in metrics {
             *self.metrics.entry(name).or_default() += value;
         }
+    }
+
+    /// The metrics per unit of weight, and what follows from them.
+    fn means(self, weight: f64, objective: &dyn Objective) -> std::collections::BTreeMap<&'static str, f64> {
+        let mut means = self.metrics.into_iter().map(|(name, sum)| (name, sum / weight)).collect();
+        objective.conclude(&mut means);
+        means
     }
 
     fn share(&mut self, team: &dyn Team) {
@@ -378,7 +388,7 @@ pub fn loss_of(
         sums.add(&loss.metrics, loss.sum);
     }
     sums.share(team);
-    (sums.loss / weight, sums.metrics.into_iter().map(|(name, sum)| (name, sum / weight)).collect())
+    (sums.loss / weight, sums.means(weight, objective))
 }
 
 impl State {

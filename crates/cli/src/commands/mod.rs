@@ -1,5 +1,6 @@
 //! Every command: the trait, the table, nothing else.
 
+mod adapter;
 mod bench;
 mod chat;
 mod completions;
@@ -69,6 +70,7 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<detokenize::Detokenize>(),
     Command::of::<score::ScoreText>(),
     Command::of::<train::Train>(),
+    Command::of::<adapter::AdapterArgs>(),
     Command::of::<inspect::Inspect>(),
     Command::of::<convert::Convert>(),
     Command::of::<pull::Pull>(),

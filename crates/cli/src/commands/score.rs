@@ -49,6 +49,10 @@ pub struct ScoreText {
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv: KvArg,
 
+    /// An adapter over the model; repeat it to stack several
+    #[arg(long = "adapter", value_name = "DIR")]
+    adapters: Vec<PathBuf>,
+
     /// Print JSON, with the log-probability of each token
     #[arg(long)]
     json: bool,
@@ -59,7 +63,7 @@ impl Run for ScoreText {
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         let text = input::file(&self.file)?;
-        let voice_args = VoiceArgs { context: self.context, kv: self.kv };
+        let voice_args = VoiceArgs { context: self.context, kv: self.kv, adapters: self.adapters.clone() };
         let engine = voice::load(session, &self.model, &voice_args, None)?;
         let tokenizer = engine.tokenizer();
         let context = self.context.unwrap_or(512.min(engine.context_len()));

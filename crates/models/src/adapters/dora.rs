@@ -118,6 +118,8 @@ mod tests {
         let trained = [a.clone(), b.clone(), m.clone()];
         check(&[noise(&[3, 5], 8)], &trained, |x| written_out(&x[0]));
         let pass = Pass {
+            prefix_lens: std::borrow::Cow::Borrowed(&[]),
+            segments: std::borrow::Cow::Borrowed(&[]),
             of_row: Cow::Owned(vec![0]),
             spans: Cow::Owned(Vec::new()),
             adapters: Active::All,

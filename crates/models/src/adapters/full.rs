@@ -98,6 +98,7 @@ impl Adapter for Direct {
         }
         match &self.which {
             Which::All => true,
+            _ if site.is_head() => true,
             Which::Modules(targets) => targets.has(site, site.shape.len() == 2 && site.suffix == ".weight"),
             Which::Biases => site.suffix == ".bias",
         }

@@ -14,6 +14,7 @@ use crate::layers::Pass;
 mod base_tensors;
 mod bitfit;
 mod bottleneck;
+pub mod combine;
 mod dora;
 mod error;
 mod full;
@@ -34,6 +35,7 @@ mod stored;
 mod targets;
 
 pub use error::AdapterError;
+pub(crate) use init::normal;
 pub use options::{AdapterOptions, Bias, Init, Purpose};
 pub use stored::{Saved, SavedTensor};
 pub use targets::Names;
@@ -190,6 +192,11 @@ pub struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// Whether it belongs to a head that is not over the vocabulary.
+    pub fn is_head(&self) -> bool {
+        self.ours.starts_with("cls")
+    }
+
     /// Whether it is repeated in each layer.
     pub fn is_in_layer(&self) -> bool {
         self.ours.contains("{i}")

@@ -4,7 +4,7 @@
 
 use rhetor_formats::{ElementType, TensorToWrite, safetensors};
 use rhetor_kernels::DType;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 use super::base_tensors::BaseTensors;
@@ -47,6 +47,13 @@ pub struct Opened {
 /// Whether `dir` holds an adapter.
 pub fn is_adapter(dir: &Path) -> bool {
     dir.join(CONFIG).is_file()
+}
+
+/// The base model that the adapter of a directory says it belongs to: a path or a name.
+pub fn base_of(dir: &Path) -> Result<Option<String>, AdapterError> {
+    let config = Config::open(&dir.join(CONFIG))?;
+    let key = if config.get("config").is_some() { "model_name" } else { "base_model_name_or_path" };
+    Ok(config.word(key).filter(|name| !name.is_empty()).map(str::to_string))
 }
 
 /// Reads the adapter of a directory.
@@ -96,7 +103,7 @@ pub fn open(dir: &Path, purpose: Purpose) -> Result<Opened, AdapterError> {
     })
 }
 
-fn open_tensors(dir: &Path) -> Result<Stored, AdapterError> {
+pub(super) fn open_tensors(dir: &Path) -> Result<Stored, AdapterError> {
     let files = [TENSORS, OLD_TENSORS].map(|name| dir.join(name));
     match files.iter().find(|file| file.is_file()) {
         Some(file) => Stored::open(file),
@@ -195,6 +202,21 @@ pub fn save(adapter: &dyn Adapter, dir: &Path, base: &str, task: Option<&str>) -
         let key = if config.contains_key("config") { "model_name" } else { "base_model_name_or_path" };
         config.insert(key.to_string(), base.into());
     }
+    write_config(dir, config)
+}
+
+/// Writes an adapter that is known by its configuration and tensors.
+pub(super) fn write(
+    dir: &Path,
+    config: Map<String, Value>,
+    tensors: Vec<SavedTensor>,
+) -> Result<(), AdapterError> {
+    std::fs::create_dir_all(dir).map_err(|source| AdapterError::Io { path: dir.to_path_buf(), source })?;
+    write_tensors(&dir.join(TENSORS), tensors)?;
+    write_config(dir, config)
+}
+
+fn write_config(dir: &Path, mut config: Map<String, Value>) -> Result<(), AdapterError> {
     config.sort_keys();
     let text = serde_json::to_string_pretty(&config).expect("a JSON value can be written");
     rhetor_formats::write_bytes(&dir.join(CONFIG), text.as_bytes())?;

@@ -68,6 +68,16 @@ impl Stored {
         Ok(Stored { file: file.to_path_buf(), tensors })
     }
 
+    /// The names of the tensors not yet taken.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor not yet taken.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|(shape, _)| shape.as_slice())
+    }
+
     /// Takes a tensor of this shape; `None` if there is none of that name.
     pub fn take(&mut self, name: &str, expected: &[usize]) -> Result<Option<Vec<f32>>, AdapterError> {
         let Some((shape, values)) = self.tensors.remove(name) else { return Ok(None) };

@@ -133,7 +133,8 @@ impl Targets {
             Names::Pattern(_) => self.exclude_pattern.as_ref().is_some_and(|pattern| matches(pattern, name)),
             Names::AllLinear => is_linear,
         };
-        if is_excluded {
+        // As in PEFT, heads train in full or not at all.
+        if is_excluded || (site.is_head() && matches!(self.names, Names::AllLinear | Names::Default)) {
             return false;
         }
         let in_layers =

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::Family;
 use crate::config::{Key, Keys, ModelConfig};
+use crate::head::{Head, Task};
 use crate::layers::{Attention, Block, Decoder, FeedForward, LayerNorm, Norm, Pass};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
@@ -28,7 +29,12 @@ pub const GPT2: Family = Family {
     },
     gguf: "gpt2",
     model_type: "gpt2",
-    architectures: &["GPT2LMHeadModel"],
+    architectures: &[
+        ("GPT2LMHeadModel", Task::Vocabulary),
+        ("GPT2ForSequenceClassification", Task::Sequence),
+        ("GPT2ForTokenClassification", Task::Tokens),
+        ("GPT2ForQuestionAnswering", Task::Span),
+    ],
     prefix: "transformer.",
     config,
     keys,
@@ -46,7 +52,10 @@ const TENSORS: &[TensorName] = &[
     name("blk.{i}.ffn_up", "h.{i}.mlp.c_fc", "F D").stored(Stored::Transposed).biased(),
     name("blk.{i}.ffn_down", "h.{i}.mlp.c_proj", "D F").stored(Stored::Transposed).biased().residual(),
     name("output_norm", "ln_f", "D").biased(),
-    name("output", "lm_head", "V D"),
+    name("output", "lm_head", "V D").head(&[Task::Vocabulary]),
+    name("cls.output", "score", "C D").head(&[Task::Sequence]),
+    name("cls.output", "classifier", "C D").biased().head(&[Task::Tokens]),
+    name("cls.output", "qa_outputs", "C D").biased().head(&[Task::Span]),
 ];
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
@@ -76,6 +85,10 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         attention_scale_by_layer: keys.switch_or("scale_attn_by_inverse_layer_idx", false)?,
         window: None,
         rope: None,
+        head: Head::VOCABULARY,
+        is_encoder: false,
+        n_segments: 0,
+        drop_factor: None,
         tied: true,
     })
 }
@@ -122,7 +135,7 @@ fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
         })
         .collect::<Result<_, LoadError>>()?;
     let output_norm = Norm::Layer(weights.layer_norm("output_norm", 0)?);
-    let output = weights.output("output", &token_embd)?;
+    let output = weights.output(&token_embd)?;
     Ok(Box::new(Decoder { token_embd, position_embd, blocks, output_norm, output }))
 }
 

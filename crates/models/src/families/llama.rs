@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::Family;
 use crate::config::{Key, Keys, ModelConfig};
+use crate::head::{Head, Task};
 use crate::layers::{Attention, Block, Decoder, GatedFeedForward, Norm, Pass, RmsNorm};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
@@ -29,7 +30,12 @@ pub const LLAMA: Family = Family {
     },
     gguf: "llama",
     model_type: "llama",
-    architectures: &["LlamaForCausalLM", "LLaMAForCausalLM"],
+    architectures: &[
+        ("LlamaForCausalLM", Task::Vocabulary),
+        ("LLaMAForCausalLM", Task::Vocabulary),
+        ("LlamaForSequenceClassification", Task::Sequence),
+        ("LlamaForTokenClassification", Task::Tokens),
+    ],
     prefix: "model.",
     config,
     keys,
@@ -50,7 +56,9 @@ pub(super) const TENSORS: &[TensorName] = &[
     name("blk.{i}.ffn_up", "layers.{i}.mlp.up_proj", "F D"),
     name("blk.{i}.ffn_down", "layers.{i}.mlp.down_proj", "D F"),
     name("output_norm", "norm", "D"),
-    name("output", "lm_head", "V D"),
+    name("output", "lm_head", "V D").head(&[Task::Vocabulary]),
+    name("cls.output", "score", "C D").head(&[Task::Sequence]),
+    name("cls.output", "score", "C D").biased().head(&[Task::Tokens]),
 ];
 
 pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
@@ -80,6 +88,10 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         // Hugging Face's LLaMA has no window; GGUF calls Mistral `llama` too and then says so by this key.
         window: if keys.speaks_gguf() { keys.window_opt()? } else { None },
         rope: Some(keys.rope(head_dim, RopeOrder::Interleaved, 10_000.0)?),
+        head: Head::VOCABULARY,
+        is_encoder: false,
+        n_segments: 0,
+        drop_factor: None,
         tied: keys.switch_or("tie_word_embeddings", false)?,
     })
 }
@@ -131,7 +143,7 @@ pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError
         })
         .collect::<Result<_, LoadError>>()?;
     let output_norm = Norm::Rms(weights.rms_norm("output_norm", 0)?);
-    let output = weights.output("output", &token_embd)?;
+    let output = weights.output(&token_embd)?;
     Ok(Box::new(Decoder { token_embd, position_embd: None, blocks, output_norm, output }))
 }
 

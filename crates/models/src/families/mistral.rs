@@ -7,6 +7,7 @@ use rhetor_catalog::{About, Source};
 
 use super::{Family, llama};
 use crate::config::{Keys, ModelConfig};
+use crate::head::Task;
 use crate::load::LoadError;
 
 pub const MISTRAL: Family = Family {
@@ -18,7 +19,11 @@ pub const MISTRAL: Family = Family {
     },
     gguf: "llama",
     model_type: "mistral",
-    architectures: &["MistralForCausalLM"],
+    architectures: &[
+        ("MistralForCausalLM", Task::Vocabulary),
+        ("MistralForSequenceClassification", Task::Sequence),
+        ("MistralForTokenClassification", Task::Tokens),
+    ],
     prefix: "model.",
     config,
     keys: llama::keys,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Linear, Pass};
 use crate::adapters::AttentionHook;
 
-/// Causal attention with grouped key and value heads (arXiv:2305.13245), rotary positions if there are any, and a sliding window if there is one.
+/// Attention, causal unless rows of a prefix see each other, with grouped key and value heads (arXiv:2305.13245), rotary positions if there are any, and a sliding window if there is one.
 pub struct Attention {
     /// Queries, keys and values side by side: [(H + 2K)·d, D]
     pub qkv: Linear,
@@ -53,7 +53,7 @@ impl Attention {
         };
         let mixed = match cache {
             Some(pages) => ops::attention::paged(&qkv, pages, &pass.spans, options), // [T, H·d]
-            None => ops::attention::causal(&qkv, &pass.spans, options, self.precision),
+            None => ops::attention::attention(&qkv, &pass.sequences(), options, self.precision),
         };
         self.output.forward(&mixed, pass)
     }

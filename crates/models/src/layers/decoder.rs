@@ -47,7 +47,7 @@ impl Network for Decoder {
         x
     }
 
-    fn norm(&self, x: &Tensor) -> Tensor {
+    fn before_output(&self, x: &Tensor, _pass: &Pass) -> Tensor {
         self.output_norm.forward(x) // [N, D]
     }
 

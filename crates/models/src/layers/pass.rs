@@ -1,6 +1,7 @@
 //! What all layers of one forward pass know.
 
 use rhetor_kernels::attention::Span;
+use rhetor_tensor::ops::attention::TrainSequence;
 use rhetor_tensor::ops::dropout::Stream;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,6 +13,10 @@ pub struct Pass<'a> {
     pub of_row: Cow<'a, [usize]>,
     /// The sequences, one after another.
     pub spans: Cow<'a, [Span<'a>]>,
+    /// How many of each sequence's first rows see each other in both directions.
+    pub prefix_lens: Cow<'a, [usize]>,
+    /// Each row's segment; empty = all 0. `[T]`
+    pub segments: Cow<'a, [u8]>,
     /// The adapters that are on.
     pub adapters: Active,
     /// What only training has.
@@ -63,6 +68,16 @@ impl Pass<'_> {
         self.training.map(|training| Stream { seed: training.seed, place })
     }
 
+    /// The sequences, as attention without a cache takes them.
+    pub fn sequences(&self) -> Vec<TrainSequence> {
+        let pairs = self.spans.iter().zip(self.prefix_lens.iter());
+        let sequence = |(span, &prefix_len): (&Span, &usize)| {
+            assert_eq!(span.start, 0, "without a cache a span is a whole sequence");
+            TrainSequence { len: span.len, prefix_len }
+        };
+        pairs.map(sequence).collect()
+    }
+
     /// Rows at positions below `n`, each with its position: those of virtual positions.
     pub fn rows_below(&self, n: usize) -> Vec<(usize, usize)> {
         // Positions ascend by one inside each span.
@@ -80,6 +95,8 @@ impl Pass<'_> {
         Pass {
             of_row: Cow::Owned(self.of_row.to_vec()),
             spans: self.spans.iter().map(|span| Span { table: &[], ..*span }).collect(),
+            prefix_lens: Cow::Owned(self.prefix_lens.to_vec()),
+            segments: Cow::Owned(self.segments.to_vec()),
             adapters: self.adapters.clone(),
             training: self.training,
         }

@@ -1,11 +1,13 @@
 //! Attention over pages of cached keys and values, or over the batch alone.
 
 use rhetor_kernels::attention::training::{self, Groups, TrainShape};
-use rhetor_kernels::attention::{self, AttentionOptions, DenseSequence, DenseShape, Mask, Span};
+use rhetor_kernels::attention::{self, AttentionOptions, Span};
 use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::kv::KvPages;
 
 use crate::{Tensor, tape};
+
+pub use rhetor_kernels::attention::training::TrainSequence;
 
 /// How a row of queries, keys and values is divided, and what a query sees.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,35 +59,13 @@ pub fn paged(qkv: &Tensor, pages: &mut KvPages, spans: &[Span], heads: Heads) ->
     })
 }
 
-/// Causal attention inside each span, which is a whole sequence. qkv: [T, (H + 2K)·d] → [T, H·d]
+/// Attention inside each sequence: causal, but for its first rows if they see each other (see [`TrainSequence`]).
+/// qkv: [T, (H + 2K)·d] → [T, H·d]
 ///
-/// A recorded pass computes in `precision`.
+/// Computed in `precision` by the same kernel whether it is recorded or not, so that training and evaluation agree. Source of
+/// the gradients: FlashAttention, arXiv:2205.14135, algorithm 4.
 #[track_caller]
-pub fn causal(qkv: &Tensor, spans: &[Span], heads: Heads, precision: Precision) -> Tensor {
-    if qkv.is_tracked() || heads.groups.is_some() {
-        return recorded(qkv, spans, heads, precision);
-    }
-    let (k, v) = heads.split(qkv);
-    let (data, stride) = (qkv.data(), qkv.row_stride());
-    let shape = DenseShape {
-        n_kv_heads: heads.n_kv_heads,
-        head_dim: heads.head_dim,
-        q_stride: stride,
-        kv_stride: stride,
-    };
-    let sequence = |span: &Span| {
-        assert_eq!(span.start, 0, "without a cache a span is a whole sequence");
-        DenseSequence { n_queries: span.len, n_keys: span.len }
-    };
-    let sequences: Vec<DenseSequence> = spans.iter().map(sequence).collect();
-    Tensor::build([qkv.n_rows(), heads.n_heads * heads.head_dim], |out| {
-        let (k, v) = if data.is_empty() { (data, data) } else { (&data[k..], &data[v..]) };
-        attention::dense(data, k, v, shape, &sequences, Mask::Causal, &heads.options(), out);
-    })
-}
-
-/// As [`causal`], for a tape. Source of the gradients: FlashAttention, arXiv:2205.14135, algorithm 4.
-fn recorded(qkv: &Tensor, spans: &[Span], heads: Heads, precision: Precision) -> Tensor {
+pub fn attention(qkv: &Tensor, sequences: &[TrainSequence], heads: Heads, precision: Precision) -> Tensor {
     let (k_offset, v_offset) = heads.split(qkv);
     let shape = TrainShape {
         n_heads: heads.n_heads,
@@ -95,22 +75,21 @@ fn recorded(qkv: &Tensor, spans: &[Span], heads: Heads, precision: Precision) ->
         k_offset,
         v_offset,
         scale: heads.scale,
-        mask: Mask::Causal,
         window: heads.window,
         groups: heads.groups,
     };
-    let lengths: Vec<usize> = spans.iter().map(|span| span.len).collect();
     let mut lse = vec![0.0; qkv.n_rows() * heads.n_heads];
     let out = Tensor::build([qkv.n_rows(), heads.n_heads * heads.head_dim], |out| {
-        training::forward(precision, qkv.data(), &shape, &lengths, None, out, &mut lse);
+        training::forward(precision, qkv.data(), &shape, sequences, None, out, &mut lse);
     });
     if !qkv.is_tracked() {
         return out;
     }
+    let sequences = sequences.to_vec();
     let (to, qkv, mixed) = (qkv.tracked(), qkv.detached(), out.clone());
     tape::push(out, move |d_out, gradients| {
         let d_qkv = Tensor::build([qkv.n_rows(), qkv.row_len()], |d_qkv| {
-            d_qkv.fill(0.0);
+            rhetor_kernels::add::fill(d_qkv, 0.0);
             training::backward(
                 precision,
                 qkv.data(),
@@ -118,7 +97,7 @@ fn recorded(qkv: &Tensor, spans: &[Span], heads: Heads, precision: Precision) ->
                 d_out.data(),
                 &lse,
                 &shape,
-                &lengths,
+                &sequences,
                 None,
                 d_qkv,
                 None,
@@ -133,16 +112,42 @@ mod tests {
     use super::*;
     use crate::gradient_check::{check, noise};
 
+    const HEADS: Heads =
+        Heads { n_heads: 4, n_kv_heads: 2, head_dim: 3, scale: 0.6, window: None, groups: None };
+
     #[test]
-    fn gradients_equal_central_differences_and_the_recorded_pass_equals_the_other() {
-        let heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 3, scale: 0.6, window: None, groups: None };
-        let span = |len| Span { table: &[], start: 0, len };
-        for (spans, window) in [(vec![span(3), span(1), span(5)], None), (vec![span(6)], Some(3))] {
-            let heads = Heads { window, ..heads };
-            let qkv = noise(&[spans.iter().map(|span| span.len).sum(), 24], 1);
-            check(&[qkv.clone()], &[], |x| causal(&x[0], &spans, heads, Precision::F32));
-            let heads = Heads { groups: Some(Groups { len: 2, shift: Default::default() }), ..heads };
-            check(&[qkv], &[], |x| causal(&x[0], &spans, heads, Precision::F32));
+    fn gradients_equal_central_differences() {
+        let causal = TrainSequence::causal;
+        let some = TrainSequence { len: 5, prefix_len: 3 };
+        for (sequences, window) in [
+            (vec![causal(3), causal(1), causal(5)], None),
+            (vec![causal(6)], Some(3)),
+            (vec![TrainSequence::full(4), some], None),
+        ] {
+            let heads = Heads { window, ..HEADS };
+            let qkv = noise(&[sequences.iter().map(|s| s.len).sum(), 24], 1);
+            check(&[qkv], &[], |x| attention(&x[0], &sequences, heads, Precision::F32));
         }
+        let heads = Heads { groups: Some(Groups { len: 2, shift: Default::default() }), ..HEADS };
+        for sequences in [vec![causal(3), causal(5)], vec![causal(6)]] {
+            let qkv = noise(&[sequences.iter().map(|s| s.len).sum(), 24], 1);
+            check(&[qkv], &[], |x| attention(&x[0], &sequences, heads, Precision::F32));
+        }
+    }
+
+    #[test]
+    fn a_later_row_is_seen_from_inside_the_prefix_and_not_from_outside() {
+        let sequences = [TrainSequence { len: 6, prefix_len: 4 }];
+        let run = |qkv: &Tensor| attention(qkv, &sequences, HEADS, Precision::F32);
+        let qkv = noise(&[6, 24], 1);
+        let changed = |row: usize| {
+            let mut values = qkv.data().to_vec();
+            values[row * 24 + 12..(row + 1) * 24].iter_mut().for_each(|x| *x += 1.0);
+            run(&Tensor::from_vec(values, [6, 24]))
+        };
+        let before = run(&qkv);
+        let differs = |after: &Tensor| (0..6).map(|i| before.row(i) != after.row(i)).collect::<Vec<_>>();
+        assert_eq!(differs(&changed(3)), [true; 6]);
+        assert_eq!(differs(&changed(4)), [false, false, false, false, true, true]);
     }
 }

@@ -2,7 +2,7 @@
 
 use rhetor_kernels::add;
 use rhetor_kernels::cross_entropy::{self, CrossEntropy};
-use rhetor_kernels::gemm::{self, Operand, Update, View};
+use rhetor_kernels::gemm::{self, Operand, View};
 
 use super::linear::{input_gradient, multiply};
 use crate::{Tensor, Weight, tape};
@@ -64,8 +64,8 @@ pub fn linear_cross_entropy(x: &Tensor, output: &Weight, targets: Targets, optio
         if let Some(parameter) = &wanted {
             let d_logits = View::new(logits.data(), n, vocab_size).transposed();
             let x = Operand::View(View::new(x_chunk, n, x.row_len()));
-            parameter.add_gradient(|sum| {
-                gemm::gemm(parameter.precision(), 1.0, d_logits, x, Update::Add, None, sum, output.n_in())
+            parameter.update_gradient(|update, sum| {
+                gemm::gemm(parameter.precision(), 1.0, d_logits, x, update, None, sum, output.n_in())
             });
         }
         if x.is_tracked() {

@@ -61,9 +61,9 @@ pub fn linear(x: &Tensor, weights: &[Weight], bias: &[Vector]) -> Tensor {
                 let dy = columns(&dy, start, weight.n_out()).transposed();
                 let x = View::new(x.data(), x.n_rows(), x.row_len());
                 let n_in = weight.n_in();
-                parameter.add_gradient(|sum| {
+                parameter.update_gradient(|update, sum| {
                     let x = Operand::View(x);
-                    gemm::gemm(parameter.precision(), 1.0, dy, x, Update::Add, None, sum, n_in)
+                    gemm::gemm(parameter.precision(), 1.0, dy, x, update, None, sum, n_in)
                 });
             }
         }

@@ -82,6 +82,25 @@ impl Reader {
         }
     }
 
+    /// The reader that a model is made for: an encoder's vocabulary may serve a decoder, but not the other way round.
+    pub fn of_model(tokenizer: &Tokenizer, is_encoder: bool) -> Result<Reader, Error> {
+        let missing =
+            |token: &str| Error::MissingToken { objective: "classification", token: token.to_string() };
+        match (is_encoder, tokenizer.class(), tokenizer.separator()) {
+            (true, Some(class), Some(separator)) => Ok(Reader::Encoder { class, separator }),
+            (true, ..) => Err(missing("[CLS] or [SEP]")),
+            (false, ..) => Ok(Reader::Decoder {
+                bos: tokenizer.bos().filter(|_| tokenizer.adds_bos()),
+                eos: tokenizer.eos().ok_or_else(|| missing("EOS"))?,
+            }),
+        }
+    }
+
+    /// Whether the whole sequence is judged at its first row, and not at its last.
+    pub fn is_encoder(self) -> bool {
+        matches!(self, Reader::Encoder { .. })
+    }
+
     /// A text or a pair as one sequence of at most `max_len` rows; the longer of a pair loses its end first.
     pub fn sequence(
         self,

@@ -6,19 +6,25 @@ mod fill_in_the_middle;
 mod masked_lm;
 mod preference;
 mod prefix_lm;
+mod question_answering;
+mod sequence_classification;
 mod sft;
 mod span_corruption;
+mod token_classification;
 
 use rhetor_catalog::{About, BadOption, Values};
 use rhetor_generate::{ChatTemplate, Rng};
 use rhetor_kernels::cross_entropy::CrossEntropy;
-use rhetor_models::Training;
+use rhetor_models::{Labelled, Training};
+use rhetor_tensor::Tensor;
 use rhetor_tokenizer::Tokenizer;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::data::Row;
 use crate::error::Error;
 use crate::example::{Example, Sequence, Skip, Tally};
+use crate::examples::classification::Labels;
 use crate::policy::{Loss, Policy};
 
 /// What is optimised.
@@ -39,6 +45,14 @@ pub trait Objective: Send + Sync {
 
     /// The loss of some examples of a step, times `scale`.
     fn loss(&self, policy: &Policy, examples: &[Example], scale: f32, training: Option<Training>) -> Loss;
+
+    /// The head that the model must have, and what its outputs are called; `None` = over the vocabulary, as it is.
+    fn head(&self) -> Option<Labelled> {
+        None
+    }
+
+    /// Makes of the means of its metrics what follows from them alone, such as F1 from true and false positives.
+    fn conclude(&self, _metrics: &mut BTreeMap<&'static str, f64>) {}
 
     /// What the policy's reference is to the objective.
     fn reference(&self) -> Reference {
@@ -66,6 +80,10 @@ pub struct Reading {
     pub template: Option<Arc<ChatTemplate>>,
     /// Rows of an example at most; longer ones are cut.
     pub max_len: usize,
+    /// Whether the model is an encoder.
+    pub is_encoder: bool,
+    /// The classes of the rows, where these have any.
+    pub labels: Labels,
     /// What templates are told of the clock, in seconds since 1970.
     pub now: i64,
 }
@@ -87,6 +105,13 @@ pub const OBJECTIVES: &[Method] = &[
     Method { about: &prefix_lm::ABOUT, reads_windows: true, build: prefix_lm::build },
     Method { about: &fill_in_the_middle::ABOUT, reads_windows: true, build: fill_in_the_middle::build },
     Method { about: &sft::ABOUT, reads_windows: false, build: sft::build },
+    Method {
+        about: &sequence_classification::ABOUT,
+        reads_windows: false,
+        build: sequence_classification::build,
+    },
+    Method { about: &token_classification::ABOUT, reads_windows: false, build: token_classification::build },
+    Method { about: &question_answering::ABOUT, reads_windows: false, build: question_answering::build },
     Method { about: &distill::ABOUT, reads_windows: false, build: distill::build },
     Method { about: &preference::DPO, reads_windows: false, build: preference::dpo },
     Method { about: &preference::IPO, reads_windows: false, build: preference::ipo },
@@ -156,6 +181,25 @@ fn each_row(
 ) -> Vec<Example> {
     rows.iter().flat_map(|row| tally.count(make(row))).collect()
 }
+
+/// The column of each row's greatest number. logits: [N, C] → [N]
+fn most_likely(logits: &Tensor) -> Vec<u32> {
+    let greatest = |row: &[f32]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+    (0..logits.n_rows()).map(|i| greatest(logits.row(i)) as u32).collect()
+}
+
+/// Puts F1 in the place of true and false positives and false negatives, all of them divided by the same number.
+fn conclude_f1(metrics: &mut BTreeMap<&'static str, f64>) {
+    let counts = [TRUE_POSITIVES, FALSE_POSITIVES, FALSE_NEGATIVES].map(|name| metrics.remove(name));
+    if let [Some(right), Some(wrong), Some(missed)] = counts {
+        let all = 2.0 * right + wrong + missed;
+        metrics.insert("f1", if all > 0.0 { 2.0 * right / all } else { 0.0 });
+    }
+}
+
+const TRUE_POSITIVES: &str = "true-positives";
+const FALSE_POSITIVES: &str = "false-positives";
+const FALSE_NEGATIVES: &str = "false-negatives";
 
 /// Sequences of all examples.
 fn sequences(examples: &[Example]) -> impl Iterator<Item = &Sequence> {

@@ -72,7 +72,9 @@ pub enum Numbers {
 impl Memory {
     /// `n` zeros.
     fn zeros(name: &'static str, n: usize) -> Memory {
-        Memory { name, numbers: Numbers::F32(vec![0.0; n]) }
+        let mut numbers = vec![0.0; n];
+        rhetor_kernels::huge_pages::advise(&mut numbers);
+        Memory { name, numbers: Numbers::F32(numbers) }
     }
 }
 

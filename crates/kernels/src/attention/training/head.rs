@@ -3,9 +3,9 @@
 //! Factors are packed from where they lie; only rows that wrap around the end of a sequence are copied
 //! before.
 
+use super::TrainShape;
 use super::rows::{self, State, Visible};
 use super::segments::Segment;
-use super::{Mask, TrainShape};
 use crate::gemm::tiles::{Factor, Floats, Output, Summed, Tiles};
 use crate::isa::Isa;
 use std::ops::Range;
@@ -62,6 +62,8 @@ pub(super) struct Inputs<'a> {
     pub n_prefix: usize,
     /// Rows of the segment.
     pub n: usize,
+    /// The first of them, which see each other in both directions.
+    pub prefix_len: usize,
 }
 
 /// What the forward pass gave for a segment, and the gradient of its output.
@@ -281,7 +283,7 @@ impl Head<'_> {
             key: (!chunk.is_prefix).then_some(chunk.keys.start),
             n_keys: chunk.keys.len(),
             window: self.shape.window.unwrap_or(n_queries),
-            causal: self.shape.mask == Mask::Causal,
+            prefix_len: self.inputs.prefix_len,
         };
         // The last query sees the last of the keys that are seen, the first query the first.
         let last = visible.of(block.len() - 1).end;

@@ -15,7 +15,6 @@ mod head;
 mod rows;
 mod segments;
 
-use super::Mask;
 use crate::gemm::{Precision, tiles::Tiles};
 use crate::isa::{self, Isa};
 use crate::rows::Start;
@@ -43,12 +42,34 @@ pub struct TrainShape {
     pub v_offset: usize,
     /// Factor on q kᵀ, usually 1 / sqrt(d).
     pub scale: f32,
-    /// Which keys of its sequence a query sees.
-    pub mask: Mask,
     /// A query at i sees only keys at j > i − window. Source: arXiv:2310.06825, section 2.
     pub window: Option<usize>,
     /// Shifted sparse attention. Source: LongLoRA, arXiv:2309.12307, section 3.2.
     pub groups: Option<Groups>,
+}
+
+/// One sequence of a call: which rows are its own, and which of them see each other in both directions.
+///
+/// Its query i sees the keys j <= max(i, `prefix_len` − 1), less what a window hides: prefix language models,
+/// arXiv:1910.10683, section 3.2.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainSequence {
+    /// Rows.
+    pub len: usize,
+    /// The first rows that see each other in both directions: 0 = causal, `len` = an encoder.
+    pub prefix_len: usize,
+}
+
+impl TrainSequence {
+    /// A sequence whose rows see what came before them.
+    pub fn causal(len: usize) -> TrainSequence {
+        TrainSequence { len, prefix_len: 0 }
+    }
+
+    /// A sequence whose rows all see each other.
+    pub fn full(len: usize) -> TrainSequence {
+        TrainSequence { len, prefix_len: len }
+    }
 }
 
 /// Keys and values that every sequence sees in full before its own: `[P, K · d]` each.
@@ -81,7 +102,7 @@ const PARALLEL_LEN: usize = 1 << 18;
 
 /// softmax(q kᵀ · scale) v over the visible keys.
 ///
-/// `qkv: [T, stride]`, the sequences of `lengths` one after another, ΣT rows; `out: [T, H · d]`;
+/// `qkv: [T, stride]`, the `sequences` one after another, ΣT rows; `out: [T, H · d]`;
 /// `lse: [T, H]`, the natural logarithm of the sum of the exponentials of a query's scaled scores, which
 /// [`backward`] wants. A query that sees no key gives zeros and −∞. Panics if the lengths do not fit.
 #[track_caller]
@@ -89,12 +110,12 @@ pub fn forward(
     precision: Precision,
     qkv: &[f32],
     shape: &TrainShape,
-    lengths: &[usize],
+    sequences: &[TrainSequence],
     prefix: Option<Prefix>,
     out: &mut [f32],
     lse: &mut [f32],
 ) {
-    forward_on(isa::active(), precision, qkv, shape, lengths, prefix, out, lse)
+    forward_on(isa::active(), precision, qkv, shape, sequences, prefix, out, lse)
 }
 
 #[track_caller]
@@ -104,23 +125,23 @@ fn forward_on(
     precision: Precision,
     qkv: &[f32],
     shape: &TrainShape,
-    lengths: &[usize],
+    sequences: &[TrainSequence],
     prefix: Option<Prefix>,
     out: &mut [f32],
     lse: &mut [f32],
 ) {
-    let starts = shape.check(qkv.len(), lengths, prefix);
+    let starts = shape.check(qkv.len(), sequences, prefix);
     let (h, d) = (shape.n_heads, shape.head_dim);
-    let n_rows: usize = lengths.iter().sum();
+    let n_rows: usize = sequences.iter().map(|sequence| sequence.len).sum();
     assert_eq!(out.len(), n_rows * h * d, "outputs of {n_rows} rows of {h} heads of {d}");
     assert_eq!(lse.len(), n_rows * h, "log-sum-exps of {n_rows} rows of {h} heads");
     let tiles = Tiles::of(isa, precision);
     let (to_out, to_lse) = (Start(out.as_mut_ptr()), Start(lse.as_mut_ptr()));
-    run(shape, lengths, lengths.len() * h, |part| {
+    run(shape, sequences, sequences.len() * h, |part| {
         let (sequence, head) = (part / h, part % h);
-        let (first, len) = (starts[sequence], lengths[sequence]);
+        let (first, sequence) = (starts[sequence], sequences[sequence]);
         MEMORY.with_borrow_mut(|(memory, copies)| {
-            for segment in shape.segments(head, len) {
+            for segment in shape.segments(head, sequence) {
                 let [q, k, v, ..] = &mut copies.0;
                 let inputs = shape.inputs(qkv, prefix, head, first, &segment, [q, k, v]);
                 Head { isa, tiles, shape, inputs }.forward(memory);
@@ -152,13 +173,13 @@ pub fn backward(
     d_out: &[f32],
     lse: &[f32],
     shape: &TrainShape,
-    lengths: &[usize],
+    sequences: &[TrainSequence],
     prefix: Option<Prefix>,
     d_qkv: &mut [f32],
     d_prefix: Option<PrefixGradient>,
 ) {
     let isa = isa::active();
-    backward_on(isa, precision, qkv, out, d_out, lse, shape, lengths, prefix, d_qkv, d_prefix)
+    backward_on(isa, precision, qkv, out, d_out, lse, shape, sequences, prefix, d_qkv, d_prefix)
 }
 
 #[track_caller]
@@ -171,14 +192,14 @@ fn backward_on(
     d_out: &[f32],
     lse: &[f32],
     shape: &TrainShape,
-    lengths: &[usize],
+    sequences: &[TrainSequence],
     prefix: Option<Prefix>,
     d_qkv: &mut [f32],
     d_prefix: Option<PrefixGradient>,
 ) {
-    let starts = shape.check(qkv.len(), lengths, prefix);
+    let starts = shape.check(qkv.len(), sequences, prefix);
     let (h, k, d) = (shape.n_heads, shape.n_kv_heads, shape.head_dim);
-    let n_rows: usize = lengths.iter().sum();
+    let n_rows: usize = sequences.iter().map(|sequence| sequence.len).sum();
     assert!(
         out.len() == n_rows * h * d && d_out.len() == out.len(),
         "outputs of {n_rows} rows of {h} heads of {d}"
@@ -193,11 +214,11 @@ fn backward_on(
         // [sequence, kv head, key or value, P · d]
         let prefix_len = n_prefix * d;
         prefixes.clear();
-        prefixes.resize(lengths.len() * k * 2 * prefix_len, 0.0);
+        prefixes.resize(sequences.len() * k * 2 * prefix_len, 0.0);
         let to_prefix = Start(prefixes.as_mut_ptr());
-        run(shape, lengths, lengths.len() * k, |part| {
+        run(shape, sequences, sequences.len() * k, |part| {
             let (sequence, kv_head) = (part / k, part % k);
-            let (first, len) = (starts[sequence], lengths[sequence]);
+            let (first, sequence) = (starts[sequence], sequences[sequence]);
             // SAFETY: each sequence and kv head is one part's.
             let sums = unsafe {
                 std::slice::from_raw_parts_mut(to_prefix.at(part * 2 * prefix_len), 2 * prefix_len)
@@ -210,7 +231,7 @@ fn backward_on(
             };
             MEMORY.with_borrow_mut(|(memory, copies)| {
                 for head in kv_head * (h / k)..(kv_head + 1) * (h / k) {
-                    for segment in shape.segments(head, len) {
+                    for segment in shape.segments(head, sequence) {
                         let [q, k, v, copy, d_copy, lse_copy] = &mut copies.0;
                         let inputs = shape.inputs(qkv, prefix, head, first, &segment, [q, k, v]);
                         let of_head = |data, n: usize, copy| {
@@ -256,8 +277,8 @@ fn add(to: &mut [f32], from: &[f32]) {
 }
 
 /// Runs the parts, on all threads if that pays.
-fn run(shape: &TrainShape, lengths: &[usize], n_parts: usize, part: impl Fn(usize) + Sync) {
-    let scores = lengths.iter().map(|len| len * len).fold(0, usize::saturating_add);
+fn run(shape: &TrainShape, sequences: &[TrainSequence], n_parts: usize, part: impl Fn(usize) + Sync) {
+    let scores = sequences.iter().map(|sequence| sequence.len * sequence.len).fold(0, usize::saturating_add);
     let work = scores.saturating_mul(shape.n_heads * shape.head_dim);
     if work < PARALLEL_LEN { (0..n_parts).for_each(part) } else { threads::run(n_parts, part) }
 }
@@ -288,12 +309,13 @@ impl TrainShape {
             prefix_v: before(prefix.map_or(&[], |prefix| prefix.v)),
             n_prefix: prefix.map_or(0, |prefix| prefix.k.len() / stride),
             n: segment.len,
+            prefix_len: segment.prefix_len,
         }
     }
 
     /// The first row of each sequence.
     #[track_caller]
-    fn check(&self, len: usize, lengths: &[usize], prefix: Option<Prefix>) -> Vec<usize> {
+    fn check(&self, len: usize, sequences: &[TrainSequence], prefix: Option<Prefix>) -> Vec<usize> {
         let &TrainShape { n_heads: h, n_kv_heads: k, head_dim: d, stride, k_offset, v_offset, .. } = self;
         assert!(d > 0 && k > 0 && h > 0 && h.is_multiple_of(k), "{h} heads, {k} kv heads of {d}");
         let kv = k * d;
@@ -308,7 +330,7 @@ impl TrainShape {
             v_offset + kv
         );
         assert!(k_offset.abs_diff(v_offset) >= kv, "keys at {k_offset} and values at {v_offset} overlap");
-        let n_rows: usize = lengths.iter().sum();
+        let n_rows: usize = sequences.iter().map(|sequence| sequence.len).sum();
         assert_eq!(len, n_rows * stride, "numbers in {n_rows} rows of {stride}");
         if let Some(prefix) = prefix {
             let (n_k, n_v) = (prefix.k.len(), prefix.v.len());
@@ -318,10 +340,13 @@ impl TrainShape {
             );
         }
         if let Some(groups) = self.groups {
-            groups.check(lengths);
+            groups.check(sequences);
         }
-        let ends = lengths.iter().scan(0, |end, len| {
-            *end += len;
+        for TrainSequence { len, prefix_len } in sequences {
+            assert!(prefix_len <= len, "{prefix_len} rows that see each other in a sequence of {len}");
+        }
+        let ends = sequences.iter().scan(0, |end, sequence| {
+            *end += sequence.len;
             Some(*end)
         });
         std::iter::once(0).chain(ends).collect()

@@ -16,7 +16,8 @@ pub(super) struct Visible {
     /// Keys of the chunk that are looked at.
     pub n_keys: usize,
     pub window: usize,
-    pub causal: bool,
+    /// Queries that see each other in both directions.
+    pub prefix_len: usize,
 }
 
 impl Visible {
@@ -25,7 +26,7 @@ impl Visible {
     pub fn of(&self, i: usize) -> Range<usize> {
         let Some(key) = self.key else { return 0..self.n_keys };
         let next = self.query + i + 1;
-        let end = if self.causal { next.saturating_sub(key).min(self.n_keys) } else { self.n_keys };
+        let end = next.max(self.prefix_len).saturating_sub(key).min(self.n_keys);
         let start = next.saturating_sub(self.window).saturating_sub(key).min(end);
         start..end
     }

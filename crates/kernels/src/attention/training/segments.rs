@@ -1,6 +1,6 @@
 //! Which queries of a sequence attend to each other: all, or groups that half of the heads shift.
 
-use super::TrainShape;
+use super::{TrainSequence, TrainShape};
 
 /// Shifted sparse attention (S²-Attn): attention inside groups of neighbours, which the second half of the
 /// query heads has half a group later, so that groups hear of each other. Source: LongLoRA, arXiv:2309.12307,
@@ -27,11 +27,13 @@ pub enum Shift {
 
 impl Groups {
     #[track_caller]
-    pub(super) fn check(&self, lengths: &[usize]) {
+    pub(super) fn check(&self, sequences: &[TrainSequence]) {
         assert!(self.len > 1, "groups of {}", self.len);
-        let whole = |len: &usize| len.is_multiple_of(self.len);
-        let fits = self.shift == Shift::Cut || lengths.iter().all(whole);
-        assert!(fits, "wrapped groups of {} in sequences of {lengths:?}", self.len);
+        let whole = |s: &TrainSequence| {
+            s.len.is_multiple_of(self.len) && (s.prefix_len == 0 || s.prefix_len == s.len)
+        };
+        let fits = self.shift == Shift::Cut || sequences.iter().all(whole);
+        assert!(fits, "wrapped groups of {} in {sequences:?}", self.len);
     }
 }
 
@@ -42,6 +44,8 @@ pub(super) struct Segment {
     pub len: usize,
     /// Rows of the sequence; behind the last one comes the first.
     pub n_rows: usize,
+    /// Its first rows, which see each other in both directions.
+    pub prefix_len: usize,
 }
 
 impl Segment {
@@ -59,17 +63,21 @@ impl Segment {
 }
 
 impl TrainShape {
-    /// The segments of a sequence of `n_rows` for a query head.
-    pub(super) fn segments(&self, head: usize, n_rows: usize) -> impl Iterator<Item = Segment> {
+    /// The segments of a sequence for a query head.
+    pub(super) fn segments(&self, head: usize, sequence: TrainSequence) -> impl Iterator<Item = Segment> {
+        let TrainSequence { len: n_rows, prefix_len } = sequence;
         let len = self.groups.map_or(n_rows, |groups| groups.len).max(1);
         let shifted = self.groups.is_some() && head >= self.n_heads / 2;
         let wrapped = shifted && self.groups.is_some_and(|groups| groups.shift == Shift::Wrapped);
         let offset = if shifted { len / 2 } else { 0 };
-        let first = (offset > 0 && !wrapped).then(|| Segment { start: 0, len: offset.min(n_rows), n_rows });
-        let others = (offset..n_rows).step_by(len).map(move |start| {
-            let len = if wrapped { len } else { len.min(n_rows - start) };
-            Segment { start, len, n_rows }
-        });
+        let segment = move |start: usize, len: usize| {
+            let before = if wrapped && prefix_len > 0 { len } else { prefix_len.saturating_sub(start) };
+            Segment { start, len, n_rows, prefix_len: before.min(len) }
+        };
+        let first = (offset > 0 && !wrapped).then(|| segment(0, offset.min(n_rows)));
+        let others = (offset..n_rows)
+            .step_by(len)
+            .map(move |start| segment(start, if wrapped { len } else { len.min(n_rows - start) }));
         first.into_iter().chain(others).filter(|segment| segment.len > 0)
     }
 }

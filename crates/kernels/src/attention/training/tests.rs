@@ -7,6 +7,8 @@ struct Case {
     shape: TrainShape,
     lengths: Vec<usize>,
     n_prefix: usize,
+    /// How many rows of a sequence of that length see each other.
+    prefix_len: fn(usize) -> usize,
 }
 
 /// Outputs and gradients.
@@ -29,7 +31,6 @@ fn shape(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> TrainShape {
         k_offset,
         v_offset,
         scale: 0.7 / (head_dim as f32).sqrt(),
-        mask: Mask::Causal,
         window: None,
         groups: None,
     }
@@ -38,6 +39,11 @@ fn shape(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> TrainShape {
 impl Case {
     fn n_rows(&self) -> usize {
         self.lengths.iter().sum()
+    }
+
+    fn sequences(&self) -> Vec<TrainSequence> {
+        let sequence = |&len: &usize| TrainSequence { len, prefix_len: (self.prefix_len)(len) };
+        self.lengths.iter().map(sequence).collect()
     }
 
     fn qkv(&self) -> Vec<f64> {
@@ -69,7 +75,7 @@ impl Case {
                 return false;
             }
         }
-        (s.mask == Mask::Full || j <= i) && s.window.is_none_or(|window| j + window > i)
+        j < (i + 1).max((self.prefix_len)(n)) && s.window.is_none_or(|window| j + window > i)
     }
 
     /// The formulas, literally, in f64; the gradients from `d_out`.
@@ -149,10 +155,10 @@ impl Case {
         let (mut d_k, mut d_v) = (vec![1.0; prefix[0].len()], vec![1.0; prefix[0].len()]);
         let some = self.n_prefix > 0;
         let given = some.then_some(Prefix { k: &prefix[0], v: &prefix[1] });
-        forward_on(isa, precision, &qkv, &self.shape, &self.lengths, given, &mut out, &mut lse);
+        forward_on(isa, precision, &qkv, &self.shape, &self.sequences(), given, &mut out, &mut lse);
         let wanted = some.then_some(PrefixGradient { k: &mut d_k, v: &mut d_v });
-        let (shape, lengths) = (&self.shape, &self.lengths);
-        backward_on(isa, precision, &qkv, &out, &d_out, &lse, shape, lengths, given, &mut d_qkv, wanted);
+        let (shape, sequences) = (&self.shape, &self.sequences());
+        backward_on(isa, precision, &qkv, &out, &d_out, &lse, shape, sequences, given, &mut d_qkv, wanted);
         let doubles = |x: &[f32], minus: f64| x.iter().map(|&x| f64::from(x) - minus).collect::<Vec<f64>>();
         Results {
             out: doubles(&out, 0.0),
@@ -192,18 +198,18 @@ impl Case {
 fn outputs_and_gradients_agree_with_the_formulas_at_odd_lengths() {
     for (n_heads, n_kv_heads, d) in [(2, 2, 16), (4, 2, 5), (3, 1, 64), (1, 1, 80)] {
         for lengths in [vec![1], vec![7, 0, 1, 64], vec![65, 3], vec![130], vec![200, 5]] {
-            Case { shape: shape(n_heads, n_kv_heads, d), lengths, n_prefix: 0 }.check();
+            Case { shape: shape(n_heads, n_kv_heads, d), lengths, n_prefix: 0, prefix_len: |_| 0 }.check();
         }
     }
 }
 
 #[test]
-fn windows_full_masks_and_prefixes_agree_with_the_formulas() {
-    for mask in [Mask::Causal, Mask::Full] {
+fn windows_rows_that_see_each_other_and_prefixes_agree_with_the_formulas() {
+    for prefix_len in [|_| 0, |n| n, |n: usize| n / 2, |n: usize| n.min(67)] as [fn(usize) -> usize; 4] {
         for window in [None, Some(1), Some(20), Some(150)] {
             for n_prefix in [0, 1, 195] {
-                let shape = TrainShape { mask, window, ..shape(4, 2, 9) };
-                Case { shape, lengths: vec![70, 2, 260], n_prefix }.check();
+                let shape = TrainShape { window, ..shape(4, 2, 9) };
+                Case { shape, lengths: vec![70, 2, 260], n_prefix, prefix_len }.check();
             }
         }
     }
@@ -216,14 +222,24 @@ fn groups_agree_with_the_formulas() {
     {
         let shape = TrainShape { groups: Some(Groups { len, shift }), ..shape(6, 2, 8) };
         let lengths = if shift == Shift::Cut { vec![33, 1, 10] } else { vec![24, 12] };
-        Case { shape, lengths, n_prefix: 3 }.check();
+        for prefix_len in [|_| 0, |n| n, |n: usize| n / 2] as [fn(usize) -> usize; 3] {
+            // Wrapped groups have no first rows.
+            if shift == Shift::Cut || prefix_len(8) != 4 {
+                Case { shape, lengths: lengths.clone(), n_prefix: 3, prefix_len }.check();
+            }
+        }
     }
 }
 
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
     let window = Some(3);
-    let case = Case { shape: TrainShape { window, ..shape(2, 1, 3) }, lengths: vec![4, 3], n_prefix: 2 };
+    let case = Case {
+        shape: TrainShape { window, ..shape(2, 1, 3) },
+        lengths: vec![4, 3],
+        n_prefix: 2,
+        prefix_len: |_| 2,
+    };
     let (qkv, prefix, d_out) = (case.qkv(), case.prefix(), case.d_out());
     let loss = |qkv: &[f64], prefix: &[Vec<f64>; 2]| -> f64 {
         case.reference(qkv, prefix).out.iter().zip(&d_out).map(|(x, &y)| x * f64::from(y)).sum()
@@ -252,7 +268,8 @@ fn gradients_are_the_slopes_of_the_loss() {
 
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
-    let case = Case { shape: shape(6, 3, 16), lengths: vec![100, 40, 70], n_prefix: 5 };
+    let case =
+        Case { shape: shape(6, 3, 16), lengths: vec![100, 40, 70], n_prefix: 5, prefix_len: |n| n / 3 };
     let compute = |n_threads: usize| {
         threads::set_threads(n_threads);
         let r = case.compute(isa::active(), Precision::F32);
@@ -280,7 +297,7 @@ fn shifted_sparse_attention_gives_the_outputs_of_its_authors() {
             ..shape(4, 4, 8)
         };
         let (mut out, mut lse) = (vec![0.0; t * row], vec![0.0; t * 4]);
-        forward(Precision::F32, &qkv, &shape, &[t], None, &mut out, &mut lse);
+        forward(Precision::F32, &qkv, &shape, &[TrainSequence::causal(t)], None, &mut out, &mut lse);
         crate::testing::assert_close(&out, expected, 1e-5);
     }
 }
