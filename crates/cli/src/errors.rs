@@ -146,22 +146,22 @@ impl From<rhetor_models::LoadError> for Failure {
 impl From<rhetor_train::Error> for Failure {
     fn from(error: rhetor_train::Error) -> Failure {
         use rhetor_train::Error as E;
-        let hint = match &error {
-            E::NotFinite { .. } => Some(
+        let mut chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        let io = chain.find_map(|error| error.downcast_ref::<io::Error>());
+        let hint = match (&error, io) {
+            (E::NotFinite { .. }, _) => Some(
                 "the last checkpoint is intact: go on from it with --resume and a lower learning rate, or clip more",
             ),
-            E::Io { .. } => {
+            // A file that is not there was named wrongly.
+            (_, Some(io)) if io.kind() != io::ErrorKind::NotFound => {
                 Some("checkpoints that were complete are intact; --resume goes on from the newest")
             }
-            E::Checkpoint { .. } => {
+            (E::Checkpoint { .. }, _) => {
                 Some("the same recipe, data and flags go on with a run; others begin a new one")
             }
-            _ => None,
+            _ => return Failure::input(error),
         };
-        let exit = match &error {
-            E::NotFinite { .. } | E::Io { .. } => Exit::Refused,
-            _ => Exit::WrongInput,
-        };
+        let exit = if matches!(error, E::Checkpoint { .. }) { Exit::WrongInput } else { Exit::Refused };
         Failure { exit, message: error.to_string(), hint: hint.map(str::to_string) }
     }
 }

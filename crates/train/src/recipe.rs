@@ -210,6 +210,29 @@ impl Recipe {
         toml::from_str(text).map_err(|error| Error::Recipe(error.to_string()))
     }
 
+    /// Refuses numbers with which nothing could be trained.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let invalid = |option, reason: String| Err(Error::InvalidOption { option, reason });
+        let sizes = [("batch-size", self.batch_size), ("seq-len", self.seq_len), ("rows-max", self.rows_max)];
+        if let Some((option, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return invalid(option, "it must be at least 1".to_string());
+        }
+        let numbers = [
+            ("learning-rate", self.learning_rate),
+            ("warmup", self.warmup),
+            ("epochs", self.epochs),
+            ("clip", f64::from(self.clip)),
+        ];
+        let is_wrong = |number: f64| !number.is_finite() || number < 0.0;
+        if let Some((option, number)) = numbers.into_iter().find(|(_, number)| is_wrong(*number)) {
+            return invalid(option, format!("it must be a number from 0 on, got {number}"));
+        }
+        if !(0.0..1.0).contains(&self.ema) {
+            return invalid("ema", format!("it must be from 0 to below 1, got {}", self.ema));
+        }
+        Ok(())
+    }
+
     /// The adapter's options.
     pub(crate) fn adapter_options(&self, initial_ids: Vec<u32>) -> Result<AdapterOptions, Error> {
         let bias = match self.bias.as_str() {

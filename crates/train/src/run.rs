@@ -123,6 +123,7 @@ impl Run {
     /// Puts everything together. Errors name what in the recipe, the model or the data is wrong.
     pub fn prepare(resolved: Resolved, team: &dyn Team) -> Result<Run, Error> {
         let Resolved { recipe, base, teacher, tokenizer, template, .. } = &resolved;
+        recipe.check()?;
         let method = objectives::Method::find(&recipe.objective)?;
         if resolved.data.is_empty() {
             return Err(Error::Recipe("no `data` to learn from".to_string()));
@@ -599,7 +600,8 @@ fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Names a run: all that its steps depend on. What only says when to look or to save may change from run to run.
+/// Names a run: all that its state depends on. What only says when to look or to save may change from run to run, and so
+/// may rate and clipping: they are what one lowers after numbers that were not finite.
 fn run_digest(resolved: &Resolved, data: &str, n_steps: u64) -> String {
     let recipe = Recipe {
         steps: Some(n_steps),
@@ -609,6 +611,10 @@ fn run_digest(resolved: &Resolved, data: &str, n_steps: u64) -> String {
         keep: 0,
         best: false,
         save_type: None,
+        validate_every: 0,
+        patience: 0,
+        learning_rate: 0.0,
+        clip: 0.0,
         ..resolved.recipe.clone()
     };
     let mut hash = Sha256::new();

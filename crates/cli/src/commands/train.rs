@@ -121,6 +121,16 @@ impl Run for Train {
             let hint = "--resume goes on with it; another --out begins anew";
             return Err(Failure::input(format!("{} holds a run already", out.display())).hint(hint));
         }
+        if self.dry_run {
+            // What has to be made to know more, a vocabulary and random weights, is made elsewhere.
+            let elsewhere = tempfile::tempdir().map_err(Failure::refused)?;
+            let resolved = training::resolve(session, recipe, elsewhere.path())?;
+            return self.train(resolved, &Alone, elsewhere.path());
+        }
+        if !self.resume && out.join("base").is_dir() {
+            // Of a run that never came to a checkpoint; this one may have another vocabulary or seed.
+            std::fs::remove_dir_all(out.join("base")).map_err(Failure::file(&out))?;
+        }
         let resolved = training::resolve(session, recipe, &out)?;
         self.train(resolved, &Alone, &out)
     }
@@ -282,7 +292,7 @@ impl Screen {
                 }
                 if self.is_json {
                     // A reader that went away ends nothing: the model is what counts.
-                    let _ = output::json(&serde_json::json!({ "validation": validation }));
+                    let _ = output::line(&serde_json::json!({ "validation": validation }).to_string());
                 }
             }
         }
@@ -290,7 +300,7 @@ impl Screen {
 
     fn step(&mut self, progress: &Progress, report: &StepReport) {
         if self.is_json {
-            let _ = output::json(&serde_json::json!({ "step": report }));
+            let _ = output::line(&serde_json::json!({ "step": report }).to_string());
         }
         let seconds = self.since.1.elapsed().as_secs_f64();
         if seconds > 0.5 {
