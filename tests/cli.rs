@@ -600,3 +600,39 @@ fn an_adapter_is_a_model_and_goes_on_top_of_one() {
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("nowhere"), "{}", refused.stderr);
 }
+
+#[test]
+fn methods_are_listed_and_explained() {
+    let shell = Shell::new();
+    assert!(shell.run(&["list", "optimizers"]).succeeds().contains("adamw"));
+    assert!(shell.run(&["list", "recipes"]).succeeds().starts_with("shakespeare-char"));
+    let listed = shell.run(&["list", "objectives", "--json"]).json();
+    assert_eq!(listed[0]["name"], "causal-lm");
+    shell.run(&["list", "colours"]).fails(2, "possible values: models, recipes, objectives");
+    let lora = shell.run(&["explain", "lora"]);
+    let lines: Vec<&str> = lora.succeeds().lines().collect();
+    assert!(lines[0].starts_with("lora (adapter): ") && lines[1].contains("arXiv:2106.09685"), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("rank ")), "{lines:?}");
+    let option = &shell.run(&["explain", "cosine", "--json"]).json()[0]["options"][0];
+    assert_eq!((&option["name"], &option["range"][1]), (&"floor".into(), &1.0.into()));
+    shell.run(&["explain", "lor"]).fails(2, "hint: there are lora");
+    shell.run(&["explain", "colour"]).fails(2, "nothing is called `colour`");
+}
+
+#[test]
+fn a_vocabulary_is_learnt_and_used() {
+    let shell = Shell::new();
+    fs::write(shell.path("text.txt"), "low lower lowest new newer newest ".repeat(20)).unwrap();
+    let learn = |kind: &str, out: &str| {
+        let args = ["train", "tokenizer", "--data", "text.txt", "--vocab-size", "300", "--token", "<go>"];
+        shell.run(&[&args[..], &["--kind", kind, "--out", out]].concat())
+    };
+    for kind in ["bpe", "unigram", "wordpiece", "characters"] {
+        let done = learn(kind, kind);
+        assert_eq!(done.succeeds(), format!("{kind}/tokenizer.json\n"));
+        let tokenizer = fs::read_to_string(shell.path(kind).join("tokenizer.json")).unwrap();
+        assert!(tokenizer.contains("\"<go>\""), "{kind}");
+    }
+    learn("bpe", "bpe").fails(2, "tokenizer.json exists already");
+    learn("syllables", "x").fails(2, "`train syllables 300` is no kind of vocabulary");
+}

@@ -261,7 +261,12 @@ fn the_reference_of_the_command_line_is_what_the_program_says() {
     let help = |command: &clap::Command| command.clone().term_width(100).render_long_help().to_string();
     text += &format!("\n## rhetor\n\n```text\n{}```\n", trimmed(&help(&program)));
     for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
-        text += &format!("\n## rhetor {}\n\n```text\n{}```\n", command.get_name(), trimmed(&help(command)));
+        let name = command.get_name();
+        text += &format!("\n## rhetor {name}\n\n```text\n{}```\n", trimmed(&help(command)));
+        for part in command.get_subcommands().filter(|part| part.get_name() != "help") {
+            let part_name = part.get_name();
+            text += &format!("\n### rhetor {name} {part_name}\n\n```text\n{}```\n", trimmed(&help(part)));
+        }
     }
     expect_test::expect_file!["../docs/command-line.md"].assert_eq(&text);
 }

@@ -20,10 +20,19 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A part of the data: files, how they are read, and how often they are drawn from.
-type Part = (Vec<data::Source>, data::ReadOptions, f64);
+pub type Part = (Vec<data::Source>, data::ReadOptions, f64);
+
+/// Whether what a run had to make first, in the folder `base` of its own, is taken again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// It is made anew: another run may have left it.
+    Anew,
+    /// It is taken as it is, if it is there: the run goes on.
+    Before,
+}
 
 /// Turns every name of `recipe` into a file; what must be made first (a vocabulary, random weights) is made in `out`.
-pub fn resolve(session: &Session, recipe: Recipe, out: &Path) -> Result<Resolved, Failure> {
+pub fn resolve(session: &Session, recipe: Recipe, out: &Path, made: Made) -> Result<Resolved, Failure> {
     let parts = recipe
         .data
         .iter()
@@ -31,8 +40,8 @@ pub fn resolve(session: &Session, recipe: Recipe, out: &Path) -> Result<Resolved
         .collect::<Result<Vec<Part>, Failure>>()?;
     let validation: Validation = recipe.validation.parse().map_err(Failure::from)?;
     let (base, base_name) = match (&recipe.model, &recipe.config) {
-        (Some(name), None) => existing(session, name, &recipe, out)?,
-        (None, Some(_)) => (fresh(session, &recipe, &parts, out)?, out.display().to_string()),
+        (Some(name), None) => existing(session, name, &recipe, out, made)?,
+        (None, Some(_)) => (fresh(session, &recipe, &parts, out, made)?, out.display().to_string()),
         (Some(_), Some(_)) => {
             return Err(Failure::input("a recipe has `model` or `config`, not both"));
         }
@@ -79,6 +88,7 @@ fn existing(
     name: &str,
     recipe: &Recipe,
     out: &Path,
+    made: Made,
 ) -> Result<(PathBuf, String), Failure> {
     let found = models::find(session, name)?;
     if peft::is_adapter(&found.path) {
@@ -94,7 +104,7 @@ fn existing(
         return Ok((path.clone(), if is_named { name.to_string() } else { path.display().to_string() }));
     }
     let base = out.join("base");
-    if !base.join("model.safetensors").is_file() {
+    if made == Made::Anew || !base.join("model.safetensors").is_file() {
         eprintln!("writing the weights of {name} as f32 to {}", base.display());
         convert::to_hugging_face(&checkpoint, &base, DType::F32, &mut |_| {})?;
         crate::commands::write_vocabulary(&checkpoint, &base)?;
@@ -103,7 +113,13 @@ fn existing(
 }
 
 /// A new model in `out/base`: vocabulary, configuration, random weights.
-fn fresh(session: &Session, recipe: &Recipe, parts: &[Part], out: &Path) -> Result<PathBuf, Failure> {
+fn fresh(
+    session: &Session,
+    recipe: &Recipe,
+    parts: &[Part],
+    out: &Path,
+    made: Made,
+) -> Result<PathBuf, Failure> {
     let base = out.join("base");
     std::fs::create_dir_all(&base).map_err(Failure::file(&base))?;
     let file = base.join("tokenizer.json");
@@ -112,25 +128,15 @@ fn fresh(session: &Session, recipe: &Recipe, parts: &[Part], out: &Path) -> Resu
             let hint = "a directory or tokenizer.json, or `train characters`, `train bpe 8000`";
             return Err(Failure::input("a new model needs `tokenizer`").hint(hint));
         }
-        Some(_) if file.is_file() => Tokenizer::from_file(&file)?,
-        Some(words) => match words.strip_prefix("train ") {
-            Some(kind) => {
-                let tokenizer = learn_vocabulary(kind, parts)?;
-                tokenizer.save_json(&file)?;
-                tokenizer
-            }
-            None => {
-                let path = Path::new(words);
-                let tokenizer = if path.is_file() {
-                    Tokenizer::from_file(path)?
-                } else {
-                    let found = models::find(session, words)?;
-                    voice::tokenizer_of(&Checkpoint::open(&found.path)?)?
-                };
-                tokenizer.save_json(&file)?;
-                tokenizer
-            }
-        },
+        Some(_) if made == Made::Before && file.is_file() => Tokenizer::from_file(&file)?,
+        Some(words) => {
+            let tokenizer = match words.strip_prefix("train ") {
+                Some(kind) => learn_vocabulary(kind, markers(&recipe.objective), parts)?,
+                None => vocabulary_of(session, words)?,
+            };
+            tokenizer.save_json(&file)?;
+            tokenizer
+        }
     };
     let mut config = recipe.config.clone().unwrap_or_default();
     config.entry("vocab_size").or_insert_with(|| tokenizer.n_tokens().into());
@@ -150,7 +156,7 @@ fn fresh(session: &Session, recipe: &Recipe, parts: &[Part], out: &Path) -> Resu
         settings["chat_template"] = named_template(name)?.into();
     }
     write_json(&base.join("tokenizer_config.json"), &settings)?;
-    if !base.join("model.safetensors").is_file() {
+    if made == Made::Anew || !base.join("model.safetensors").is_file() {
         init::write(&base, recipe.seed)?;
     }
     // Names that the family does not read are refused now, not after training.
@@ -163,8 +169,27 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Failure>
     Ok(rhetor_formats::write_bytes(path, text.as_bytes())?)
 }
 
-/// `characters`, or `bpe 8000`, learnt from the data.
-fn learn_vocabulary(kind: &str, parts: &[Part]) -> Result<Tokenizer, Failure> {
+/// The vocabulary of a file, a folder or a model.
+fn vocabulary_of(session: &Session, name: &str) -> Result<Tokenizer, Failure> {
+    let path = Path::new(name);
+    let beside = path.join("tokenizer.json");
+    if let Some(file) = [path, &beside].into_iter().find(|file| file.is_file()) {
+        return Ok(Tokenizer::from_file(file)?);
+    }
+    voice::tokenizer_of(&Checkpoint::open(&models::find(session, name)?.path)?)
+}
+
+/// Control tokens that an objective writes between those of the text.
+fn markers(objective: &str) -> Vec<String> {
+    match objective {
+        "span-corruption" => (0..100).map(|i| format!("<extra_id_{i}>")).collect(),
+        "fill-in-the-middle" => ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"].map(str::to_string).to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// `characters`, or `bpe 8000`, learnt from the data, with further control tokens.
+pub fn learn_vocabulary(kind: &str, markers: Vec<String>, parts: &[Part]) -> Result<Tokenizer, Failure> {
     let words: Vec<&str> = kind.split_whitespace().collect();
     let size =
         |text: &str| text.parse().map_err(|_| Failure::input(format!("`{text}` is no size of a vocabulary")));
@@ -175,8 +200,8 @@ fn learn_vocabulary(kind: &str, parts: &[Part]) -> Result<Tokenizer, Failure> {
     }
     let n_characters = texts.iter().flat_map(|text| text.chars()).collect::<BTreeSet<char>>().len();
     let end = "<|endoftext|>".to_string();
-    let (kind, vocab_size, specials) = match words.as_slice() {
-        ["characters"] => (vocabulary::Kind::Characters, n_characters + 1, Vec::new()),
+    let (kind, vocab_size, mut specials) = match words.as_slice() {
+        ["characters"] => (vocabulary::Kind::Characters, n_characters + 1 + markers.len(), Vec::new()),
         ["bpe", n] => (vocabulary::Kind::Bpe, size(n)?, vec![end]),
         ["unigram", n] => (vocabulary::Kind::Unigram, size(n)?, vec!["<s>".into(), "</s>".into()]),
         ["wordpiece", n] => {
@@ -188,6 +213,7 @@ fn learn_vocabulary(kind: &str, parts: &[Part]) -> Result<Tokenizer, Failure> {
             return Err(Failure::input(format!("`train {kind}` is no kind of vocabulary")).hint(hint));
         }
     };
+    specials.extend(markers);
     let options = vocabulary::TrainOptions { kind, vocab_size, specials, min_frequency: 1 };
     let lines = texts.iter().flat_map(|text| text.split_inclusive('\n'));
     Ok(vocabulary::train(&options, lines)?)

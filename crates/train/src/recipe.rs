@@ -234,7 +234,7 @@ impl Recipe {
     }
 
     /// The adapter's options.
-    pub(crate) fn adapter_options(&self, initial_ids: Vec<u32>) -> Result<AdapterOptions, Error> {
+    pub fn adapter_options(&self, initial_ids: Vec<u32>) -> Result<AdapterOptions, Error> {
         let bias = match self.bias.as_str() {
             "none" => Bias::None,
             "all" => Bias::All,

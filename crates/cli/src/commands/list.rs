@@ -3,14 +3,19 @@
 use super::Run;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::methods;
 use crate::output::{self, bytes, count};
 use crate::session::Session;
 use rhetor_store::CATALOGUE;
 use serde_json::json;
 
-/// List the models in the store, or all that have short names
+/// List the models in the store, all that have short names, or the methods of a kind
 #[derive(Debug, clap::Args)]
 pub struct List {
+    /// What is listed; `rhetor explain NAME` says more about a line
+    #[arg(value_name = "WHAT", default_value = MODELS, value_parser = what())]
+    what: String,
+
     /// List the models that have short names, pulled or not
     #[arg(long)]
     catalogue: bool,
@@ -20,10 +25,35 @@ pub struct List {
     json: bool,
 }
 
+/// What is listed if nothing else is asked for.
+const MODELS: &str = "models";
+
+fn what() -> clap::builder::PossibleValuesParser {
+    [MODELS].iter().chain(methods::TABLE_NAMES).into()
+}
+
+impl List {
+    /// The names and summaries of a table.
+    fn methods(&self, table: &methods::Table) -> Result<Exit, Failure> {
+        if self.json {
+            let entries = table.entries.iter();
+            let line = |entry: &methods::Entry| json!({ "name": entry.name, "summary": entry.summary });
+            return output::json(&entries.map(line).collect()).map(|()| Exit::Done);
+        }
+        let rows: Vec<Vec<String>> =
+            table.entries.iter().map(|entry| vec![entry.name.to_string(), entry.summary.clone()]).collect();
+        output::table(&rows)?;
+        Ok(Exit::Done)
+    }
+}
+
 impl Run for List {
     const NAME: &str = "list";
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
+        if let Some(table) = methods::tables().iter().find(|table| table.name == self.what) {
+            return self.methods(table);
+        }
         let stored = session.store.list()?;
         if self.catalogue {
             let is_pulled = |name: &str| stored.iter().any(|manifest| manifest.name == name);

@@ -7,6 +7,7 @@ mod completions;
 mod convert;
 mod detokenize;
 mod doctor;
+mod explain;
 mod generate;
 mod inspect;
 mod list;
@@ -75,6 +76,7 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<convert::Convert>(),
     Command::of::<pull::Pull>(),
     Command::of::<list::List>(),
+    Command::of::<explain::Explain>(),
     Command::of::<show::Show>(),
     Command::of::<rm::Remove>(),
     Command::of::<verify::Verify>(),

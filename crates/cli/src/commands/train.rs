@@ -1,12 +1,14 @@
 //! `rhetor train`.
 
+mod tokenizer;
+
 use super::Run;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::bytes;
-use crate::recipes::RECIPES;
 use crate::session::Session;
-use crate::{interrupt, output, training};
+use crate::training::Made;
+use crate::{interrupt, output, recipes, training};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rhetor_train::{Alone, Description, Event, Progress, Recipe, Resolved, StepReport, Team};
 use std::ops::ControlFlow;
@@ -19,7 +21,11 @@ use std::time::Instant;
 /// model (or an adapter) that `rhetor chat`, `rhetor convert` and transformers open as it is, with `metrics.jsonl`,
 /// `loss.svg` and the receipt `rhetor.json` beside it. A run that was broken off goes on with --resume, to the same bytes.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Train {
+    #[command(subcommand)]
+    part: Option<Part>,
+
     /// Name of a recipe, or a TOML file; none if flags say everything
     recipe: Option<String>,
 
@@ -100,11 +106,21 @@ pub struct Train {
     json: bool,
 }
 
+/// What is trained besides models.
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    Tokenizer(tokenizer::TrainTokenizer),
+}
+
 impl Run for Train {
     const NAME: &str = "train";
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         session.start_threads()?;
+        match self.part {
+            Some(Part::Tokenizer(part)) => return part.run(session),
+            None => {}
+        }
         let recipe = self.recipe()?;
         if self.show_recipe {
             let text = toml::to_string(&recipe).map_err(Failure::refused)?;
@@ -124,14 +140,11 @@ impl Run for Train {
         if self.dry_run {
             // What has to be made to know more, a vocabulary and random weights, is made elsewhere.
             let elsewhere = tempfile::tempdir().map_err(Failure::refused)?;
-            let resolved = training::resolve(session, recipe, elsewhere.path())?;
+            let resolved = training::resolve(session, recipe, elsewhere.path(), Made::Anew)?;
             return self.train(resolved, &Alone, elsewhere.path());
         }
-        if !self.resume && out.join("base").is_dir() {
-            // Of a run that never came to a checkpoint; this one may have another vocabulary or seed.
-            std::fs::remove_dir_all(out.join("base")).map_err(Failure::file(&out))?;
-        }
-        let resolved = training::resolve(session, recipe, &out)?;
+        let made = if self.resume { Made::Before } else { Made::Anew };
+        let resolved = training::resolve(session, recipe, &out, made)?;
         self.train(resolved, &Alone, &out)
     }
 }
@@ -139,18 +152,7 @@ impl Run for Train {
 impl Train {
     /// The recipe with the flags on top.
     fn recipe(&self) -> Result<Recipe, Failure> {
-        let text = match &self.recipe {
-            None => String::new(),
-            Some(name) => match RECIPES.iter().find(|(known, _)| known == name) {
-                Some((_, text)) => text.to_string(),
-                None => {
-                    let known: Vec<&str> = RECIPES.iter().map(|(name, _)| *name).collect();
-                    std::fs::read_to_string(name).map_err(Failure::file(Path::new(name))).map_err(
-                        |failure| failure.hint(format!("recipes with a name are {}", known.join(", "))),
-                    )?
-                }
-            },
-        };
+        let text = self.recipe.as_deref().map(recipes::text_of).transpose()?.unwrap_or_default();
         let mut table: toml::Table = text.parse().map_err(Failure::input)?;
         let mut set = |key: &str, value: Option<toml::Value>| {
             if let Some(value) = value {
