@@ -89,7 +89,7 @@ fn tensors(
             } else if row.is_residual {
                 Draw::Normal(sigma / (2.0 * config.n_layers as f32).sqrt())
             } else {
-                Draw::Normal(sigma)
+                Draw::Normal(row.deviation(shape[1], sigma))
             };
             if row.stored == Stored::Transposed {
                 shape.reverse();

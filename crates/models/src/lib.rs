@@ -21,6 +21,7 @@ mod load;
 mod model;
 mod names;
 pub mod quant_mix;
+pub mod transfer;
 
 pub use config::{Key, Keys, ModelConfig};
 pub use families::{FAMILIES, Family};

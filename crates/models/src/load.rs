@@ -547,7 +547,8 @@ impl<'a> Weights<'a> {
             (_, 1) => vec![1.0; extents[0]],
             _ => {
                 let name = row.hugging_face_name(self.family.prefix, i, suffix);
-                crate::adapters::normal(seed, &name, extents.iter().product(), 0.02)
+                let deviation = row.deviation(extents[1], 0.02);
+                crate::adapters::normal(seed, &name, extents.iter().product(), deviation)
             }
         };
         self.n_parameters += values.len();

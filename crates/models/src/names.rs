@@ -25,6 +25,8 @@ pub struct TensorName {
     pub tasks: &'static [Task],
     /// Whether it stands beside the model, outside its prefix.
     pub is_outside: bool,
+    /// Whether a new one is the wider spread the fewer its inputs are: N(0, 1 / (3·in)), the variance of PyTorch's `Linear`.
+    pub by_inputs: bool,
 }
 
 /// How Hugging Face stores a weight, compared with ours.
@@ -51,6 +53,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         is_residual: false,
         tasks: &[],
         is_outside: false,
+        by_inputs: false,
     }
 }
 
@@ -78,6 +81,16 @@ impl TensorName {
     /// The same row, of models with these heads only.
     pub const fn only(self, tasks: &'static [Task]) -> TensorName {
         TensorName { tasks, ..self }
+    }
+
+    /// The same row, whose new values are the wider spread the fewer inputs there are.
+    pub const fn by_inputs(self) -> TensorName {
+        TensorName { by_inputs: true, ..self }
+    }
+
+    /// The deviation of a new matrix with `n_in` inputs, where others have `usual`.
+    pub fn deviation(&self, n_in: usize, usual: f32) -> f32 {
+        if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
     }
 
     /// Whether models with this head have the row.

@@ -7,6 +7,7 @@ use rhetor_models::adapters::{Adapter, AdapterError, AdapterOptions, Names, Purp
 use rhetor_models::convert::{ConvertOptions, to_gguf};
 use rhetor_models::quant_mix::Mix;
 use rhetor_models::{Active, Batch, KvCache, LoadError, LoadOptions, Model};
+use rhetor_tensor::Parameter;
 use std::path::{Path, PathBuf};
 
 fn peft_dir(name: &str) -> PathBuf {
@@ -252,4 +253,42 @@ fn combinations_are_those_of_peft() {
     let error =
         combine(&[(&first, 1.0), (&peft_dir("ia3"), 1.0)], Combination::Cat, &other.join("x")).unwrap_err();
     assert!(error.to_string().contains("LORA"), "{error}");
+}
+
+#[test]
+fn the_head_of_a_task_trains_beside_the_adapter_and_is_saved_with_it() {
+    let heads = [
+        ("bert-sequence", "classifier"),
+        ("bert-tokens", "classifier"),
+        ("bert-span", "qa_outputs"),
+        ("gpt2-sequence", "score"),
+        ("llama-sequence", "score"),
+    ];
+    for (case, head) in heads {
+        let path = peft_dir("../heads").join(case);
+        let base = Checkpoint::open(&path).unwrap();
+        for method in ["lora", "dora", "ia3", "prompt-tuning", "prefix-tuning"] {
+            let mut adapters = [build(method, &AdapterOptions::default()).unwrap()];
+            let model = load(&base, &mut adapters);
+            let names: Vec<&str> = model.parameters().iter().map(Parameter::name).collect();
+            assert!(names.contains(&format!("{head}.weight").as_str()), "{case} {method}: {names:?}");
+            for (i, parameter) in model.parameters().iter().enumerate() {
+                let shake = |(j, x): (usize, &mut f32)| *x += 0.01 * ((7 * i + 3 * j) % 11) as f32;
+                parameter.write().iter_mut().enumerate().for_each(shake);
+            }
+            let ids = [3, 9, 27, 11];
+            let mut batch = Batch::whole(&ids);
+            batch.spans[0].prefix_len = if case.starts_with("bert") { ids.len() } else { 0 };
+            let trained = model.forward(&batch, None);
+            let dir = tempfile::tempdir().unwrap();
+            peft::save(&*adapters[0], dir.path(), "base", Some("SEQ_CLS")).unwrap();
+            let config = std::fs::read_to_string(dir.path().join(peft::CONFIG)).unwrap();
+            assert!(config.contains(&format!("\"{head}\"")), "{config}");
+            let opened = peft::open(dir.path(), Purpose::Inference).unwrap();
+            let model = load(&base, &mut [opened.adapter]);
+            assert!(model.adapters()[0].is_fixed);
+            let what = format!("{case} {method}");
+            assert_close(&what, model.forward(&batch, None).data(), trained.data(), 1e-5);
+        }
+    }
 }

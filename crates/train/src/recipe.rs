@@ -64,6 +64,12 @@ pub struct Recipe {
     pub decay: String,
     /// The highest learning rate.
     pub learning_rate: f64,
+    /// What the rate of each group of layers is divided by for each group above it (arXiv:1801.06146, section 3.2: 2.6);
+    /// 1 = all learn alike.
+    pub rate_decay: f64,
+    /// Epochs after which one more group of layers begins to learn, the head first (arXiv:1801.06146, section 3.3); 0 = all
+    /// from the start.
+    pub unfreeze_every: f64,
     /// Its shape over the steps.
     pub schedule: String,
     /// Its options.
@@ -170,6 +176,8 @@ impl Default for Recipe {
             optimizer_options: Options::new(),
             decay: "no-bias-norm".to_string(),
             learning_rate: 2e-4,
+            rate_decay: 1.0,
+            unfreeze_every: 0.0,
             schedule: "cosine".to_string(),
             schedule_options: Options::new(),
             warmup: 0.03,
@@ -212,6 +220,8 @@ impl Recipe {
         let numbers = [
             ("learning-rate", self.learning_rate),
             ("warmup", self.warmup),
+            ("rate-decay", self.rate_decay),
+            ("unfreeze-every", self.unfreeze_every),
             ("epochs", self.epochs),
             ("clip", f64::from(self.clip)),
         ];

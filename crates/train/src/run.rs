@@ -19,6 +19,7 @@ use crate::data::{self, Row, TokenCacheOptions, open_or_build};
 use crate::error::Error;
 use crate::example::{Example, IGNORE, Sequence, Tally};
 use crate::examples::classification::Labels;
+use crate::layer_groups::LayerGroups;
 use crate::metrics::Metrics;
 use crate::objectives::{self, Objective, Reading, Reference};
 use crate::optimizers::{self, Optimizer, Trained};
@@ -70,6 +71,9 @@ pub struct Run {
     objective: Arc<dyn Objective>,
     source: Box<dyn Source>,
     options: TrainOptions,
+    groups: LayerGroups,
+    /// Steps after which one more group learns; 0 = all from the start.
+    thaw_steps: f64,
     /// What became of the rows.
     pub tally: Tally,
     /// What is worth telling about how the data were read.
@@ -156,10 +160,15 @@ impl Run {
             .map(|path| Ok::<_, Error>(Model::load(&Checkpoint::open(path)?, LoadOptions::default())?))
             .transpose()?;
         check_vocabulary(&model, tokenizer)?;
-        let trained = trained(&model, recipe)?;
+        let mut trained = trained(&model, recipe)?;
         if trained.is_empty() {
             return Err(Error::Recipe(format!("adapter `{}` trains nothing in this model", recipe.adapter)));
         }
+        if recipe.rate_decay.is_nan() || recipe.rate_decay < 1.0 {
+            return Err(Error::Recipe(format!("rate-decay is {}, expected 1 or more", recipe.rate_decay)));
+        }
+        let groups = LayerGroups::of(model.parameters(), model.config());
+        groups.decay_rates(&mut trained, recipe.rate_decay);
         let optimizer = optimizers::Method::find(&recipe.optimizer).ok_or_else(|| {
             let known: Vec<&str> = optimizers::OPTIMIZERS.iter().map(|method| method.about.name).collect();
             unknown("optimizer", &recipe.optimizer, &known.join(", "))
@@ -175,6 +184,7 @@ impl Run {
             .steps
             .unwrap_or_else(|| ((recipe.epochs * n_items as f64) / batch_size as f64).ceil().max(1.0) as u64);
         let options = train_options(recipe, n_steps, batch_size)?;
+        let thaw_steps = recipe.unfreeze_every * n_items as f64 / batch_size as f64;
         let average = (recipe.ema > 0.0)
             .then(|| trained.iter().map(|trained| trained.parameter.read().clone()).collect());
         let policy = Policy { model, reference };
@@ -187,6 +197,8 @@ impl Run {
             objective,
             source,
             options,
+            groups,
+            thaw_steps,
             tally: loaded.tally,
             notices: loaded.notices,
             digest,
@@ -313,13 +325,19 @@ impl Run {
             }
             on(&state.progress, event)
         };
+        let (groups, thaw_steps) = (&self.groups, self.thaw_steps);
+        let mut before = |state: &mut State| {
+            if thaw_steps > 0.0 {
+                groups.thaw(&state.trained, 1 + (state.progress.step as f64 / thaw_steps) as usize);
+            }
+        };
         train::train(
             &mut self.state,
             &*self.objective,
             &mut *self.source,
             &self.options,
             team,
-            &mut |_| {},
+            &mut before,
             &mut save,
             &mut hear,
         )?;

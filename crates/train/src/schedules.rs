@@ -238,6 +238,16 @@ mod tests {
     }
 
     #[test]
+    fn the_slanted_triangle_has_the_rates_of_the_golden_file() {
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../../../fixtures/ulmfit/stlr.json")).unwrap();
+        for (step, expected) in golden["values"].as_object().unwrap() {
+            let got = factors("slanted-triangular", &[], &[step.parse().unwrap()], 0, 100)[0] * 0.01;
+            assert!((got - expected.as_f64().unwrap()).abs() < 1e-12, "step {step}: {got}, not {expected}");
+        }
+    }
+
+    #[test]
     fn one_cycle_begins_at_a_twenty_fifth_and_peaks_at_a_quarter() {
         close(&factors("one-cycle", &[], &[0, 25, 100], 0, 100), &[0.04, 1.0, 0.04 / 1e5]);
     }

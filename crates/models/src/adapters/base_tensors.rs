@@ -9,6 +9,9 @@ use super::{AdapterError, Bias, Purpose, Site, order};
 /// What PEFT puts before the names of a model's modules.
 pub(crate) const PREFIX: &str = "base_model.model.";
 
+/// Our name of the head of a task: of classes, or of the ends of answers.
+pub(crate) const HEAD: &str = "cls.output";
+
 /// Which tensors of the base train in full, and what has become of them.
 #[derive(Default)]
 pub(crate) struct BaseTensors {
@@ -31,6 +34,7 @@ struct Kept {
     key: String,
     /// Whether that is the file of the base's tensors.
     is_bare: bool,
+    is_head: bool,
     /// In the base's order: `[out, in]` or `[n]`.
     shape: Vec<usize>,
     is_transposed: bool,
@@ -57,10 +61,27 @@ impl BaseTensors {
             Bias::All => is_bias,
             Bias::Adapted => is_bias && is_adapted,
         };
+        by_bias || self.is_bare(site) || self.is_module(site)
+    }
+
+    /// Whether it belongs to a module that trains in full: one that is named, or the head of a task, which is new.
+    pub fn is_module(&self, site: &Site) -> bool {
         // As PEFT has it, and not only at a dot.
-        by_bias
-            || self.is_bare(site)
-            || self.modules.iter().any(|module| site.name.ends_with(module.as_str()))
+        site.ours == HEAD || self.modules.iter().any(|module| site.name.ends_with(module.as_str()))
+    }
+
+    /// PEFT's `modules_to_save`, heads that were met included.
+    pub fn module_names(&self) -> Vec<String> {
+        let mut names = self.modules.clone();
+        for kept in self.kept.iter().filter(|kept| kept.is_head) {
+            let module = kept.key.strip_prefix(PREFIX).unwrap_or(&kept.key);
+            let module = module.rsplit_once('.').map_or(module, |(module, _)| module);
+            let name = module.rsplit('.').next().unwrap_or(module).to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     fn is_bare(&self, site: &Site) -> bool {
@@ -125,6 +146,7 @@ impl BaseTensors {
         self.by_name.insert(key.clone(), self.kept.len());
         self.kept.push(Kept {
             is_bare: self.is_bare(site),
+            is_head: site.ours == HEAD,
             key,
             shape: site.shape.to_vec(),
             is_transposed: site.is_transposed && site.shape.len() == 2,
@@ -135,7 +157,7 @@ impl BaseTensors {
 
     /// Whether an adapter with them replaces tensors of the base.
     pub fn is_any(&self) -> bool {
-        !self.modules.is_empty() || self.bias != Bias::None || !self.ours.is_empty()
+        !self.modules.is_empty() || self.bias != Bias::None || !self.ours.is_empty() || !self.kept.is_empty()
     }
 
     /// Whether none has been met.

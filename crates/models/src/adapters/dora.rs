@@ -6,7 +6,7 @@
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight, ops};
 use std::sync::{Mutex, PoisonError};
 
-use super::lora::{LoraLinear, add_product};
+use super::lora_linear::{LoraLinear, add_product};
 
 /// The magnitudes of one layer.
 pub(super) struct Magnitude {
@@ -85,7 +85,6 @@ fn norm(row: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::lora::LoraLinear;
     use crate::layers::{Active, Pass};
     use rhetor_tensor::gradient_check::{check, noise, parameter};
     use rhetor_tensor::tape;
@@ -106,11 +105,17 @@ mod tests {
         let inverse: Vec<f32> = norms(&base, Some(&layer)).iter().map(|norm| norm.recip()).collect();
         let Weight::Trained(w) = &base else { unreachable!() };
         w.set_frozen(true);
-        let plain = |x: &Tensor| ops::linear::linear(x, &[base.clone()], &[bias.clone()]);
+        let plain =
+            |x: &Tensor| ops::linear::linear(x, std::slice::from_ref(&base), std::slice::from_ref(&bias));
         let written_out = |x: &Tensor| {
             let inner = ops::linear::linear(x, &[Weight::Trained(a.clone())], &[]);
             let product = ops::linear::linear(&inner, &[Weight::Trained(b.clone())], &[]);
-            let y = ops::columns::add_columns(ops::linear::linear(x, &[base.clone()], &[]), 0, &product, 0.5);
+            let y = ops::columns::add_columns(
+                ops::linear::linear(x, std::slice::from_ref(&base), &[]),
+                0,
+                &product,
+                0.5,
+            );
             let y = ops::columns::scale_columns(y, 0, &Vector::Trained(m.clone()), Some(inverse.clone()));
             ops::columns::add_vector(y, 0, &bias, 1.0)
         };

@@ -98,7 +98,7 @@ impl Ia3 {
             _ => site.ours == "blk.{i}.ffn_down",
         };
         let is_target = outputs.has(site, true) || (is_input && !is_split && inputs.has(site, true));
-        let is_module = self.base.modules.iter().any(|module| site.name.ends_with(module.as_str()));
+        let is_module = self.base.is_module(site);
         let side = if is_input { Side::Input } else { Side::Output };
         (is_target && !is_module).then_some(side)
     }
@@ -207,7 +207,7 @@ impl Ia3 {
                 ("fan_in_fan_out", self.layers.iter().any(|layer| layer.is_transposed).into()),
                 ("feedforward_modules", of(Some(Side::Input))),
                 ("init_ia3_weights", true.into()),
-                ("modules_to_save", peft_config::list_or_null(&self.base.modules)),
+                ("modules_to_save", peft_config::list_or_null(&self.base.module_names())),
                 ("target_modules", of(None)),
             ],
         )

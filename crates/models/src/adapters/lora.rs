@@ -4,20 +4,20 @@
 //! Source: LoRA, arXiv:2106.09685, §4.1; rank-stabilised scale α / √r: arXiv:2312.03732, §3. Names as in PEFT 0.21.
 
 use rhetor_catalog::{About, Opt, Source, Values};
-use rhetor_kernels::gemm::{Operand, Precision, Update, View, gemm};
-use rhetor_tensor::{Parameter, Tensor, Vector, Weight, ops};
+use rhetor_kernels::gemm::Precision;
+use rhetor_tensor::{Parameter, Vector, Weight};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
 use super::base_tensors::{BaseTensors, PREFIX};
 use super::dora::Magnitude;
 use super::lora_embedding::LoraEmbedding;
+use super::lora_linear::LoraLinear;
 use super::peft_config;
 use super::stored::{Saved, SavedTensor, Stored};
 use super::targets::{Kind, Patterns, Targets};
 use super::{Adapter, AdapterError, AdapterOptions, EmbeddingHook, Init, LinearHook, Method, Purpose, Site};
 use super::{init, order};
-use crate::layers::Pass;
 
 const RANK: Opt =
     Opt { name: "rank", summary: "inner extent r of A and B", default: 16.0, range: (1.0, 4096.0) };
@@ -195,8 +195,7 @@ impl Lora {
 
     /// Whether the adapter changes the layer of this site; of a bias, whether it changes its weight.
     fn is_adapted(&self, site: &Site) -> bool {
-        self.targets.has(site, true)
-            && !self.base.modules.iter().any(|module| site.name.ends_with(module.as_str()))
+        self.targets.has(site, true) && !self.base.is_module(site)
     }
 
     /// A parameter: read, or drawn by `draw`. `turn` brings what was read into the base's order.
@@ -213,6 +212,24 @@ impl Lora {
             None => draw(&self.settings, &key),
         };
         let parameter = Parameter::new(key, shape, values, precision);
+        parameter.set_frozen(self.settings.purpose == Purpose::Inference);
+        Ok(parameter)
+    }
+
+    /// A number for each output of the layer: read, or `first`.
+    fn vector(
+        &mut self,
+        key: String,
+        site: &Site,
+        base: &Weight,
+        first: impl FnOnce() -> Vec<f32>,
+    ) -> Result<Parameter, AdapterError> {
+        let n_out = base.n_out();
+        let values = match &mut self.stored {
+            Some(stored) => order::to_base(site, stored.require(&key, &[n_out])?, 1),
+            None => first(),
+        };
+        let parameter = Parameter::new(key, [n_out], values, base.precision());
         parameter.set_frozen(self.settings.purpose == Purpose::Inference);
         Ok(parameter)
     }
@@ -248,31 +265,17 @@ impl Lora {
                 _ => vec![0.0; n_out * rank],
             },
         )?;
-        let b_bias = match self.settings.has_bias {
-            true => {
-                let key = format!("{key}.lora_B.bias");
-                let values = match &mut self.stored {
-                    Some(stored) => order::to_base(site, stored.require(&key, &[n_out])?, 1),
-                    None => vec![0.0; n_out],
-                };
-                let parameter = Parameter::new(key, [n_out], values, precision);
-                parameter.set_frozen(self.settings.purpose == Purpose::Inference);
-                Some(parameter)
-            }
-            false => None,
+        let b_bias = if self.settings.has_bias {
+            Some(self.vector(format!("{key}.lora_B.bias"), site, base, || vec![0.0; n_out])?)
+        } else {
+            None
         };
-        let magnitude = match self.settings.is_dora {
-            true => {
-                let key = format!("{key}.lora_magnitude_vector");
-                let values = match &mut self.stored {
-                    Some(stored) => order::to_base(site, stored.require(&key, &[n_out])?, 1),
-                    None => super::dora::norms(base, None),
-                };
-                let parameter = Parameter::new(key, [n_out], values, precision);
-                parameter.set_frozen(self.settings.purpose == Purpose::Inference);
-                Some(Magnitude::new(parameter, base.clone(), bias.cloned()))
-            }
-            false => None,
+        let magnitude = if self.settings.is_dora {
+            let key = format!("{key}.lora_magnitude_vector");
+            let magnitude = self.vector(key, site, base, || super::dora::norms(base, None))?;
+            Some(Magnitude::new(magnitude, base.clone(), bias.cloned()))
+        } else {
+            None
         };
         Ok(LoraLinear {
             name: site.name.to_string(),
@@ -347,7 +350,7 @@ impl Adapter for Lora {
         if let Some(embedding) = self.embeddings.iter().find(|embedding| embedding.name == site.name) {
             return Ok(Some(Box::new(embedding.clone())));
         }
-        let is_module = self.base.modules.iter().any(|module| site.name.ends_with(module.as_str()));
+        let is_module = self.base.is_module(site);
         if is_module || !self.targets.has(site, false) {
             return Ok(None);
         }
@@ -411,129 +414,5 @@ impl Adapter for Lora {
             self.config.clone()
         };
         Saved { config, tensors, base: self.base.save_bare().collect() }
-    }
-}
-
-/// LoRA beside one linear layer.
-pub(super) struct LoraLinear {
-    /// Hugging Face's name of the layer.
-    pub name: String,
-    /// [r, in]
-    pub a: Parameter,
-    /// [out, r], rows in the base's order.
-    pub b: Parameter,
-    /// [out]
-    pub b_bias: Option<Parameter>,
-    pub scale: f32,
-    dropout: f32,
-    place: u64,
-    pub magnitude: Option<Magnitude>,
-    pub interleaved: Option<usize>,
-    is_transposed: bool,
-    /// Whether PEFT writes the frozen weight into the adapter's file: that of the output layer.
-    keeps_base: bool,
-    base: Weight,
-}
-
-#[cfg(test)]
-impl LoraLinear {
-    /// LoRA beside a weight that is known otherwise.
-    pub fn test(a: Parameter, b: Parameter, scale: f32, magnitude: Magnitude) -> LoraLinear {
-        LoraLinear {
-            name: String::new(),
-            base: Weight::Trained(a.clone()),
-            a,
-            b,
-            b_bias: None,
-            scale,
-            dropout: 0.0,
-            place: 0,
-            magnitude: Some(magnitude),
-            interleaved: None,
-            is_transposed: false,
-            keeps_base: false,
-        }
-    }
-}
-
-impl LoraLinear {
-    fn parameters(&self) -> Vec<Parameter> {
-        let rest = self.b_bias.iter().chain(self.magnitude.iter().map(|magnitude| &magnitude.magnitude));
-        [&self.a, &self.b].into_iter().chain(rest).cloned().collect()
-    }
-
-    fn save(&self) -> Vec<SavedTensor> {
-        let mut saved = vec![
-            SavedTensor::new(self.a.name(), self.a.shape(), self.a.read().clone()),
-            SavedTensor::new(self.b.name(), self.b.shape(), self.to_file(&self.b, self.b.shape()[1])),
-        ];
-        let vectors = self.b_bias.iter().chain(self.magnitude.iter().map(|magnitude| &magnitude.magnitude));
-        saved.extend(
-            vectors.map(|vector| SavedTensor::new(vector.name(), vector.shape(), self.to_file(vector, 1))),
-        );
-        if self.keeps_base {
-            let name = format!("{PREFIX}{}.base_layer.weight", self.name);
-            saved.push(super::lora_embedding::saved_base(name, &self.base));
-        }
-        saved
-    }
-
-    fn to_file(&self, parameter: &Parameter, row_len: usize) -> Vec<f32> {
-        order::to_file(self.interleaved, parameter.read().clone(), row_len)
-    }
-
-    /// `delta += s B A`. delta: [out, in]
-    pub fn add_product(&self, delta: &mut [f32]) {
-        add_product(&self.a, &self.b, self.scale, delta);
-    }
-}
-
-/// `to += scale · B A`. a: [r, in], b: [out, r], to: [out, in]
-pub(super) fn add_product(a: &Parameter, b: &Parameter, scale: f32, to: &mut [f32]) {
-    let (rank, n_in, n_out) = (a.shape()[0], a.shape()[1], b.shape()[0]);
-    let (a, b) = (a.read(), b.read());
-    let (a, b) = (View::new(&a, rank, n_in), View::new(&b, n_out, rank));
-    gemm(Precision::F32, scale, b, Operand::View(a), Update::Add, None, to, n_in);
-}
-
-impl LinearHook for Arc<LoraLinear> {
-    fn output(&self, x: &Tensor, y: Tensor, start: usize, pass: &Pass) -> Tensor {
-        let x = match pass.dropout(self.place) {
-            Some(stream) if self.dropout > 0.0 => &ops::dropout::dropout(x.clone(), self.dropout, stream),
-            _ => x,
-        };
-        let inner = ops::linear::linear(x, &[Weight::Trained(self.a.clone())], &[]); // [T, r]
-        let bias: Vec<Vector> = self.b_bias.iter().cloned().map(Vector::Trained).collect();
-        let product = ops::linear::linear(&inner, &[Weight::Trained(self.b.clone())], &bias); // [T, out]
-        let y = ops::columns::add_columns(y, start, &product, self.scale);
-        match &self.magnitude {
-            Some(magnitude) => magnitude.apply(y, start, self),
-            None => y,
-        }
-    }
-
-    fn merge(&self, weight: &mut [f32]) {
-        self.add_product(weight);
-        if let Some(magnitude) = &self.magnitude {
-            magnitude.merge(weight);
-        }
-    }
-
-    fn unmerge(&self, weight: &mut [f32]) -> bool {
-        if self.magnitude.is_none() {
-            add_product(&self.a, &self.b, -self.scale, weight);
-        }
-        self.magnitude.is_none()
-    }
-
-    fn merge_bias(&self, bias: &mut [f32]) {
-        if let Some(b_bias) = &self.b_bias {
-            let values = b_bias.read();
-            bias.iter_mut().zip(values.iter()).for_each(|(bias, value)| *bias += self.scale * value);
-        }
-    }
-
-    fn adds_bias(&self) -> bool {
-        self.b_bias.is_some()
     }
 }

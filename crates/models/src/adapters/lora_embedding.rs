@@ -6,7 +6,8 @@ use rhetor_tensor::{Parameter, Tensor, Weight, ops};
 use std::sync::Arc;
 
 use super::base_tensors::PREFIX;
-use super::lora::{LoraSettings, add_product};
+use super::lora::LoraSettings;
+use super::lora_linear::add_product;
 use super::stored::{SavedTensor, Stored};
 use super::{AdapterError, EmbeddingHook, Init, Purpose, Site, init, order};
 use crate::layers::Pass;

@@ -243,7 +243,7 @@ impl<'a> Merge<'a> {
         let has_bias = self.has_bias(plan);
         let mut is_changed = false;
         for adapter in self.adapters.iter_mut() {
-            if !(plan.is_untied && !adapter.unties())
+            if (!plan.is_untied || adapter.unties())
                 && let Some(replaced) = adapter.replaces(&site)?
             {
                 (values, is_changed) = (replaced, true);

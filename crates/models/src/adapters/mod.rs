@@ -24,6 +24,7 @@ mod init;
 mod longlora;
 mod lora;
 mod lora_embedding;
+mod lora_linear;
 pub mod merge;
 mod options;
 pub(crate) mod order;
@@ -45,8 +46,11 @@ pub struct Method {
     /// Name, summary, paper, options.
     pub about: About,
     /// A new adapter of this kind, not yet attached to a model.
-    pub build: fn(&Values, &AdapterOptions) -> Result<Box<dyn Adapter>, AdapterError>,
+    pub build: Build,
 }
+
+/// Makes an adapter of the values of its method's options and of what else was chosen.
+pub type Build = fn(&Values, &AdapterOptions) -> Result<Box<dyn Adapter>, AdapterError>;
 
 /// Every method.
 pub static ADAPTERS: &[&Method] = &[

@@ -339,7 +339,7 @@ pub(super) fn lora(
             ("lora_alpha", number(settings.alpha)),
             ("lora_bias", settings.has_bias.into()),
             ("lora_dropout", dropout.into()),
-            ("modules_to_save", list_or_null(&base.modules)),
+            ("modules_to_save", list_or_null(&base.module_names())),
             ("r", settings.rank.into()),
             ("rank_pattern", ranks.into()),
             ("target_modules", target_names(targets, names, Kind::Lora, family)),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 use super::base_tensors::BaseTensors;
-use super::peft_config::with_common;
+use super::peft_config::{list_or_null, with_common};
 use super::prompt_tuning::NAME;
 use super::stored::{Saved, SavedTensor, Stored};
 use super::{Adapter, AdapterError, AdapterOptions, AttentionHook, Method, Purpose, Site};
@@ -291,6 +291,7 @@ impl Adapter for PrefixTuning {
                 "PREFIX_TUNING",
                 vec![
                     ("encoder_hidden_size", hidden.into()),
+                    ("modules_to_save", list_or_null(&self.base.module_names())),
                     ("num_attention_heads", self.head.0.into()),
                     ("num_layers", self.layers.len().into()),
                     ("num_transformer_submodules", 1.into()),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 use super::base_tensors::BaseTensors;
-use super::peft_config::{number, with_common};
+use super::peft_config::{list_or_null, number, with_common};
 use super::stored::{Saved, SavedTensor, Stored};
 use super::{Adapter, AdapterError, AdapterOptions, EmbeddingHook, Init, Method, Purpose, Site, init};
 use crate::layers::Pass;
@@ -205,6 +205,7 @@ impl Adapter for PromptTuning {
             with_common(
                 "PROMPT_TUNING",
                 vec![
+                    ("modules_to_save", list_or_null(&self.base.module_names())),
                     ("num_attention_heads", (*n_heads).into()),
                     ("num_layers", (*n_layers).into()),
                     ("num_transformer_submodules", 1.into()),

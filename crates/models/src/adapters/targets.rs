@@ -141,7 +141,7 @@ impl Targets {
             || self.layers.as_ref().is_none_or(|layers| site.is_in_layer() && layers.contains(&site.layer));
         match &self.names {
             Names::Pattern(_) => self.pattern.as_ref().is_some_and(|pattern| matches(pattern, name)),
-            Names::AllLinear => is_linear && site.ours != "output" && in_layers(),
+            Names::AllLinear => is_linear && !matches!(site.ours, "output" | "cls.output") && in_layers(),
             // A name in full is meant whatever its layer.
             Names::List(names) => {
                 names.iter().any(|full| full == name)
@@ -149,7 +149,7 @@ impl Targets {
             }
             Names::Default => match default_targets(site.config.family, self.kind) {
                 Some(names) => in_layers() && names.iter().any(|end| ends_with(name, end)),
-                None => is_linear && site.ours != "output" && in_layers(),
+                None => is_linear && !matches!(site.ours, "output" | "cls.output") && in_layers(),
             },
         }
     }

@@ -51,8 +51,8 @@ const TENSORS: &[TensorName] = &[
     name("blk.{i}.hh", "rnns.{i}.weight_hh_l0_raw|rnns.{i}.module.bias_hh_l0", "4*U U").biased(),
     name("output", "1.decoder", "V D").head(&[Task::Vocabulary]),
     name("output_bias", "1.decoder", "V").stored(Stored::OnlyBias).head(&[Task::Vocabulary]),
-    name("cls", "1.hidden", "50 3*D").biased().head(&[Task::Sequence]),
-    name("cls.output", "1.output", "C 50").biased().head(&[Task::Sequence]),
+    name("cls", "1.hidden", "50 3*D").biased().by_inputs().head(&[Task::Sequence]),
+    name("cls.output", "1.output", "C 50").biased().by_inputs().head(&[Task::Sequence]),
 ];
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {

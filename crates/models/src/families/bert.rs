@@ -139,7 +139,14 @@ enum BeforeOutput {
     /// tanh of a linear layer, §4.1 of the paper and its code.
     Pooler(Linear),
     /// A feed-forward layer and a norm, before the table of embeddings is used again.
-    Transform { dense: Linear, activation: Activation, norm: LayerNorm },
+    Transform(Box<Transform>),
+}
+
+/// act, then norm, of a linear layer.
+struct Transform {
+    dense: Linear,
+    activation: Activation,
+    norm: LayerNorm,
 }
 
 struct BertBlock {
@@ -174,11 +181,11 @@ fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
         })
         .collect::<Result<_, LoadError>>()?;
     let before_output = match weights.config.head.task {
-        Task::Vocabulary => BeforeOutput::Transform {
+        Task::Vocabulary => BeforeOutput::Transform(Box::new(Transform {
             dense: weights.linear(&["output_transform"], 0)?,
             activation: weights.config.activation,
             norm: weights.layer_norm("output_norm", 0)?,
-        },
+        })),
         Task::Sequence => BeforeOutput::Pooler(weights.linear(&["cls"], 0)?),
         Task::Tokens | Task::Span | Task::NextSentence => BeforeOutput::Nothing,
     };
@@ -227,7 +234,8 @@ impl Network for Bert {
             BeforeOutput::Pooler(dense) => {
                 ops::activation::activation(dense.forward(x, pass), Activation::Tanh) // [N, D]
             }
-            BeforeOutput::Transform { dense, activation, norm } => {
+            BeforeOutput::Transform(transform) => {
+                let Transform { dense, activation, norm } = &**transform;
                 norm.forward(&ops::activation::activation(dense.forward(x, pass), *activation))
             }
         }

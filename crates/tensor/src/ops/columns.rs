@@ -107,9 +107,11 @@ mod tests {
         check(&[y.clone(), x], &[], |x| add_columns(x[0].clone(), 4, &x[1], 0.5));
         let by = parameter("by", &[3], vec![0.5, -1.0, 2.0]);
         let vector = Vector::Trained(by.clone());
-        check(&[y.clone()], &[by.clone()], |x| scale_columns(x[0].clone(), 1, &vector, None));
+        check(std::slice::from_ref(&y), std::slice::from_ref(&by), |x| {
+            scale_columns(x[0].clone(), 1, &vector, None)
+        });
         let constant = vec![3.0, 0.5, 1.0];
-        check(&[y.clone()], &[by.clone()], |x| {
+        check(std::slice::from_ref(&y), std::slice::from_ref(&by), |x| {
             scale_columns(x[0].clone(), 4, &vector, Some(constant.clone()))
         });
         check(&[y], &[by], |x| add_vector(x[0].clone(), 2, &vector, -0.5));

@@ -169,7 +169,7 @@ mod tests {
         let bias = parameter("bias", &[4], noise(&[4], 4).data().to_vec());
         let biases = [Vector::Trained(bias.clone()), Vector::from(noise(&[3], 5))];
         let weights = [Weight::Trained(a.clone()), b.clone()];
-        check(&[x.clone()], &[a.clone(), bias.clone()], |x| linear(&x[0], &weights, &biases));
-        check(&[x], &[], |x| linear(&x[0], &[b.clone()], &[]));
+        check(std::slice::from_ref(&x), &[a.clone(), bias.clone()], |x| linear(&x[0], &weights, &biases));
+        check(&[x], &[], |x| linear(&x[0], std::slice::from_ref(&b), &[]));
     }
 }

@@ -88,10 +88,10 @@ mod tests {
         let weight = parameter("weight", &[7], noise(&[7], 2).data().to_vec());
         let bias = parameter("bias", &[7], noise(&[7], 3).data().to_vec());
         let (w, b) = (Vector::Trained(weight.clone()), Vector::Trained(bias.clone()));
-        check(&[x.clone()], &[weight.clone()], |x| rms_norm(&x[0], &w, 1e-5));
-        check(&[x.clone()], &[weight, bias.clone()], |x| layer_norm(&x[0], &w, &b, 1e-5));
+        check(std::slice::from_ref(&x), std::slice::from_ref(&weight), |x| rms_norm(&x[0], &w, 1e-5));
+        check(std::slice::from_ref(&x), &[weight, bias.clone()], |x| layer_norm(&x[0], &w, &b, 1e-5));
         let fixed = Vector::from(noise(&[7], 2));
-        check(&[x.clone()], &[bias], |x| layer_norm(&x[0], &fixed, &b, 1e-5));
+        check(std::slice::from_ref(&x), &[bias], |x| layer_norm(&x[0], &fixed, &b, 1e-5));
         check(&[x], &[], |x| rms_norm(&x[0], &fixed, 1e-5));
     }
 }

@@ -204,6 +204,9 @@ fn fill(
 fn text_of(row: Row, place: &Place) -> Result<String, Error> {
     match row {
         Row::Text(text) => Ok(text),
+        // The texts of a task are what its language model is tuned on (arXiv:1801.06146, section 3.2).
+        Row::Classified { text, text_pair: None, .. } => Ok(text),
+        Row::Classified { text, text_pair: Some(pair), .. } => Ok(text + "\n" + &pair),
         Row::Completion { prompt, completion } => Ok(prompt + &completion),
         other => Err(Error::Row {
             place: place.clone(),

@@ -34,7 +34,12 @@ pub fn document(row: &Row, tokenizer: &Tokenizer) -> Result<Vec<u32>, Skip> {
 /// The tokens of a row's text and no others.
 pub(crate) fn text_tokens(row: &Row, tokenizer: &Tokenizer) -> Result<Vec<u32>, Skip> {
     let ids = match row {
-        Row::Text(text) => tokenizer.encode(text, Special::Literal),
+        Row::Text(text) | Row::Classified { text, text_pair: None, .. } => {
+            tokenizer.encode(text, Special::Literal)
+        }
+        Row::Classified { text, text_pair: Some(pair), .. } => {
+            tokenizer.encode(&format!("{text}\n{pair}"), Special::Literal)
+        }
         Row::Completion { prompt, completion } => {
             tokenizer.encode(&format!("{prompt}{completion}"), Special::Literal)
         }
