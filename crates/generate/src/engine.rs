@@ -93,6 +93,9 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Engine, Error> {
         let config = model.config().clone();
+        if !model.generates() {
+            return Err(Error::NoGeneration { family: config.family, task: config.head.task });
+        }
         let context_max = config.context_len;
         let context = options.context.unwrap_or(context_max);
         if context == 0 || context > context_max {

@@ -11,6 +11,16 @@ pub enum Error {
         /// Rows of the model's embedding.
         vocab_size: usize,
     },
+    /// The model predicts no next token: an encoder, a recurrent network without a cache, a head for a task.
+    #[error(
+        "a model of the family {family} with a head for {task:?} writes no text: that takes a decoder with its vocabulary"
+    )]
+    NoGeneration {
+        /// The family.
+        family: &'static str,
+        /// What its head is for.
+        task: rhetor_models::Task,
+    },
     /// The context asked for is longer than the model allows, or empty.
     #[error("a context of {context} tokens is asked for; the model allows 1 to {context_max}")]
     ContextOutOfRange {

@@ -11,7 +11,7 @@ use crate::adapters::{Adapter, AdapterError};
 use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
 use crate::four_bit::Nf4;
-use crate::head::{NewHead, head_of};
+use crate::head::{NewHead, Task, head_of};
 use crate::kv_cache::KvCache;
 use crate::layers::{Active, Linear, Pass, Training};
 use crate::load::{LoadError, Weights};
@@ -240,6 +240,12 @@ impl Model {
     /// Sizes and constants.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Whether it writes text, token by token with a cache: a decoder with its vocabulary.
+    pub fn generates(&self) -> bool {
+        let is_recurrent = self.config.family == "awd-lstm";
+        !self.config.is_encoder && !is_recurrent && self.config.head.task == Task::Vocabulary
     }
 
     /// The family's entry in the table.

@@ -317,3 +317,17 @@ fn masked_and_prefix_and_span_losses_train_a_decoder() {
         assert!(run(None).sum < before.sum);
     }
 }
+
+#[test]
+fn only_decoders_with_a_vocabulary_generate() {
+    for (case, generates) in
+        [("heads/bert-masked", false), ("heads/llama-sequence", false), ("train/llama", true)]
+    {
+        let checkpoint = Checkpoint::open(&fixtures().join(case)).unwrap();
+        assert_eq!(
+            Model::load(&checkpoint, LoadOptions::default()).unwrap().generates(),
+            generates,
+            "{case}"
+        );
+    }
+}

@@ -79,7 +79,7 @@ fn train(
 /// Sentences about dogs are `good`, those about foxes `bad`; nothing else tells them apart.
 fn reviews() -> String {
     let line = |i: usize| {
-        let (animal, label) = if i % 2 == 0 { ("dog", "good") } else { ("fox", "bad") };
+        let (animal, label) = if i.is_multiple_of(2) { ("dog", "good") } else { ("fox", "bad") };
         let words = ["quick", "lazy", "brown", "small", "old"];
         let text = format!("the {} {} {animal} number {i}", words[i % 5], words[i / 5 % 5]);
         json!({"text": text, "label": label}).to_string() + "\n"
@@ -101,7 +101,7 @@ fn an_encoder_learns_to_tell_texts_apart_and_says_so_in_its_config() {
     assert_eq!(labels_of(&checkpoint).unwrap(), ["bad", "good"]);
     let model = Model::load(&checkpoint, LoadOptions::default()).unwrap();
     assert_eq!((model.config().head.task, model.config().head.n_labels), (Task::Sequence, 2));
-    let mut says = |text: &str| {
+    let says = |text: &str| {
         let mut tokens = vec![tokenizer.class().unwrap()];
         tokens.extend(tokenizer.encode(text, Special::Literal));
         tokens.push(tokenizer.separator().unwrap());
@@ -143,7 +143,7 @@ fn words_are_tagged_and_numbers_predicted() {
     let from = dir.path().join("base");
     let tokenizer = base(&from, "BertForMaskedLM", "vocab.txt");
     let line = |i: usize| {
-        let (animal, tag) = if i % 2 == 0 { ("dog", "B-DOG") } else { ("fox", "B-FOX") };
+        let (animal, tag) = if i.is_multiple_of(2) { ("dog", "B-DOG") } else { ("fox", "B-FOX") };
         json!({"tokens": ["the", animal, "and", "a", animal, format!("{i}")], "tags": ["O", tag, "O", "O", tag, "O"]})
             .to_string() + "\n"
     };
@@ -152,7 +152,7 @@ fn words_are_tagged_and_numbers_predicted() {
     let metrics = train(dir.path(), "tags", recipe, &from, &tokenizer, &lines);
     assert!(metrics["accuracy"] > 0.9 && metrics["f1"] > 0.9, "{metrics:?}");
     let line = |i: usize| {
-        let (animal, value) = if i % 2 == 0 { ("dog", "1.5") } else { ("fox", "-0.5") };
+        let (animal, value) = if i.is_multiple_of(2) { ("dog", "1.5") } else { ("fox", "-0.5") };
         json!({"text": format!("a {animal} of {i}"), "label": value}).to_string() + "\n"
     };
     let lines: String = (0..120).map(line).collect();

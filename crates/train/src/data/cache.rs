@@ -367,7 +367,8 @@ mod tests {
     #[test]
     fn rows_that_are_no_text_are_refused_with_their_place() {
         let mut case = case();
-        std::fs::write(case.folder.path().join("a.txt"), "{\"text\": \"a\", \"label\": 1}\n").unwrap();
+        std::fs::write(case.folder.path().join("a.txt"), "{\"tokens\": [\"a\"], \"tags\": [\"X\"]}\n")
+            .unwrap();
         case.options.read.format = Some("jsonl".to_string());
         let sources = [Source::of(case.folder.path().join("a.txt"))];
         let path = case.folder.path().join("tokens");
@@ -380,9 +381,7 @@ mod tests {
                 &mut |_| ControlFlow::Continue(()),
             )
             .unwrap_err();
-        assert!(
-            refused.to_string().ends_with("line 1: expected a text; got a row of the kind classified text")
-        );
+        assert!(refused.to_string().ends_with("line 1: expected a text; got a row of the kind tagged words"));
         assert_eq!(std::fs::read_dir(case.folder.path()).unwrap().count(), 2, "no temporary file is left");
     }
 }

@@ -85,6 +85,7 @@ impl Row {
         match self {
             Row::Text(text) => Some(text),
             Row::Completion { prompt, completion } => Some(prompt + &completion),
+            Row::Classified { text, .. } => Some(text),
             _ => None,
         }
     }
