@@ -179,6 +179,8 @@ fn flags_take_precedence_over_the_recipe_and_all_values_are_shown() {
         optimizer = "lion"
         decay = "no-bias-norm"
         learning-rate = 0.005
+        rate-decay = 1.0
+        unfreeze-every = 0.0
         schedule = "cosine"
         warmup = 2.0
         steps = 24
