@@ -179,6 +179,8 @@ fn flags_take_precedence_over_the_recipe_and_all_values_are_shown() {
         optimizer = "lion"
         decay = "no-bias-norm"
         learning-rate = 0.005
+        rate-decay = 1.0
+        unfreeze-every = 0.0
         schedule = "cosine"
         warmup = 2.0
         steps = 24
@@ -226,4 +228,32 @@ fn flags_take_precedence_over_the_recipe_and_all_values_are_shown() {
     // What is shown is a recipe.
     shell.write("again.toml", &shown.stdout);
     assert_eq!(shell.says("train again.toml --show-recipe").succeeds(), shown.stdout);
+}
+
+#[test]
+fn a_ladder_of_models_foretells_the_next() {
+    let shell = Shell::new();
+    let line =
+        "train scaling tiny.toml --widths 8,16,24,32 --held-out 40 --tokens-per-parameter 4 --out ladder";
+    let said = shell.says(&format!("{line} --json"));
+    let report: serde_json::Value = serde_json::from_str(said.succeeds()).unwrap();
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let losses: Vec<f64> =
+        report["rungs"].as_array().unwrap().iter().map(|rung| number(&rung["loss"])).collect();
+    assert!(losses.len() == 4 && losses[3] < losses[0], "{losses:?}");
+    assert!(number(&report["law"]["b"]) < 0.0);
+    let (predicted, actual) = (number(&report["predicted"]), number(&report["held_out"]["loss"]));
+    assert!((number(&report["error"]) - (predicted - actual).abs() / actual).abs() < 1e-12);
+    // Parameters of width 8, counted by hand: 1 layer (2 layers at 32), 1 head of 8 with its own keys and values, 16 inside.
+    let n_parameters = number(&report["rungs"][0]["n_parameters"]);
+    assert_eq!(n_parameters, f64::from(4 * 8 * 8 + 3 * 8 * 16 + 2 * 8 + 8));
+    for file in ["runs.csv", "scaling.json", "scaling.svg", "width-8/model.safetensors"] {
+        assert!(shell.path("ladder").join(file).is_file(), "{file}");
+    }
+    // What is finished is not run again.
+    assert_eq!(shell.says(&format!("{line} --json")).succeeds(), said.stdout);
+    shell
+        .says("train scaling tiny.toml --widths 8,12,16 --out x")
+        .fails(2, "heads of this recipe are 8 wide");
+    shell.says("train scaling tiny.toml --widths 8,16 --out x").fails(2, "needs three widths or more");
 }

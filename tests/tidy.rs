@@ -272,6 +272,23 @@ fn the_reference_of_the_command_line_is_what_the_program_says() {
 }
 
 #[test]
+fn the_manual_of_training_has_every_key_of_a_recipe_with_its_default() {
+    let text = read(&root().join("docs/training.md"));
+    let section = text.split("### Keys").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        (cells[1].to_string(), cells[2].to_string())
+    };
+    let lines = section.expect("the keys have a section").lines().filter(|line| line.starts_with("| `"));
+    let written: BTreeMap<String, String> = lines.map(row).collect();
+    let recipe = serde_json::to_value(rhetor_train::Recipe::default()).expect("a recipe is JSON");
+    let of = |value: &serde_json::Value| if value.is_null() { String::new() } else { value.to_string() };
+    let keys = recipe.as_object().expect("a recipe is a table").iter();
+    let known: BTreeMap<String, String> = keys.map(|(key, value)| (key.clone(), of(value))).collect();
+    assert_eq!(written, known);
+}
+
+#[test]
 fn commands_in_documents_are_accepted_by_the_program() {
     let mut n_commands = 0;
     for file in documents() {

@@ -5,7 +5,7 @@ use rhetor_catalog::{About, Source};
 use rhetor_generate::{TEMPLATES, sampling::SAMPLING};
 use rhetor_models::{FAMILIES, adapters::ADAPTERS};
 use rhetor_train::Recipe;
-use rhetor_train::data::{DATA_SETS, FORMATS};
+use rhetor_train::data::{DATA_SETS, FORMATS, SHAPES};
 use rhetor_train::objectives::OBJECTIVES;
 use rhetor_train::optimizers::OPTIMIZERS;
 use rhetor_train::schedules::SCHEDULES;
@@ -41,6 +41,7 @@ pub const TABLE_NAMES: &[&str] = &[
     "schedules",
     "data",
     "formats",
+    "shapes",
     "families",
     "samplers",
     "templates",
@@ -81,6 +82,7 @@ pub fn tables() -> Vec<Table> {
         of("schedules", "schedule", SCHEDULES.iter().map(|schedule| &schedule.about).collect()),
         Table { name: "data", singular: "data set", entries: data.collect() },
         of("formats", "format", FORMATS.iter().map(|format| &format.about).collect()),
+        of("shapes", "shape of rows", SHAPES.iter().map(|shape| &shape.about).collect()),
         of("families", "family", FAMILIES.iter().map(|family| &family.about).collect()),
         of("samplers", "sampler", SAMPLING.iter().map(|step| step.about()).collect()),
         of("templates", "template", TEMPLATES.iter().map(|template| &template.about).collect()),

@@ -21,6 +21,7 @@ mod policy;
 pub mod random;
 mod recipe;
 mod run;
+pub mod scaling;
 pub mod schedules;
 mod source;
 mod train;

@@ -220,6 +220,8 @@ impl Recipe {
         let numbers = [
             ("learning-rate", self.learning_rate),
             ("warmup", self.warmup),
+            ("rate-decay", self.rate_decay),
+            ("unfreeze-every", self.unfreeze_every),
             ("epochs", self.epochs),
             ("clip", f64::from(self.clip)),
         ];

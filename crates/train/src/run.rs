@@ -266,6 +266,13 @@ impl Run {
         self.options.n_steps
     }
 
+    /// Elements of the model without its embeddings and its output layer: what scaling laws count.
+    pub fn n_inner_parameters(&self) -> usize {
+        let is_outer = |name: &str| ["embed", "wte", "wpe", "lm_head"].iter().any(|part| name.contains(part));
+        let inner = self.state.trained.iter().filter(|trained| !is_outer(trained.parameter.name()));
+        inner.map(|trained| trained.parameter.n_elements()).sum()
+    }
+
     /// Goes on from the newest checkpoint in the run's folder; says from which step, or 0 if there is none.
     pub fn resume(&mut self) -> Result<u64, Error> {
         let Some((step, path)) = checkpoint::steps(&self.out.join("checkpoints"))?.pop() else {

@@ -1,5 +1,6 @@
 //! `rhetor train`.
 
+mod scaling;
 mod tokenizer;
 
 use super::Run;
@@ -110,6 +111,7 @@ pub struct Train {
 #[derive(Debug, clap::Subcommand)]
 enum Part {
     Tokenizer(tokenizer::TrainTokenizer),
+    Scaling(scaling::TrainScaling),
 }
 
 impl Run for Train {
@@ -119,6 +121,7 @@ impl Run for Train {
         session.start_threads()?;
         match self.part {
             Some(Part::Tokenizer(part)) => return part.run(session),
+            Some(Part::Scaling(part)) => return part.run(session),
             None => {}
         }
         let recipe = self.recipe()?;
