@@ -50,7 +50,8 @@ const fn n_bytes(n_elements: usize) -> usize {
 impl Arena {
     /// A free buffer of this class, or of one that is at most a half larger.
     fn take(&mut self, class: usize) -> Option<Arc<Vec<f32>>> {
-        let (&class, bin) = self.bins.range_mut(class..=class + class / 2).find(|(_, bin)| !bin.is_empty())?;
+        let (&class, bin) =
+            self.bins.range_mut(class..=class + class / 2).find(|(_, bin)| !bin.is_empty())?;
         self.free_bytes -= n_bytes(class);
         bin.pop()
     }

@@ -59,6 +59,7 @@ fn train(
         teacher: None,
         tokenizer: tokenizer.clone(),
         template: None,
+        new_template: None,
         data: vec![(vec![data::Source::of(file.to_str().unwrap())], data::ReadOptions::default(), 1.0)],
         validation: Validation::Hash(0.2),
         out: dir.join(out),
@@ -70,7 +71,7 @@ fn train(
         if let Event::Validated(validation) = event {
             last = Some(validation.metrics.clone());
         }
-        Ok(())
+        Ok(std::ops::ControlFlow::Continue(()))
     })
     .unwrap();
     last.expect("some rows are held out")
