@@ -36,6 +36,6 @@ pub use recipe::{Data, Options, Recipe};
 pub use run::{Bytes, Description, Resolved, Run, show};
 pub use source::{Packing, Pick, Rows, Text};
 pub use train::{
-    Alone, Event, Occasion, Progress, Source, State, StepReport, Team, TrainOptions, Validation, loss_of,
-    train,
+    Alone, Event, Occasion, Progress, Source, State, StepReport, Team, TrainOptions, Validation, Wish,
+    loss_of, train,
 };

@@ -8,7 +8,6 @@ use rhetor_models::{Family, Keep, Labelled, LoadOptions, Model, NewHead, Nf4};
 use rhetor_tensor::Parameter;
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
 use sha2::{Digest, Sha256};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +26,7 @@ use crate::policy::Policy;
 use crate::recipe::{Recipe, given, unknown};
 use crate::schedules::{Rate, Schedule};
 use crate::source::{Packing, Pick, Rows, Text};
-use crate::train::{self, Event, Occasion, Progress, Source, State, Team, TrainOptions};
+use crate::train::{self, Event, Occasion, Progress, Source, State, Team, TrainOptions, Wish};
 use crate::writer::Writer;
 
 /// A recipe whose names have become files.
@@ -287,7 +286,7 @@ impl Run {
     pub fn go(
         mut self,
         team: &dyn Team,
-        on: &mut dyn FnMut(&Progress, Event) -> Result<ControlFlow<()>, Error>,
+        on: &mut dyn FnMut(&Progress, Event) -> Wish,
     ) -> Result<Progress, Error> {
         let is_first = team.rank() == 0;
         let mut metrics = match is_first {
@@ -320,7 +319,7 @@ impl Run {
                 Occasion::End => writer.write(state, &self.out),
             }
         };
-        let mut hear = |state: &State, event: Event| -> Result<ControlFlow<()>, Error> {
+        let mut hear = |state: &State, event: Event| -> Wish {
             if let Some(metrics) = &mut metrics {
                 match event {
                     Event::Step(report) => metrics.step(report)?,

@@ -80,6 +80,9 @@ impl Team for Alone {
     fn sum_f64(&self, _values: &mut [f64]) {}
 }
 
+/// Whether whoever hears an event wants training to go on.
+pub type Wish = Result<ControlFlow<()>, Error>;
+
 /// What happens while training.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
@@ -168,7 +171,7 @@ pub fn train(
     team: &dyn Team,
     before: &mut dyn FnMut(&mut State),
     save: &mut dyn FnMut(&State, Occasion) -> Result<(), Error>,
-    on: &mut dyn FnMut(&State, Event) -> Result<ControlFlow<()>, Error>,
+    on: &mut dyn FnMut(&State, Event) -> Wish,
 ) -> Result<(), Error> {
     if !state.progress.position.is_empty() {
         source.restore(&state.progress.position)?;
@@ -179,12 +182,12 @@ pub fn train(
         let wish = on(state, Event::Step(&report))?;
         let (at, is_last) = (report.step, report.step == options.n_steps);
         let mut is_best = false;
-        if is_due(at, options.validate_every) || is_last {
-            if let Some(validation) = validate(state, objective, source, options, team) {
-                is_best = validation.is_best;
-                // A wish to stop is heard after each step.
-                let _ = on(state, Event::Validated(&validation))?;
-            }
+        if (is_due(at, options.validate_every) || is_last)
+            && let Some(validation) = validate(state, objective, source, options, team)
+        {
+            is_best = validation.is_best;
+            // A wish to stop is heard after each step.
+            let _ = on(state, Event::Validated(&validation))?;
         }
         if is_best {
             state.with_average(|state| save(state, Occasion::Best))?;

@@ -88,13 +88,16 @@ pub struct Reading {
     pub now: i64,
 }
 
+/// Makes an objective with its options.
+type Build = fn(&Values, Reading) -> Result<Box<dyn Objective>, Error>;
+
 /// One line of the table.
 pub struct Method {
     /// Name, source, options.
     pub about: &'static About,
     /// Whether it learns windows of a long text rather than rows one by one, if the data are texts.
     pub reads_windows: bool,
-    build: fn(&Values, Reading) -> Result<Box<dyn Objective>, Error>,
+    build: Build,
 }
 
 /// Every objective.
