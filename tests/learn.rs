@@ -66,7 +66,7 @@ fn a_killed_run_with_dropout_and_eight_bit_moments_goes_on_to_the_same_bytes() {
 }
 
 #[test]
-fn a_run_that_is_interrupted_saves_its_last_step_and_goes_on() {
+fn a_finished_run_that_is_resumed_changes_nothing() {
     let shell = Shell::new();
     shell.says("train tiny.toml --out whole").succeeds();
     shell.says("train tiny.toml --out whole --resume").succeeds();

@@ -18,6 +18,7 @@ mod range;
 mod recipes;
 mod sampling;
 pub mod session;
+mod team;
 mod training;
 mod voice;
 

@@ -9,9 +9,9 @@ use crate::exit::Exit;
 use crate::output::bytes;
 use crate::session::Session;
 use crate::training::Made;
-use crate::{interrupt, output, recipes, training};
+use crate::{interrupt, output, recipes, team, training};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rhetor_train::{Alone, Description, Event, Progress, Recipe, Resolved, StepReport, Team};
+use rhetor_train::{Alone, Description, Event, Progress, Recipe, StepReport, Team};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -144,11 +144,23 @@ impl Run for Train {
             // What has to be made to know more, a vocabulary and random weights, is made elsewhere.
             let elsewhere = tempfile::tempdir().map_err(Failure::refused)?;
             let resolved = training::resolve(session, recipe, elsewhere.path(), Made::Anew)?;
-            return self.train(resolved, &Alone, elsewhere.path());
+            let run = rhetor_train::Run::prepare(resolved, &Alone)?;
+            return self.train(run, &Alone, elsewhere.path());
         }
-        let made = if self.resume { Made::Before } else { Made::Anew };
-        let resolved = training::resolve(session, recipe, &out, made)?;
-        self.train(resolved, &Alone, &out)
+        team::run(|team| {
+            let is_first = team.rank() == 0;
+            // What must be made, the first process makes; the others wait for it and read it.
+            if !is_first {
+                team.sum_f64(&mut [0.0]);
+            }
+            let made = if self.resume || !is_first { Made::Before } else { Made::Anew };
+            let resolved = training::resolve(session, recipe, &out, made)?;
+            let run = rhetor_train::Run::prepare(resolved, team)?;
+            if is_first {
+                team.sum_f64(&mut [0.0]);
+            }
+            self.train(run, team, &out)
+        })
     }
 }
 
@@ -209,13 +221,15 @@ impl Train {
         Ok(())
     }
 
-    fn train(&self, resolved: Resolved, team: &dyn Team, out: &Path) -> Result<Exit, Failure> {
-        let mut run = rhetor_train::Run::prepare(resolved, team)?;
-        for notice in &run.notices {
-            eprintln!("{notice}");
-        }
-        for (reason, n) in &run.tally.skipped {
-            eprintln!("{n} rows left out: {reason}, such as: {}", run.tally.first[reason]);
+    fn train(&self, mut run: rhetor_train::Run, team: &dyn Team, out: &Path) -> Result<Exit, Failure> {
+        let is_first = team.rank() == 0;
+        if is_first {
+            for notice in &run.notices {
+                eprintln!("{notice}");
+            }
+            for (reason, n) in &run.tally.skipped {
+                eprintln!("{n} rows left out: {reason}, such as: {}", run.tally.first[reason]);
+            }
         }
         let description = run.describe()?;
         if self.dry_run {
@@ -223,9 +237,11 @@ impl Train {
         }
         if self.resume {
             let step = run.resume()?;
-            eprintln!("going on after step {step} of {}", run.n_steps());
+            if is_first {
+                eprintln!("going on after step {step} of {}", run.n_steps());
+            }
         }
-        let (n_steps, is_first) = (run.n_steps(), team.rank() == 0);
+        let n_steps = run.n_steps();
         if is_first {
             eprintln!(
                 "training {} of {} parameters for {n_steps} steps",
@@ -238,12 +254,17 @@ impl Train {
         let mut was_stopped = false;
         let progress = run.go(team, &mut |progress: &Progress, event: Event| {
             screen.show(progress, &event);
-            was_stopped = interrupt::raised();
+            // All stop after the same step, or none.
+            let mut wishes = [f64::from(u8::from(interrupt::raised()))];
+            team.sum_f64(&mut wishes);
+            was_stopped = wishes[0] > 0.0;
             Ok(if was_stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         screen.bar.finish_and_clear();
         if was_stopped && progress.step < n_steps {
-            eprintln!("stopped after step {}; --resume goes on", progress.step);
+            if is_first {
+                eprintln!("stopped after step {}; --resume goes on", progress.step);
+            }
             return Ok(Exit::Interrupted);
         }
         if is_first {
