@@ -223,7 +223,12 @@ mod tests {
     #[test]
     fn every_optimizer_finds_the_bottom_of_a_bowl() {
         for method in OPTIMIZERS {
-            let rate = if method.about.name == "sgd" { 0.3 } else { 0.02 };
+            let rate = match method.about.name {
+                "sgd" => 0.3,
+                // Every singular value moves by the same length, and the greatest has the longest way.
+                "muon" => 0.06,
+                _ => 0.02,
+            };
             let left = distance_after(method.about.name, rate, 120);
             assert!(left < 0.06, "{}: {left} of 0.577 is left", method.about.name);
         }
