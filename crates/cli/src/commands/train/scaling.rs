@@ -252,8 +252,10 @@ fn of_width(recipe: &Recipe, width: usize) -> Result<Recipe, Failure> {
 fn last_loss(file: &Path) -> Result<f64, Failure> {
     let text = std::fs::read_to_string(file).map_err(Failure::file(file))?;
     let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let last =
-        lines.filter(|line| line["kind"] == "validation").filter_map(|line| line["loss"].as_f64()).next_back();
+    let last = lines
+        .filter(|line| line["kind"] == "validation")
+        .filter_map(|line| line["loss"].as_f64())
+        .next_back();
     last.ok_or_else(|| Failure::refused(format!("{} holds no validation loss", file.display())))
 }
 
