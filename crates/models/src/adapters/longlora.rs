@@ -53,12 +53,6 @@ pub(super) static LONGLORA: Method = Method {
                 default: 0.25,
                 range: (1e-3, 1.0),
             },
-            Opt {
-                name: "wrap",
-                summary: "1: the shift wraps around as in the paper, so that first tokens see last ones",
-                default: 0.0,
-                range: (0.0, 1.0),
-            },
         ],
     },
     build,
@@ -78,7 +72,7 @@ fn build(values: &Values, options: &AdapterOptions) -> Result<Box<dyn Adapter>, 
     let options = AdapterOptions { targets, ..options.clone() };
     let mut lora = Lora::build_with(&LONGLORA.about, values, &options)?;
     lora.base_tensors().ours = TRAINED_NAMES;
-    let groups = Some((values.get("group-ratio"), values.is_on("wrap")));
+    let groups = Some(values.get("group-ratio"));
     let target = values.get("target-context") as usize;
     Ok(Box::new(LongLora { lora, groups, target, factor: None }))
 }
@@ -90,8 +84,8 @@ const ATTENTION: &str =
 /// The adapter: LoRA, and what stands around it.
 pub(super) struct LongLora {
     lora: Lora,
-    /// Part of the longest sequence that a group has, and whether the shift wraps; `None` = not in training.
-    groups: Option<(f64, bool)>,
+    /// Part of the longest sequence that a group has; `None` = not in training.
+    groups: Option<f64>,
     /// Tokens of the longer context; 0 = as it is, or as `factor` says.
     target: usize,
     /// By which positions are divided.
@@ -189,8 +183,8 @@ impl Adapter for LongLora {
         _config: &ModelConfig,
         _interleaved: Option<usize>,
     ) -> Result<Option<Box<dyn AttentionHook>>, AdapterError> {
-        let groups = self.groups.filter(|(ratio, _)| *ratio < 1.0);
-        Ok(groups.map(|(ratio, wraps)| Box::new(Shifted { ratio, wraps }) as Box<dyn AttentionHook>))
+        let groups = self.groups.filter(|ratio| *ratio < 1.0);
+        Ok(groups.map(|ratio| Box::new(Shifted { ratio }) as Box<dyn AttentionHook>))
     }
 
     fn finish(&mut self) -> Result<(), AdapterError> {
@@ -217,11 +211,11 @@ impl Adapter for LongLora {
     }
 }
 
-/// Attention in shifted groups.
+/// Attention in shifted groups. The shift is cut at the ends of a sequence, so that no token sees a later one: the wrapped
+/// shift of the paper's algorithm 1 lets the first tokens see the last, and wants sequences of whole groups.
 struct Shifted {
     /// Part of the longest sequence.
     ratio: f64,
-    wraps: bool,
 }
 
 impl AttentionHook for Shifted {
@@ -229,9 +223,6 @@ impl AttentionHook for Shifted {
         pass.training?;
         let longest = pass.spans.iter().map(|span| span.len).max()?;
         let len = (longest as f64 * self.ratio).ceil() as usize;
-        // A wrapped shift needs sequences of whole groups.
-        let is_whole = pass.spans.iter().all(|span| span.len.is_multiple_of(len.max(1)));
-        let shift = if self.wraps && is_whole { Shift::Wrapped } else { Shift::Cut };
-        (len > 1).then_some(Groups { len, shift })
+        (len > 1).then_some(Groups { len, shift: Shift::Cut })
     }
 }
