@@ -7,7 +7,9 @@ use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling, RopeTable, Yarn}
 use crate::head::Head;
 use crate::load::LoadError;
 
-/// The sizes and constants of a decoder, in the letters of the glossary.
+/// The sizes and constants of a model, in the letters of the glossary.
+///
+/// A family writes down what it has; the rest is [`ModelConfig::default`]: nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     /// Name in the table of families.
@@ -16,12 +18,16 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// D: width of the residual stream.
     pub hidden_size: usize,
-    /// L: blocks.
+    /// L: blocks; of an encoder-decoder, those of the decoder.
     pub n_layers: usize,
+    /// N: blocks of the encoder of an encoder-decoder; 0 = another kind of model.
+    pub n_encoder_layers: usize,
     /// H: query heads.
     pub n_heads: usize,
     /// K: key and value heads.
     pub n_kv_heads: usize,
+    /// K of each layer, where they differ; empty = all the same. `[L]`
+    pub layer_kv_heads: Vec<usize>,
     /// d: width of a head.
     pub head_dim: usize,
     /// F: width of the feed-forward layer.
@@ -40,24 +46,107 @@ pub struct ModelConfig {
     pub attention_scale_by_layer: bool,
     /// A query sees this many keys, itself included; `None` = all before it.
     pub window: Option<usize>,
+    /// The window of each layer, where they differ; empty = all the same. `[L]`
+    pub layer_windows: Vec<Option<usize>>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
     /// The head.
     pub head: Head,
     /// Whether the tokens of a sequence all see each other.
     pub is_encoder: bool,
+    /// Whether the past is a state and not a list of keys and values.
+    pub is_recurrent: bool,
+    /// The token that a decoder with an encoder begins with.
+    pub decoder_start: Option<u32>,
     /// S: rows of the table of segments; 0 if there is none.
     pub n_segments: usize,
     /// Factor of the family's own probabilities of dropout in training; `None` = what is usual for the head.
     pub drop_factor: Option<f32>,
     /// Whether the output layer is the embedding (used when the file holds no output layer).
     pub tied: bool,
+    /// What only this family has, by names of its own: sizes, which the shapes of its tensors may use as letters, numbers,
+    /// and switches, which are 0 or 1.
+    pub own: Vec<(&'static str, f64)>,
+}
+
+impl Default for ModelConfig {
+    /// Nothing of anything, and scores as they are.
+    fn default() -> ModelConfig {
+        ModelConfig {
+            family: "",
+            vocab_size: 0,
+            hidden_size: 0,
+            n_layers: 0,
+            n_encoder_layers: 0,
+            n_heads: 1,
+            n_kv_heads: 1,
+            layer_kv_heads: Vec::new(),
+            head_dim: 0,
+            ffn_size: 0,
+            context_len: 0,
+            position_len: 0,
+            norm_eps: 0.0,
+            activation: Activation::Gelu,
+            attention_scale: 1.0,
+            attention_scale_by_layer: false,
+            window: None,
+            layer_windows: Vec::new(),
+            rope: None,
+            head: Head::VOCABULARY,
+            is_encoder: false,
+            is_recurrent: false,
+            decoder_start: None,
+            n_segments: 0,
+            drop_factor: None,
+            tied: false,
+            own: Vec::new(),
+        }
+    }
 }
 
 impl ModelConfig {
+    /// What the family calls `name`, if it has such a thing.
+    pub fn own_opt(&self, name: &str) -> Option<f64> {
+        self.own.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
+    }
+
+    /// What the family calls `name`. Panics if its `config` says nothing of it.
+    #[track_caller]
+    pub fn own(&self, name: &str) -> f64 {
+        self.own_opt(name).unwrap_or_else(|| panic!("{} has no `{name}`", self.family))
+    }
+
+    /// As [`own`](ModelConfig::own), of a size.
+    #[track_caller]
+    pub fn own_size(&self, name: &str) -> usize {
+        self.own(name) as usize
+    }
+
+    /// As [`own`](ModelConfig::own), of a switch.
+    #[track_caller]
+    pub fn own_switch(&self, name: &str) -> bool {
+        self.own(name) != 0.0
+    }
+
+    /// Whether it reads a source with an encoder and writes with a decoder.
+    pub fn has_encoder(&self) -> bool {
+        self.n_encoder_layers > 0
+    }
+
+    /// K of layer `i`.
+    pub fn kv_heads_of(&self, i: usize) -> usize {
+        self.layer_kv_heads.get(i).copied().unwrap_or(self.n_kv_heads)
+    }
+
+    /// The window of layer `i`.
+    pub fn window_of(&self, i: usize) -> Option<usize> {
+        self.layer_windows.get(i).copied().unwrap_or(self.window)
+    }
+
     /// Bytes of keys and values for one token, at `bytes_per_element`.
     pub fn kv_bytes_per_token(&self, bytes_per_element: f64) -> f64 {
-        2.0 * (self.n_layers * self.n_kv_heads * self.head_dim) as f64 * bytes_per_element
+        let n_heads: usize = (0..self.n_layers).map(|i| self.kv_heads_of(i)).sum();
+        2.0 * (n_heads * self.head_dim) as f64 * bytes_per_element
     }
 
     /// The factors that GGUF's tensor `rope_freqs` holds where LLaMA 3 scales its rotary positions. `[r/2]`
@@ -167,6 +256,14 @@ impl<'a> Keys<'a> {
             return Ok(default);
         }
         Ok(self.metadata.get_bool(hugging_face)?.unwrap_or(default))
+    }
+
+    /// A switch of both kinds of files, with a default; an empty name means that this kind of file has no such key.
+    pub fn flag_or(&self, gguf: &str, hugging_face: &str, default: bool) -> Result<bool, LoadError> {
+        if (if self.speaks_gguf() { gguf } else { hugging_face }).is_empty() {
+            return Ok(default);
+        }
+        Ok(self.metadata.get_bool(&self.key(gguf, hugging_face))?.unwrap_or(default))
     }
 
     /// A word that may be absent.

@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Key, Keys, ModelConfig};
-use crate::families::{Family, MISTRAL};
+use crate::families::Family;
 use crate::head::Head;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
@@ -129,15 +129,15 @@ pub fn to_gguf(
     on_tensor: &mut dyn FnMut(Converted),
 ) -> Result<(), ConvertError> {
     let config = Model::config_of(source)?;
-    let is_recurrent = config.family == "awd-lstm";
-    if config.is_encoder || is_recurrent || config.head != Head::VOCABULARY {
-        let what = match (config.is_encoder, is_recurrent) {
-            (true, _) => "an encoder",
-            (_, true) => "a recurrent network",
-            _ => "a head for a task",
+    let family = Family::of(source)?;
+    if family.gguf.is_empty() || config.is_encoder || config.head != Head::VOCABULARY {
+        let what = match (family.gguf, config.is_encoder) {
+            ("", _) => format!("a model of the family {}", family.about.name),
+            (_, true) => "an encoder".to_string(),
+            _ => "a head for a task".to_string(),
         };
         let file = source.path().to_path_buf();
-        return Err(ConvertError::NoPlace { file, what: what.to_string(), kind: "GGUF" });
+        return Err(ConvertError::NoPlace { file, what, kind: "GGUF" });
     }
     let (mut metadata, mut planned) = match source.kind() {
         Kind::Gguf | Kind::Llama2C => (source.metadata().clone(), same_names(source)?),
@@ -149,7 +149,7 @@ pub fn to_gguf(
     metadata.set("general.quantization_version", 2u32);
     metadata.set("general.file_type", options.mix.file_type());
     let facts = ModelFacts {
-        architecture: Family::of(source)?.gguf,
+        architecture: family.gguf,
         n_layers: config.n_layers,
         n_heads: config.n_heads,
         n_kv_heads: config.n_kv_heads,
@@ -222,7 +222,7 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     let prefix_in = if has_prefix { family.prefix } else { "" };
     let mut planned = Vec::new();
     for row in family.tensors {
-        for i in 0..if row.is_per_layer() { config.n_layers } else { 1 } {
+        for i in 0..row.n_repeats(&config) {
             for suffix in [".weight", ".bias"] {
                 let gguf = row.gguf_name(i, suffix);
                 let (from, to) = if to_gguf {
@@ -512,11 +512,7 @@ fn rope_keys(rope: &RopeOptions, source: &Checkpoint) -> Result<Vec<Key>, Conver
 /// `config.json` for a GGUF source.
 fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
     let config = Model::config_of(source)?;
-    let family = match Family::of(source)? {
-        // GGUF calls Mistral `llama`; Hugging Face's LLaMA has no window.
-        family if family.gguf == "llama" && config.window.is_some() => &MISTRAL,
-        family => family,
-    };
+    let family = Family::of(source)?;
     let mut json = serde_json::json!({
         "architectures": [family.architectures[0].0],
         "model_type": family.model_type,

@@ -33,7 +33,7 @@ pub fn write(
         parameters.iter().enumerate().map(|(i, parameter)| (parameter.name(), i)).collect();
     let (mut to_write, mut origins) = (Vec::new(), Vec::new());
     for row in family.tensors.iter().filter(|row| row.belongs_to(labelled.head.task)) {
-        for i in 0..if row.is_per_layer() { config.n_layers } else { 1 } {
+        for i in 0..row.n_repeats(&config) {
             for suffix in [".weight", ".bias"] {
                 if row.is_head() && suffix == ".bias" && !row.has_bias {
                     // What another head of the same name has is not this one's.

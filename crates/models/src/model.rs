@@ -244,8 +244,7 @@ impl Model {
 
     /// Whether it writes text, token by token with a cache: a decoder with its vocabulary.
     pub fn generates(&self) -> bool {
-        let is_recurrent = self.config.family == "awd-lstm";
-        !self.config.is_encoder && !is_recurrent && self.config.head.task == Task::Vocabulary
+        !self.config.is_encoder && !self.config.is_recurrent && self.config.head.task == Task::Vocabulary
     }
 
     /// The family's entry in the table.

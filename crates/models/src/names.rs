@@ -25,6 +25,8 @@ pub struct TensorName {
     pub tasks: &'static [Task],
     /// Whether it stands beside the model, outside its prefix.
     pub is_outside: bool,
+    /// How often the row is repeated, where `{i}` stands in its names: `L` times, or another letter of the shapes.
+    pub times: &'static str,
     /// Whether a new one is the wider spread the fewer its inputs are: N(0, 1 / (3·in)), the variance of PyTorch's `Linear`.
     pub by_inputs: bool,
 }
@@ -53,6 +55,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         is_residual: false,
         tasks: &[],
         is_outside: false,
+        times: "L",
         by_inputs: false,
     }
 }
@@ -81,6 +84,11 @@ impl TensorName {
     /// The same row, of models with these heads only.
     pub const fn only(self, tasks: &'static [Task]) -> TensorName {
         TensorName { tasks, ..self }
+    }
+
+    /// The same row, repeated as often as `letter` says, not once for each block of the decoder.
+    pub const fn times(self, letter: &'static str) -> TensorName {
+        TensorName { times: letter, ..self }
     }
 
     /// The same row, whose new values are the wider spread the fewer inputs there are.
@@ -128,9 +136,9 @@ impl TensorName {
         }
     }
 
-    /// Whether the row is repeated in each layer.
-    pub fn is_per_layer(&self) -> bool {
-        self.ours.contains("{i}")
+    /// How many tensors of a model the row names: one, or one for each layer.
+    pub fn n_repeats(&self, config: &ModelConfig) -> usize {
+        if self.ours.contains("{i}") { letter(self.times, config, 0) } else { 1 }
     }
 }
 
@@ -138,9 +146,11 @@ fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
     match factor {
         "V" => config.vocab_size,
         "D" => config.hidden_size,
+        "L" => config.n_layers,
+        "N" => config.n_encoder_layers,
         "F" => config.ffn_size,
         "H" => config.n_heads,
-        "K" => config.n_kv_heads,
+        "K" => config.kv_heads_of(i),
         "d" => config.head_dim,
         "P" => config.position_len,
         "S" => config.n_segments,
@@ -150,6 +160,9 @@ fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
         "U" if i + 1 == config.n_layers => config.hidden_size,
         "E" | "U" => config.ffn_size,
         "r/2" => config.rope.as_ref().map_or(0, |rope| rope.rotary_dim / 2),
-        number => number.parse().unwrap_or_else(|_| panic!("`{number}` is no letter of a shape")),
+        own => match config.own_opt(own) {
+            Some(size) => size as usize,
+            None => own.parse().unwrap_or_else(|_| panic!("`{own}` is no letter of a shape")),
+        },
     }
 }

@@ -161,7 +161,7 @@ impl<'a> Merge<'a> {
         let prefix = if has_prefix { self.family.prefix } else { "" };
         let mut planned = Vec::new();
         for row in self.family.tensors {
-            for layer in 0..if row.is_per_layer() { self.config.n_layers } else { 1 } {
+            for layer in 0..row.n_repeats(&self.config) {
                 for suffix in [".weight", ".bias"] {
                     let name = if self.speaks_gguf {
                         row.gguf_name(layer, suffix)

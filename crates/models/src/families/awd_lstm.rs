@@ -12,9 +12,9 @@ use rhetor_kernels::activation::Activation;
 use rhetor_tensor::ops::lstm::Lstm;
 use rhetor_tensor::{Tensor, ops};
 
-use super::Family;
+use super::{BASE, Family};
 use crate::config::{Key, Keys, ModelConfig};
-use crate::head::{Head, Task};
+use crate::head::Task;
 use crate::kv_cache::KvCache;
 use crate::layers::{Embedding, Linear, Pass};
 use crate::load::{LoadError, Weights};
@@ -32,7 +32,6 @@ pub const AWD_LSTM: Family = Family {
         },
         options: &[],
     },
-    gguf: "awd-lstm",
     model_type: "awd_lstm",
     architectures: &[
         ("AwdLstmForCausalLM", Task::Vocabulary),
@@ -43,6 +42,7 @@ pub const AWD_LSTM: Family = Family {
     keys,
     tensors: TENSORS,
     build,
+    ..BASE
 };
 
 const TENSORS: &[TensorName] = &[
@@ -62,24 +62,15 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         vocab_size: keys.vocab_size()?,
         hidden_size,
         n_layers: keys.size("block_count", "num_hidden_layers")?,
-        n_heads: 1,
-        n_kv_heads: 1,
         head_dim: hidden_size,
         ffn_size: keys.size("feed_forward_length", "intermediate_size")?,
         // Nothing in the network counts positions.
         context_len: keys.size_or("context_length", "max_position_embeddings", 1 << 20)?,
-        position_len: 0,
-        norm_eps: 0.0,
         activation: Activation::Tanh,
-        attention_scale: 1.0,
-        attention_scale_by_layer: false,
-        window: None,
-        rope: None,
-        head: Head::VOCABULARY,
-        is_encoder: false,
-        n_segments: 0,
         drop_factor: keys.number_opt("", "drop_mult")?,
+        is_recurrent: true,
         tied: true,
+        ..ModelConfig::default()
     })
 }
 

@@ -10,9 +10,9 @@ use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::{Tensor, ops, tape};
 use std::sync::Arc;
 
-use super::Family;
+use super::{BASE, Family};
 use crate::config::{Key, Keys, ModelConfig};
-use crate::head::{Head, Task};
+use crate::head::Task;
 use crate::kv_cache::KvCache;
 use crate::layers::{Attention, Block, Embedding, FeedForward, Keep, LayerNorm, Linear, Pass};
 use crate::load::{LoadError, Weights};
@@ -45,6 +45,7 @@ pub const BERT: Family = Family {
     keys,
     tensors: TENSORS,
     build,
+    ..BASE
 };
 
 const TENSORS: &[TensorName] = &[
@@ -96,14 +97,10 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         norm_eps: keys.number_or("attention.layer_norm_epsilon", "layer_norm_eps", 1e-12)?,
         activation: keys.activation("hidden_act", "gelu")?,
         attention_scale: (head_dim as f32).powf(-0.5),
-        attention_scale_by_layer: false,
-        window: None,
-        rope: None,
-        head: Head::VOCABULARY,
         is_encoder: true,
         n_segments: keys.size_or("token_type_count", "type_vocab_size", 2)?,
-        drop_factor: None,
         tied: keys.switch_or("tie_word_embeddings", true)?,
+        ..ModelConfig::default()
     })
 }
 

@@ -8,9 +8,9 @@ use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::Tensor;
 use std::sync::Arc;
 
-use super::Family;
+use super::{BASE, Family};
 use crate::config::{Key, Keys, ModelConfig};
-use crate::head::{Head, Task};
+use crate::head::Task;
 use crate::layers::{Attention, Block, Decoder, FeedForward, LayerNorm, Norm, Pass};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
@@ -40,6 +40,7 @@ pub const GPT2: Family = Family {
     keys,
     tensors: TENSORS,
     build,
+    ..BASE
 };
 
 const TENSORS: &[TensorName] = &[
@@ -83,13 +84,8 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         activation: keys.activation("activation_function", "gelu_new")?,
         attention_scale: if scales { (head_dim as f32).powf(-0.5) } else { 1.0 },
         attention_scale_by_layer: keys.switch_or("scale_attn_by_inverse_layer_idx", false)?,
-        window: None,
-        rope: None,
-        head: Head::VOCABULARY,
-        is_encoder: false,
-        n_segments: 0,
-        drop_factor: None,
         tied: true,
+        ..ModelConfig::default()
     })
 }
 

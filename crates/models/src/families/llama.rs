@@ -9,9 +9,9 @@ use rhetor_kernels::rope::RopeOrder;
 use rhetor_tensor::Tensor;
 use std::sync::Arc;
 
-use super::Family;
+use super::{BASE, Family};
 use crate::config::{Key, Keys, ModelConfig};
-use crate::head::{Head, Task};
+use crate::head::Task;
 use crate::layers::{Attention, Block, Decoder, GatedFeedForward, Norm, Pass, RmsNorm};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
@@ -41,6 +41,7 @@ pub const LLAMA: Family = Family {
     keys,
     tensors: TENSORS,
     build,
+    ..BASE
 };
 
 pub(super) const TENSORS: &[TensorName] = &[
@@ -80,19 +81,12 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         head_dim,
         ffn_size: keys.size("feed_forward_length", "intermediate_size")?,
         context_len: keys.size("context_length", "max_position_embeddings")?,
-        position_len: 0,
         norm_eps: keys.number_or("attention.layer_norm_rms_epsilon", "rms_norm_eps", 1e-6)?,
         activation: keys.activation("hidden_act", "silu")?,
         attention_scale: (head_dim as f32).powf(-0.5),
-        attention_scale_by_layer: false,
-        // Hugging Face's LLaMA has no window; GGUF calls Mistral `llama` too and then says so by this key.
-        window: if keys.speaks_gguf() { keys.window_opt()? } else { None },
         rope: Some(keys.rope(head_dim, RopeOrder::Interleaved, 10_000.0)?),
-        head: Head::VOCABULARY,
-        is_encoder: false,
-        n_segments: 0,
-        drop_factor: None,
         tied: keys.switch_or("tie_word_embeddings", false)?,
+        ..ModelConfig::default()
     })
 }
 

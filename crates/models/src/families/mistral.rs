@@ -5,7 +5,7 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{Family, llama};
+use super::{BASE, Family, llama};
 use crate::config::{Keys, ModelConfig};
 use crate::head::Task;
 use crate::load::LoadError;
@@ -29,10 +29,15 @@ pub const MISTRAL: Family = Family {
     keys: llama::keys,
     tensors: llama::TENSORS,
     build: llama::build,
+    is_told_by: |keys| Ok(keys.window_opt()?.is_some()),
+    ..BASE
 };
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let llama = llama::config(keys)?;
-    let n_kv_heads = keys.size_or("attention.head_count_kv", "num_key_value_heads", 8)?;
+    let n_kv_heads = match keys.speaks_gguf() {
+        true => llama.n_kv_heads,
+        false => keys.size_or("attention.head_count_kv", "num_key_value_heads", 8)?,
+    };
     Ok(ModelConfig { family: "mistral", n_kv_heads, window: keys.window_opt()?, ..llama })
 }

@@ -1,6 +1,6 @@
 //! The table of families.
 
-use rhetor_catalog::About;
+use rhetor_catalog::{About, Source};
 use rhetor_formats::{Checkpoint, Kind};
 
 use crate::config::{Key, Keys, ModelConfig};
@@ -15,13 +15,11 @@ mod gpt2;
 mod llama;
 mod mistral;
 
-pub(crate) use mistral::MISTRAL;
-
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
     /// Name, summary, paper.
     pub about: About,
-    /// `general.architecture` in GGUF files.
+    /// `general.architecture` in GGUF files; empty = GGUF does not know it.
     pub gguf: &'static str,
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
@@ -37,10 +35,62 @@ pub struct Family {
     pub tensors: &'static [TensorName],
     /// Loads the weights.
     pub build: fn(&mut Weights) -> Result<Box<dyn Network>, LoadError>,
+    /// Whether a GGUF file of this architecture is of this family, where several share the name.
+    pub is_told_by: fn(&Keys) -> Result<bool, LoadError>,
+    /// Checkpoints that the world knows.
+    pub published: &'static [Published],
 }
 
-/// Every family, in the order in which a file's architecture is looked up.
-pub const FAMILIES: &[&Family] = &[&llama::LLAMA, &MISTRAL, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
+/// A published checkpoint of a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// What it is called.
+    pub name: &'static str,
+    /// Its elements, tied ones counted once.
+    pub n_parameters: u64,
+    /// Positions it was made for; 0 = as many as fit.
+    pub context_len: usize,
+    /// What its licence lets one do.
+    pub licence: Licence,
+}
+
+/// What a licence lets one do with weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Licence {
+    /// Anything: MIT, Apache, BSD and their kin.
+    Open,
+    /// Much, with conditions of use or of size: LLaMA 2, Gemma, RAIL.
+    Restricted,
+    /// Research alone.
+    Research,
+    /// There are no weights to be had.
+    Unpublished,
+}
+
+/// What a family says only if it differs: `Family { about: ..., ..BASE }`.
+const BASE: Family = Family {
+    about: About { name: "", summary: "", source: Source::Folklore, options: &[] },
+    gguf: "",
+    model_type: "",
+    architectures: &[],
+    prefix: "",
+    config: |keys| Err(keys.refuse("general.architecture", "model_type", "nothing", "the name of a family")),
+    keys: |_| Vec::new(),
+    tensors: &[],
+    build: |_| unreachable!("every family builds its own network"),
+    is_told_by: |_| Ok(true),
+    published: &[],
+};
+
+/// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
+/// that takes all that is left comes last.
+pub const FAMILIES: &[&Family] = &[
+    &mistral::MISTRAL,
+    &llama::LLAMA,
+    &gpt2::GPT2,
+    &bert::BERT,
+    &awd_lstm::AWD_LSTM,
+];
 
 impl Family {
     /// The family that reads `checkpoint`.
@@ -57,10 +107,13 @@ impl Family {
                 let architecture = keys
                     .get_str("general.architecture")?
                     .ok_or(LoadError::NoArchitecture { file: file() })?;
-                {
-                    let family = FAMILIES.iter().find(|family| family.gguf == architecture);
-                    (family.map(|family| (*family, Task::Vocabulary)), architecture.to_string())
+                let mut found = None;
+                for family in FAMILIES.iter().filter(|family| family.gguf == architecture) {
+                    if found.is_none() && (family.is_told_by)(&Keys::new(checkpoint, family.gguf))? {
+                        found = Some((*family, Task::Vocabulary));
+                    }
                 }
+                (found, architecture.to_string())
             }
             Kind::HuggingFace | Kind::Safetensors | Kind::PyTorch => {
                 let architectures: Vec<&str> =

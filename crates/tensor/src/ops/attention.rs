@@ -1,10 +1,11 @@
 //! Attention over pages of cached keys and values, or over the batch alone.
 
 use rhetor_kernels::attention::training::{self, Groups, TrainShape};
-use rhetor_kernels::attention::{self, AttentionOptions, Span};
+use rhetor_kernels::attention::{self, Span};
 use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::kv::KvPages;
 
+use super::scored_attention::Scores;
 use crate::{Tensor, tape};
 
 pub use rhetor_kernels::attention::training::TrainSequence;
@@ -27,14 +28,9 @@ pub struct Heads {
 }
 
 impl Heads {
-    fn options(&self) -> AttentionOptions<'static> {
-        let Heads { n_heads, scale, window, .. } = *self;
-        AttentionOptions { n_heads, scale, window, ..AttentionOptions::default() }
-    }
-
     /// Checks a row of queries, keys and values; returns the offsets of keys and values.
     #[track_caller]
-    fn split(&self, qkv: &Tensor) -> (usize, usize) {
+    pub(super) fn split(&self, qkv: &Tensor) -> (usize, usize) {
         let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
         assert_eq!(qkv.row_len(), q + 2 * kv, "a row of queries, keys and values for {self:?}");
         (q, q + kv)
@@ -43,7 +39,7 @@ impl Heads {
 
 /// Causal attention; keys and values of the rows are added to `pages` first. qkv: [T, (H + 2K)·d] → [T, H·d]
 #[track_caller]
-pub fn paged(qkv: &Tensor, pages: &mut KvPages, spans: &[Span], heads: Heads) -> Tensor {
+pub fn paged(qkv: &Tensor, pages: &mut KvPages, spans: &[Span], heads: Heads, scores: &Scores) -> Tensor {
     let (k, v) = heads.split(qkv);
     let (data, stride) = (qkv.data(), qkv.row_stride());
     let mut row = 0;
@@ -55,7 +51,35 @@ pub fn paged(qkv: &Tensor, pages: &mut KvPages, spans: &[Span], heads: Heads) ->
         row += span.len;
     }
     Tensor::build([qkv.n_rows(), heads.n_heads * heads.head_dim], |out| {
-        attention::paged(data, stride, spans, pages, &heads.options(), out);
+        attention::paged(data, stride, spans, pages, &scores.options(&heads), out);
+    })
+}
+
+/// Attention of queries to keys and values that stand in `pages` already, all of the first `n_keys` of each span's table.
+/// q: [T, H·d] → [T, H·d]
+///
+/// `tables`: for each sequence its rows of `q`, its pages, and its keys. A sequence without keys gives zeros.
+#[track_caller]
+pub fn paged_cross(q: &Tensor, pages: &KvPages, tables: &[(usize, &[u32], usize)], heads: Heads) -> Tensor {
+    // The last position sees all that stand before it, so each row is a span of its own there.
+    let mut rows: Vec<(&[u32], usize)> = Vec::with_capacity(q.n_rows());
+    tables.iter().for_each(|&(len, table, n_keys)| rows.extend(std::iter::repeat_n((table, n_keys), len)));
+    assert_eq!(rows.len(), q.n_rows(), "rows of the sequences");
+    let width = heads.n_heads * heads.head_dim;
+    Tensor::build([q.n_rows(), width], |out| {
+        let options = Scores::default();
+        let options = options.options(&heads);
+        if rows.iter().all(|&(_, n_keys)| n_keys > 0) {
+            let spans: Vec<Span> =
+                rows.iter().map(|&(table, n_keys)| Span { table, start: n_keys - 1, len: 1 }).collect();
+            attention::paged(q.strided_data(), q.row_stride(), &spans, pages, &options, out);
+            return;
+        }
+        out.fill(0.0);
+        for (i, &(table, n_keys)) in rows.iter().enumerate().filter(|(_, (_, n_keys))| *n_keys > 0) {
+            let span = Span { table, start: n_keys - 1, len: 1 };
+            attention::paged(q.row(i), width, &[span], pages, &options, &mut out[i * width..(i + 1) * width]);
+        }
     })
 }
 

@@ -13,4 +13,5 @@ pub mod norm;
 pub mod pooling;
 pub mod rope;
 pub mod rows;
+pub mod scored_attention;
 pub mod segments;
