@@ -7,16 +7,25 @@ use crate::config::ModelConfig;
 /// Keys and values of all layers, in pages of [`rhetor_kernels::kv::PAGE_LEN`] tokens.
 ///
 /// Page `p` of a sequence is page `p` in every layer. Who owns a page is the engine's affair.
+/// Where a decoder attends to a source, each layer has a second set of the same pages for its keys and values; a page
+/// holds either a sequence's own or its source's.
 pub struct KvCache {
     layers: Vec<KvPages>,
+    /// Of the source, where there is one.
+    sources: Vec<KvPages>,
     n_pages: usize,
 }
 
 impl KvCache {
     /// A cache of `n_pages` pages. A page costs no memory before its first use.
     pub fn new(config: &ModelConfig, kind: KvType, n_pages: usize) -> KvCache {
-        let layer = || KvPages::new(kind, config.n_kv_heads, config.head_dim, n_pages);
-        KvCache { layers: (0..config.n_layers).map(|_| layer()).collect(), n_pages }
+        let layer = |i| KvPages::new(kind, config.kv_heads_of(i), config.head_dim, n_pages);
+        let n_sources = if config.has_encoder() { config.n_layers } else { 0 };
+        KvCache {
+            layers: (0..config.n_layers).map(layer).collect(),
+            sources: (0..n_sources).map(layer).collect(),
+            n_pages,
+        }
     }
 
     /// The number of pages.
@@ -26,12 +35,12 @@ impl KvCache {
 
     /// Bytes when every page is in use.
     pub fn n_bytes(&self) -> usize {
-        self.layers.iter().map(KvPages::n_bytes).sum()
+        self.layers.iter().chain(&self.sources).map(KvPages::n_bytes).sum()
     }
 
     /// Copies page `from` to page `to` in every layer.
     pub fn copy_page(&mut self, from: u32, to: u32) {
-        for layer in &mut self.layers {
+        for layer in self.layers.iter_mut().chain(&mut self.sources) {
             layer.copy_page(from, to);
         }
     }
@@ -39,5 +48,15 @@ impl KvCache {
     /// The pages of layer `i`.
     pub(crate) fn layer(&mut self, i: usize) -> &mut KvPages {
         &mut self.layers[i]
+    }
+
+    /// The pages of layer `i`: a sequence's own, and those of the sources.
+    pub(crate) fn layer_and_source(&mut self, i: usize) -> (&mut KvPages, &KvPages) {
+        (&mut self.layers[i], &self.sources[i])
+    }
+
+    /// The pages of the sources in layer `i`.
+    pub(crate) fn source(&mut self, i: usize) -> &mut KvPages {
+        &mut self.sources[i]
     }
 }

@@ -24,11 +24,11 @@ pub mod quant_mix;
 pub mod transfer;
 
 pub use config::{Key, Keys, ModelConfig};
-pub use families::{FAMILIES, Family};
+pub use families::{FAMILIES, Family, Licence, Published};
 pub use four_bit::Nf4;
 pub use head::{Head, Labelled, NewHead, Task, labels_of};
 pub use kv_cache::KvCache;
-pub use layers::{Active, Keep, Training};
+pub use layers::{Active, Keep, SourceTokens, Training};
 pub use load::{LoadError, Weights};
 pub use model::{AttachedAdapter, Batch, LoadOptions, Model, Network, SequenceSpan};
 pub use names::TensorName;

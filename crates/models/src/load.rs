@@ -7,17 +7,18 @@ use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
 use rhetor_kernels::rope::{RopeScaling, RopeTable};
 use rhetor_tensor::ops::lstm::Lstm;
+use rhetor_tensor::ops::scored_attention::Scores;
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::adapters::{Adapter, AdapterError, Site, order};
-use crate::config::ModelConfig;
+use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
 use crate::head::Task;
-use crate::layers::{Attached, Attention, Embedding, LayerNorm, Linear, RmsNorm};
+use crate::layers::{Attached, Attention, CrossAttention, Embedding, LayerNorm, Linear, RmsNorm};
 use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
 
@@ -217,6 +218,11 @@ impl<'a> Weights<'a> {
             head_seed: options.head.map(|new| new.seed),
             parameters: Vec::new(),
         })
+    }
+
+    /// The file's own keys.
+    pub fn keys(&self) -> Keys<'a> {
+        Keys::new(self.checkpoint, self.family.gguf)
     }
 
     fn speaks_gguf(&self) -> bool {
@@ -687,6 +693,26 @@ impl<'a> Weights<'a> {
         Ok(Weight::Packed(Arc::new(Packed::pack(DType::F32, shape[0], shape[1], &bytes)), self.precision))
     }
 
+    /// Attention of layer `i` to the source, with the tensors `q`, `kv` (keys and values) and `output`.
+    pub fn cross_attention(
+        &mut self,
+        q: &str,
+        kv: &[&str],
+        output: &str,
+        i: usize,
+    ) -> Result<CrossAttention, LoadError> {
+        Ok(CrossAttention {
+            q: self.linear(&[q], i)?,
+            kv: self.linear(kv, i)?,
+            output: self.linear(&[output], i)?,
+            n_heads: self.config.n_heads,
+            n_kv_heads: self.config.kv_heads_of(i),
+            head_dim: self.config.head_dim,
+            scale: self.config.attention_scale_of(i),
+            precision: self.precision,
+        })
+    }
+
     /// Attention of layer `i` with the tensors `qkv` (fused, or query, key and value) and `output`.
     pub fn attention(&mut self, qkv: &[&str], output: &str, i: usize) -> Result<Attention, LoadError> {
         let qkv = self.linear(qkv, i)?;
@@ -708,12 +734,13 @@ impl<'a> Weights<'a> {
             qkv,
             output,
             n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
+            n_kv_heads: config.kv_heads_of(i),
             head_dim: config.head_dim,
             scale: config.attention_scale_of(i),
-            window: config.window,
+            window: config.window_of(i),
             precision: self.precision,
             rope,
+            scores: Scores::default(),
             hooks,
         })
     }

@@ -6,6 +6,7 @@ use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::rope::RopeScaling;
 use rhetor_tensor::{Parameter, Tensor};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::adapters::{Adapter, AdapterError};
 use crate::config::{Keys, ModelConfig};
@@ -13,7 +14,7 @@ use crate::families::Family;
 use crate::four_bit::Nf4;
 use crate::head::{NewHead, Task, head_of};
 use crate::kv_cache::KvCache;
-use crate::layers::{Active, Linear, Pass, Training};
+use crate::layers::{Active, Linear, Pass, Source, SourceTokens, Training};
 use crate::load::{LoadError, Weights};
 
 /// What the user chooses when a model is loaded.
@@ -42,6 +43,9 @@ pub struct Batch {
     pub outputs: Vec<usize>,
     /// The segment (0 or 1) of each token, for encoders that were trained with pairs; empty = all 0. `[T]`
     pub segments: Vec<u8>,
+    /// What an encoder reads for the sequences, where there is one and no cache: with a cache,
+    /// [`Model::read`] has read it before.
+    pub source: Option<Arc<SourceTokens>>,
     /// Which of the model's adapters are on.
     pub adapters: Active,
     /// What only training has: dropout, and what the tape keeps.
@@ -60,6 +64,10 @@ pub struct SequenceSpan {
     /// Its first tokens that see each other in both directions: 0 = a causal model, `len` = an encoder. Only without
     /// a cache.
     pub prefix_len: usize,
+    /// Pages that hold what was read of the sequence's source, if it has one. Empty without a cache.
+    pub source_pages: Vec<u32>,
+    /// Tokens of that source.
+    pub source_len: usize,
 }
 
 impl Batch {
@@ -103,6 +111,7 @@ impl Batch {
             spans: self.spans.iter().map(longer).collect(),
             outputs: shifted,
             segments,
+            source: self.source.clone(),
             adapters: self.adapters.clone(),
             training: self.training,
         }
@@ -119,6 +128,12 @@ pub trait Network: Send + Sync {
 
     /// The output layer, [V, D], or [C, D] of another head.
     fn output(&self) -> &Linear;
+
+    /// Encodes sources and writes what cross attention sees of them to the cache: for each its pages and its tokens.
+    /// `pass` is the encoder's: each passage is a sequence.
+    fn read(&self, _source: &SourceTokens, _tables: &[(&[u32], usize)], _pass: &Pass, _cache: &mut KvCache) {
+        panic!("a model without an encoder reads no source");
+    }
 }
 
 /// A loaded model.
@@ -288,6 +303,17 @@ impl Model {
         self.network.output()
     }
 
+    /// Encodes the sources of some sequences and writes what their decoder sees of them to the cache, at the pages of each
+    /// source: enough for its tokens. Spans that name these pages read them from then on.
+    ///
+    /// Panics if the model has no encoder, or if there are not as many tables as sequences.
+    pub fn read(&self, source: &SourceTokens, tables: &[&[u32]], adapters: &Active, cache: &mut KvCache) {
+        let lens = source.lens();
+        assert_eq!(tables.len(), lens.len(), "tables of pages against sources");
+        let tables: Vec<(&[u32], usize)> = tables.iter().copied().zip(lens).collect();
+        self.network.read(source, &tables, &source.pass(adapters.clone(), None), cache);
+    }
+
     /// Logits of the wanted rows. → [N, V], or [N, C] with another head
     ///
     /// With a cache, each span continues its sequence: keys and values of all positions before `start` must be there, and those of the
@@ -354,6 +380,17 @@ impl Model {
             spans: Cow::Owned(spans),
             prefix_lens: Cow::Owned(prefix_lens),
             segments: Cow::Borrowed(&batch.segments),
+            source: match &batch.source {
+                Some(tokens) => {
+                    assert_eq!(tokens.passages.len(), batch.spans.len(), "sources against sequences");
+                    Source::Tokens(tokens.clone())
+                }
+                None if cache.is_some() && self.config.has_encoder() => {
+                    let spans = batch.spans.iter();
+                    Source::Pages(spans.map(|span| (&*span.source_pages, span.source_len)).collect())
+                }
+                None => Source::None,
+            },
             adapters: batch.adapters.clone(),
             training: batch.training,
         };

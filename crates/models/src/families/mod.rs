@@ -84,13 +84,8 @@ const BASE: Family = Family {
 
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
-pub const FAMILIES: &[&Family] = &[
-    &mistral::MISTRAL,
-    &llama::LLAMA,
-    &gpt2::GPT2,
-    &bert::BERT,
-    &awd_lstm::AWD_LSTM,
-];
+pub const FAMILIES: &[&Family] =
+    &[&mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
 
 impl Family {
     /// The family that reads `checkpoint`.

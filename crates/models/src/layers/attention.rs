@@ -3,6 +3,7 @@
 use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeTable;
+use rhetor_tensor::ops::scored_attention::Scores;
 use rhetor_tensor::{Tensor, ops};
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub struct Attention {
     pub precision: Precision,
     /// Rotary positions, shared by all layers.
     pub rope: Option<Arc<RopeTable>>,
+    /// What happens to the scores before softmax.
+    pub scores: Scores,
     /// What adapters do here, each with its number.
     pub hooks: Vec<(usize, Box<dyn AttentionHook>)>,
 }
@@ -36,6 +39,17 @@ pub struct Attention {
 impl Attention {
     /// x: [T, D] → [T, D]. Keys and values of the rows go to `cache`; without a cache each span is a whole sequence.
     pub fn forward(&self, x: &Tensor, pass: &Pass, cache: Option<&mut KvPages>) -> Tensor {
+        self.forward_scored(x, pass, cache, &self.scores)
+    }
+
+    /// The same with other scores, such as biases that several layers share. x: [T, D] → [T, D]
+    pub fn forward_scored(
+        &self,
+        x: &Tensor,
+        pass: &Pass,
+        cache: Option<&mut KvPages>,
+        scores: &Scores,
+    ) -> Tensor {
         let mut qkv = self.qkv.forward(x, pass); // [T, (H + 2K)·d]
         if let Some(table) = &self.rope {
             // Queries and keys are neighbours: one call turns H + K heads.
@@ -52,7 +66,10 @@ impl Attention {
             groups: hooks().find_map(|(_, hook)| hook.groups(pass)),
         };
         let mixed = match cache {
-            Some(pages) => ops::attention::paged(&qkv, pages, &pass.spans, options), // [T, H·d]
+            Some(pages) => ops::attention::paged(&qkv, pages, &pass.spans, options, scores), // [T, H·d]
+            None if !scores.is_plain() => {
+                ops::scored_attention::within(&qkv, &pass.sequences(), options, scores, self.precision)
+            }
             None => ops::attention::attention(&qkv, &pass.sequences(), options, self.precision),
         };
         self.output.forward(&mixed, pass)

@@ -1,6 +1,7 @@
 //! What all layers of one forward pass know.
 
 use rhetor_kernels::attention::Span;
+use rhetor_tensor::Tensor;
 use rhetor_tensor::ops::attention::TrainSequence;
 use rhetor_tensor::ops::dropout::Stream;
 use std::borrow::Cow;
@@ -17,10 +18,71 @@ pub struct Pass<'a> {
     pub prefix_lens: Cow<'a, [usize]>,
     /// Each row's segment; empty = all 0. `[T]`
     pub segments: Cow<'a, [u8]>,
+    /// What the sequences read besides their own tokens.
+    pub source: Source<'a>,
     /// The adapters that are on.
     pub adapters: Active,
     /// What only training has.
     pub training: Option<Training>,
+}
+
+/// What the sequences of a decoder read besides their own tokens, in the state in which it is.
+#[derive(Clone)]
+pub enum Source<'a> {
+    /// Nothing.
+    None,
+    /// Tokens, to be encoded in this pass.
+    Tokens(Arc<SourceTokens>),
+    /// What an encoder made of them.
+    Rows {
+        /// The rows of all sequences, one sequence after another. [S, D]
+        rows: Tensor,
+        /// How many of them are each sequence's.
+        lens: Cow<'a, [usize]>,
+    },
+    /// Keys and values that are in the cache already: the pages of each sequence, and how many keys they hold.
+    Pages(Cow<'a, [(&'a [u32], usize)]>),
+}
+
+/// The tokens that an encoder reads for some sequences.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceTokens {
+    /// One sequence after another, of each its passages one after another. `[S]`
+    pub tokens: Vec<u32>,
+    /// The lengths of the passages of each sequence. Passages are encoded each by itself, as Fusion-in-Decoder does
+    /// (arXiv:2007.01282, section 3); mostly there is one.
+    pub passages: Vec<Vec<usize>>,
+}
+
+impl SourceTokens {
+    /// One passage for each sequence.
+    pub fn of<'t>(sequences: impl IntoIterator<Item = &'t [u32]>) -> SourceTokens {
+        let mut source = SourceTokens::default();
+        for tokens in sequences {
+            source.tokens.extend_from_slice(tokens);
+            source.passages.push(vec![tokens.len()]);
+        }
+        source
+    }
+
+    /// Rows of each sequence. `[B]`
+    pub fn lens(&self) -> Vec<usize> {
+        self.passages.iter().map(|lens| lens.iter().sum()).collect()
+    }
+
+    /// The pass in which an encoder reads it: each passage is a sequence, whose rows all see each other.
+    pub fn pass(&self, adapters: Active, training: Option<Training>) -> Pass<'static> {
+        let lens: Vec<usize> = self.passages.iter().flatten().copied().collect();
+        Pass {
+            of_row: lens.iter().flat_map(|&len| 0..len).collect(),
+            spans: lens.iter().map(|&len| Span { table: &[], start: 0, len }).collect(),
+            prefix_lens: Cow::Owned(lens),
+            segments: Cow::Borrowed(&[]),
+            source: Source::None,
+            adapters,
+            training,
+        }
+    }
 }
 
 /// Which of a model's adapters are on.
@@ -97,6 +159,14 @@ impl Pass<'_> {
             spans: self.spans.iter().map(|span| Span { table: &[], ..*span }).collect(),
             prefix_lens: Cow::Owned(self.prefix_lens.to_vec()),
             segments: Cow::Owned(self.segments.to_vec()),
+            source: match &self.source {
+                Source::None => Source::None,
+                Source::Tokens(tokens) => Source::Tokens(tokens.clone()),
+                Source::Rows { rows, lens } => {
+                    Source::Rows { rows: rows.clone(), lens: Cow::Owned(lens.to_vec()) }
+                }
+                Source::Pages(_) => panic!("a pass with a cache is not kept"),
+            },
             adapters: self.adapters.clone(),
             training: self.training,
         }
