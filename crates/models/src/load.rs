@@ -18,7 +18,7 @@ use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
 use crate::head::Task;
-use crate::layers::{Attached, Attention, CrossAttention, Embedding, LayerNorm, Linear, RmsNorm};
+use crate::layers::{Attached, Attention, CrossAttention, Embedding, LayerNorm, Linear, Norm, RmsNorm};
 use crate::misfits::{self, Misfits, Misshapen};
 use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
@@ -430,6 +430,14 @@ impl<'a> Weights<'a> {
             Some(weight) => weight,
             None => self.absent(self.row(ours), i),
         })
+    }
+
+    /// The norm called `ours` in layer `i`: one with a bias is a layer norm.
+    pub fn norm(&mut self, ours: &str, i: usize) -> Result<Norm, LoadError> {
+        match self.row(ours).has_bias {
+            true => self.layer_norm(ours, i).map(Norm::Layer),
+            false => self.rms_norm(ours, i).map(Norm::Rms),
+        }
     }
 
     /// The matrix `ours` of layer `i`, packed; `None` if the file has none.

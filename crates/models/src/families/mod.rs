@@ -11,9 +11,12 @@ use crate::names::TensorName;
 
 mod awd_lstm;
 mod bert;
+mod fid;
 mod gpt2;
 mod llama;
 mod mistral;
+mod t5;
+mod transformer;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -88,8 +91,16 @@ const BASE: Family = Family {
 
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
-pub const FAMILIES: &[&Family] =
-    &[&mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
+pub const FAMILIES: &[&Family] = &[
+    &mistral::MISTRAL,
+    &llama::LLAMA,
+    &gpt2::GPT2,
+    &bert::BERT,
+    &awd_lstm::AWD_LSTM,
+    &t5::T5,
+    &fid::FID,
+    &transformer::TRANSFORMER,
+];
 
 impl Family {
     /// The tensor of a checkpoint that is called `name`, or otherwise in [some files](Family::other_names).
