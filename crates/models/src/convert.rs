@@ -398,10 +398,11 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
 
 /// The first constant of `config` that is another in `read_back`: GGUF leaves some to the architecture.
 ///
-/// What the tensors of the file say is left out: a separate output layer, and LLaMA 3's table of rotary factors.
+/// What the tensors of the file say is left out: a separate output layer, biases, and LLaMA 3's table of rotary factors.
 fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
+        config.own.retain(|(name, _)| !name.ends_with("_bias"));
         if let Some(rope) = &mut config.rope {
             rope.order = RopeOrder::Half;
             if matches!(rope.scaling, RopeScaling::Llama3 { .. }) {
@@ -529,11 +530,6 @@ fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::
     }
     let is_tied = !source.tensors().iter().any(|tensor| tensor.name == "output.weight");
     json["tie_word_embeddings"] = is_tied.into();
-    if family.model_type == "llama" {
-        let has = |suffix: &str| source.tensors().iter().any(|tensor| tensor.name.ends_with(suffix));
-        json["attention_bias"] = has(".attn_q.bias").into();
-        json["mlp_bias"] = has(".ffn_up.bias").into();
-    }
     for (key, id) in [("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")] {
         if let Some(id) = source.metadata().get_u64(&format!("tokenizer.ggml.{id}_token_id"))? {
             json[key] = id.into();

@@ -19,6 +19,8 @@ pub struct TensorName {
     pub stored: Stored,
     /// Whether every model of the family has a bias here.
     pub has_bias: bool,
+    /// The family's own switch that gives some of its models a bias here; empty = there is none.
+    pub bias_switch: &'static str,
     /// Whether the layer's outputs are added to the residual stream, and begin smaller the more layers there are.
     pub is_residual: bool,
     /// The heads whose models have it; empty = all models.
@@ -52,6 +54,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         shape,
         stored: Stored::Same,
         has_bias: false,
+        bias_switch: "",
         is_residual: false,
         tasks: &[],
         is_outside: false,
@@ -69,6 +72,11 @@ impl TensorName {
     /// The same row, of a layer with a bias.
     pub const fn biased(self) -> TensorName {
         TensorName { has_bias: true, ..self }
+    }
+
+    /// The same row, of a layer that has a bias where the family's own `switch` is on.
+    pub const fn biased_if(self, switch: &'static str) -> TensorName {
+        TensorName { bias_switch: switch, ..self }
     }
 
     /// The same row, of a layer that writes to the residual stream.
@@ -99,6 +107,32 @@ impl TensorName {
     /// The deviation of a new matrix with `n_in` inputs, where others have `usual`.
     pub fn deviation(&self, n_in: usize, usual: f32) -> f32 {
         if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
+    }
+
+    /// Whether a model of these sizes has a bias here.
+    pub fn is_biased(&self, config: &ModelConfig) -> bool {
+        let is_on = |switch: f64| switch != 0.0;
+        self.has_bias
+            || self.stored == Stored::OnlyBias
+            || config.own_opt(self.bias_switch).is_some_and(is_on)
+    }
+
+    /// Elements of the weight and of the bias that a new model of these sizes has here, in all layers.
+    pub fn n_elements(&self, config: &ModelConfig) -> u64 {
+        let of_layer = |i| {
+            let extents = self.extents(config, i);
+            let weight: u64 = extents.iter().map(|&extent| extent as u64).product();
+            let bias = if self.is_biased(config) { extents[0] as u64 } else { 0 };
+            bias + if self.stored == Stored::OnlyBias { 0 } else { weight }
+        };
+        (0..self.n_repeats(config)).map(of_layer).sum()
+    }
+
+    /// Whether a new model of these sizes has the row: what belongs to its head, and no output layer that is the embedding.
+    pub fn is_in(&self, config: &ModelConfig) -> bool {
+        let is_tied = self.ours == "output" && config.tied;
+        // GGUF's table of rotary factors is computed.
+        self.ours != "rope_freqs" && !is_tied && self.belongs_to(config.head.task)
     }
 
     /// Whether models with this head have the row.
