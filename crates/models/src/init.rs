@@ -11,7 +11,6 @@ use crate::config::ModelConfig;
 use crate::families::Family;
 use crate::load::LoadError;
 use crate::model::Model;
-use crate::names::Stored;
 
 /// Writes `model.safetensors` for the `config.json` in `dir`; the same seed gives the same bytes.
 ///
@@ -60,7 +59,7 @@ fn tensors(family: &'static Family, config: &ModelConfig, sigma: f32) -> Vec<(Te
                 let name = row.hugging_face_name(family.prefix, i, ".bias");
                 tensors.push((tensor(name, vec![shape[0]]), Draw::Constant(0.0)));
             }
-            if row.stored == Stored::OnlyBias {
+            if row.is_only_bias() {
                 continue;
             }
             let draw = if is_vector {
@@ -70,7 +69,7 @@ fn tensors(family: &'static Family, config: &ModelConfig, sigma: f32) -> Vec<(Te
             } else {
                 Draw::Normal(row.deviation(shape[1], sigma))
             };
-            if row.stored == Stored::Transposed {
+            if row.is_transposed() {
                 shape.reverse();
             }
             tensors.push((tensor(row.hugging_face_name(family.prefix, i, ".weight"), shape), draw));

@@ -21,6 +21,7 @@ mod load;
 mod model;
 mod names;
 pub mod quant_mix;
+mod row_order;
 pub mod transfer;
 
 pub use config::{Key, Keys, ModelConfig};

@@ -2,6 +2,7 @@
 
 use crate::config::ModelConfig;
 use crate::head::Task;
+use crate::row_order;
 
 /// One row of a family's table of tensors.
 ///
@@ -34,7 +35,7 @@ pub struct TensorName {
 }
 
 /// How Hugging Face stores a weight, compared with ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Stored {
     /// As ours.
     Same,
@@ -44,6 +45,8 @@ pub enum Stored {
     OnlyBias,
     /// As ours, but the rows of each head pair halves in rotary positions, where GGUF's pair neighbours.
     HeadRows,
+    /// As ours, but with the rows of weight and bias in another order: Hugging Face's row of each of ours, in a layer.
+    Rows(fn(&ModelConfig, usize) -> Vec<usize>),
 }
 
 /// A row whose weight is stored alike in both kinds of files.
@@ -109,12 +112,39 @@ impl TensorName {
         if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
     }
 
+    /// Whether Hugging Face stores the weight as `[in, out]`.
+    pub fn is_transposed(&self) -> bool {
+        matches!(self.stored, Stored::Transposed)
+    }
+
+    /// Whether there is a bias and no weight.
+    pub fn is_only_bias(&self) -> bool {
+        matches!(self.stored, Stored::OnlyBias)
+    }
+
+    /// Hugging Face's row of each row that GGUF has in layer `i`, in weight and bias; `None` = they are the same.
+    pub(crate) fn gguf_order(&self, config: &ModelConfig, i: usize) -> Option<Vec<usize>> {
+        match self.stored {
+            // Without rotary positions nothing is paired.
+            Stored::HeadRows if config.rope.is_some() => {
+                Some(row_order::neighbours(self.extents(config, i)[0], config.head_dim))
+            }
+            Stored::Rows(order) => Some(order(config, i)),
+            Stored::Same | Stored::Transposed | Stored::OnlyBias | Stored::HeadRows => None,
+        }
+    }
+
+    /// Hugging Face's row of each row that we have in layer `i` of a model from this kind of file: heads stay as they are
+    /// stored, all other orders become GGUF's.
+    pub(crate) fn order(&self, config: &ModelConfig, i: usize, is_gguf: bool) -> Option<Vec<usize>> {
+        let is_kept = matches!(self.stored, Stored::HeadRows) && !is_gguf;
+        if is_kept { None } else { self.gguf_order(config, i) }
+    }
+
     /// Whether a model of these sizes has a bias here.
     pub fn is_biased(&self, config: &ModelConfig) -> bool {
         let is_on = |switch: f64| switch != 0.0;
-        self.has_bias
-            || self.stored == Stored::OnlyBias
-            || config.own_opt(self.bias_switch).is_some_and(is_on)
+        self.has_bias || self.is_only_bias() || config.own_opt(self.bias_switch).is_some_and(is_on)
     }
 
     /// Elements of the weight and of the bias that a new model of these sizes has here, in all layers.
@@ -123,7 +153,7 @@ impl TensorName {
             let extents = self.extents(config, i);
             let weight: u64 = extents.iter().map(|&extent| extent as u64).product();
             let bias = if self.is_biased(config) { extents[0] as u64 } else { 0 };
-            bias + if self.stored == Stored::OnlyBias { 0 } else { weight }
+            bias + if self.is_only_bias() { 0 } else { weight }
         };
         (0..self.n_repeats(config)).map(of_layer).sum()
     }
