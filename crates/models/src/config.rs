@@ -266,6 +266,15 @@ impl<'a> Keys<'a> {
         Ok(self.metadata.get_bool(&self.key(gguf, hugging_face))?.unwrap_or(default))
     }
 
+    /// Whether layers have biases, 1 or 0: GGUF says it by the bias of our tensor `ours`, Hugging Face by a key.
+    pub fn bias_or(&self, ours: &str, hugging_face: &str, default: bool) -> Result<f64, LoadError> {
+        let has_bias = match self.speaks_gguf() {
+            true => self.checkpoint.find(&format!("{ours}.bias")).is_some(),
+            false => self.switch_or(hugging_face, default)?,
+        };
+        Ok(f64::from(u8::from(has_bias)))
+    }
+
     /// A word that may be absent.
     pub fn word_opt(&self, gguf: &str, hugging_face: &str) -> Result<Option<String>, LoadError> {
         if (if self.speaks_gguf() { gguf } else { hugging_face }).is_empty() {

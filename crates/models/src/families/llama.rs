@@ -48,14 +48,18 @@ pub(super) const TENSORS: &[TensorName] = &[
     name("token_embd", "embed_tokens", "V D"),
     name("rope_freqs", "rope_freqs", "r/2"),
     name("blk.{i}.attn_norm", "layers.{i}.input_layernorm", "D"),
-    name("blk.{i}.attn_q", "layers.{i}.self_attn.q_proj", "H*d D").stored(Stored::HeadRows),
-    name("blk.{i}.attn_k", "layers.{i}.self_attn.k_proj", "K*d D").stored(Stored::HeadRows),
-    name("blk.{i}.attn_v", "layers.{i}.self_attn.v_proj", "K*d D"),
-    name("blk.{i}.attn_output", "layers.{i}.self_attn.o_proj", "D H*d"),
+    name("blk.{i}.attn_q", "layers.{i}.self_attn.q_proj", "H*d D")
+        .stored(Stored::HeadRows)
+        .biased_if("attention_bias"),
+    name("blk.{i}.attn_k", "layers.{i}.self_attn.k_proj", "K*d D")
+        .stored(Stored::HeadRows)
+        .biased_if("attention_bias"),
+    name("blk.{i}.attn_v", "layers.{i}.self_attn.v_proj", "K*d D").biased_if("attention_bias"),
+    name("blk.{i}.attn_output", "layers.{i}.self_attn.o_proj", "D H*d").biased_if("attention_bias"),
     name("blk.{i}.ffn_norm", "layers.{i}.post_attention_layernorm", "D"),
-    name("blk.{i}.ffn_gate", "layers.{i}.mlp.gate_proj", "F D"),
-    name("blk.{i}.ffn_up", "layers.{i}.mlp.up_proj", "F D"),
-    name("blk.{i}.ffn_down", "layers.{i}.mlp.down_proj", "D F"),
+    name("blk.{i}.ffn_gate", "layers.{i}.mlp.gate_proj", "F D").biased_if("mlp_bias"),
+    name("blk.{i}.ffn_up", "layers.{i}.mlp.up_proj", "F D").biased_if("mlp_bias"),
+    name("blk.{i}.ffn_down", "layers.{i}.mlp.down_proj", "D F").biased_if("mlp_bias"),
     name("output_norm", "norm", "D"),
     name("output", "lm_head", "V D").head(&[Task::Vocabulary]),
     name("cls.output", "score", "C D").head(&[Task::Sequence]),
@@ -86,6 +90,10 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         attention_scale: (head_dim as f32).powf(-0.5),
         rope: Some(keys.rope(head_dim, RopeOrder::Interleaved, 10_000.0)?),
         tied: keys.switch_or("tie_word_embeddings", false)?,
+        own: vec![
+            ("attention_bias", keys.bias_or("blk.0.attn_q", "attention_bias", false)?),
+            ("mlp_bias", keys.bias_or("blk.0.ffn_up", "mlp_bias", false)?),
+        ],
         ..ModelConfig::default()
     })
 }
@@ -103,6 +111,8 @@ pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
         Key::size("context_length", "max_position_embeddings", config.context_len),
         Key::new("attention.layer_norm_rms_epsilon", "rms_norm_eps", config.norm_eps),
         Key::new("", "hidden_act", "silu"),
+        Key::new("", "attention_bias", config.own_opt("attention_bias") == Some(1.0)),
+        Key::new("", "mlp_bias", config.own_opt("mlp_bias") == Some(1.0)),
     ];
     keys.extend(config.window.map(|window| Key::size("attention.sliding_window", "sliding_window", window)));
     keys

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Embedding, Keep, Linear, Norm, Pass};
 use crate::kv_cache::KvCache;
+use crate::load::{LoadError, Weights};
 use crate::model::Network;
 
 /// One block of a decoder: what distinguishes a family.
@@ -26,6 +27,26 @@ pub struct Decoder {
     pub output_norm: Norm,
     /// [V, D]
     pub output: Linear,
+}
+
+impl Decoder {
+    /// Loads what stands around the blocks: embeddings, learned positions if the model has them, the layer norm and the
+    /// output layer. `block` loads block `i`.
+    pub fn load(
+        weights: &mut Weights,
+        block: impl Fn(&mut Weights, usize) -> Result<Arc<dyn Block>, LoadError>,
+    ) -> Result<Box<dyn Network>, LoadError> {
+        let token_embd = weights.embedding("token_embd")?;
+        let has_positions = weights.config.position_len > 0;
+        let position_embd = has_positions.then(|| weights.embedding("position_embd")).transpose()?;
+        let blocks = (0..weights.config.n_layers).map(|i| block(weights, i)).collect::<Result<_, _>>()?;
+        let output_norm = match weights.has_row("output_norm") {
+            true => Norm::Layer(weights.layer_norm("output_norm", 0)?),
+            false => Norm::None,
+        };
+        let output = weights.output(&token_embd)?;
+        Ok(Box::new(Decoder { token_embd, position_embd, blocks, output_norm, output }))
+    }
 }
 
 impl Network for Decoder {
