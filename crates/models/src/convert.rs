@@ -119,6 +119,10 @@ pub(crate) enum Turn {
     ToHalves {
         head_dim: usize,
     },
+    /// One is added to each element.
+    PlusOne,
+    /// One is taken from each element.
+    MinusOne,
 }
 
 /// Writes `source` to the GGUF file `path`; an existing file is replaced when the new one is complete.
@@ -257,6 +261,9 @@ fn turn(row: &TensorName, config: &ModelConfig, suffix: &str, to_gguf: bool) -> 
         Stored::Same | Stored::OnlyBias => Turn::Nothing,
         Stored::Transposed if suffix == ".bias" => Turn::Nothing,
         Stored::Transposed => Turn::Transpose,
+        Stored::MinusOne if suffix == ".bias" => Turn::Nothing,
+        Stored::MinusOne if to_gguf => Turn::PlusOne,
+        Stored::MinusOne => Turn::MinusOne,
         Stored::HeadRows if to_gguf => Turn::ToNeighbours { head_dim },
         Stored::HeadRows => Turn::ToHalves { head_dim },
     }
@@ -305,7 +312,7 @@ fn check_importance(planned: &[Planned], importance: Option<&Importance>) -> Res
 /// The new order of rows: row `i` of the result is row `order(i)` of the source.
 pub(crate) fn source_row(turn: Turn, i: usize) -> usize {
     match turn {
-        Turn::Nothing | Turn::Transpose => i,
+        Turn::Nothing | Turn::Transpose | Turn::PlusOne | Turn::MinusOne => i,
         Turn::ToNeighbours { head_dim } => {
             let (head, at) = (i / head_dim, i % head_dim);
             head * head_dim + (at % 2) * (head_dim / 2) + at / 2
@@ -333,7 +340,7 @@ fn write_tensor(
     let shape = &entry.shape;
     let turned;
     let bytes = match plan.turn {
-        Turn::Nothing => bytes,
+        Turn::Nothing | Turn::PlusOne | Turn::MinusOne => bytes,
         Turn::Transpose => {
             turned = transpose(bytes, plan.from.block_bytes(), shape[0], shape[1]);
             &turned[..]
@@ -348,7 +355,12 @@ fn write_tensor(
             &turned[..]
         }
     };
-    if plan.from == plan.to_dtype {
+    let offset = match plan.turn {
+        Turn::PlusOne => 1.0,
+        Turn::MinusOne => -1.0,
+        _ => 0.0,
+    };
+    if plan.from == plan.to_dtype && offset == 0.0 {
         out.write_all(bytes)?;
     } else {
         let n_columns = plan.to.shape.last().copied().unwrap_or(1);
@@ -366,6 +378,7 @@ fn write_tensor(
                 &bytes[start * row_bytes..(start + n_slab) * row_bytes],
                 &mut values,
             );
+            values.iter_mut().for_each(|value| *value += offset);
             encoded.resize(plan.to_dtype.bytes_of(values.len()).unwrap_or(0), 0);
             quant::quantize(plan.to_dtype, &values, importance, &mut encoded);
             out.write_all(&encoded)?;
@@ -402,7 +415,7 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
 fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
-        if let Some(rope) = &mut config.rope {
+        for rope in config.rope.iter_mut().chain(&mut config.local_rope) {
             rope.order = RopeOrder::Half;
             if matches!(rope.scaling, RopeScaling::Llama3 { .. }) {
                 rope.scaling = RopeScaling::None;

@@ -53,7 +53,7 @@ pub fn write(
                     (None, None) => continue,
                 };
                 to_write.push(TensorToWrite { name, dtype: ElementType::Known(dtype), shape });
-                origins.push((trained, entry, is_turned));
+                origins.push((trained, entry, is_turned, row.offset(suffix)));
             }
         }
     }
@@ -69,17 +69,18 @@ pub fn write(
     std::fs::create_dir_all(dir).map_err(rhetor_formats::Error::create(dir))?;
     safetensors::write(&dir.join("model.safetensors"), &[("format", "pt")], &to_write, |i, out| {
         let values = match origins[i] {
-            (Some(i), _, is_turned) => {
-                let (values, shape) = (values(i), parameters[i].shape());
+            (Some(i), _, is_turned, offset) => {
+                let (mut values, shape) = (values(i), parameters[i].shape());
+                values.iter_mut().for_each(|value| *value -= offset);
                 if is_turned { turn(&values, shape[0], shape[1]) } else { values }
             }
-            (None, Some(entry), _) => {
+            (None, Some(entry), ..) => {
                 let mut values = vec![0.0; entry.shape.iter().product()];
                 let stored = entry.dtype.known().expect("the model was loaded from it");
                 quant::dequantize(stored, base.bytes(entry), &mut values);
                 values
             }
-            (None, None, _) => unreachable!("left out above"),
+            (None, None, ..) => unreachable!("left out above"),
         };
         let mut bytes = vec![0; values.len() * dtype.block_bytes()];
         quant::quantize(dtype, &values, None, &mut bytes);

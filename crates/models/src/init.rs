@@ -70,7 +70,7 @@ fn tensors(
     let mut tensors = Vec::new();
     for row in family.tensors {
         let is_tied = row.ours == "output" && config.tied;
-        if row.ours == "rope_freqs" || is_tied || !row.belongs_to(config.head.task) {
+        if row.ours == "rope_freqs" || is_tied || !row.is_in(config) {
             continue;
         }
         for i in 0..row.n_repeats(config) {
@@ -85,7 +85,7 @@ fn tensors(
                 continue;
             }
             let draw = if is_vector {
-                Draw::Constant(1.0)
+                Draw::Constant(1.0 - row.offset(".weight"))
             } else if row.is_residual {
                 Draw::Normal(sigma / (2.0 * config.n_layers as f32).sqrt())
             } else {

@@ -39,6 +39,7 @@ struct Kept {
     shape: Vec<usize>,
     is_transposed: bool,
     interleaved: Option<usize>,
+    offset: f32,
     /// In the base's order.
     value: Value,
 }
@@ -127,7 +128,8 @@ impl BaseTensors {
             values
         };
         let row_len = if site.shape.len() == 2 { site.shape[1] } else { 1 };
-        let values = order::to_base(site, values, row_len);
+        let mut values = order::to_base(site, values, row_len);
+        values.iter_mut().for_each(|value| *value += site.offset);
         self.keep(key, site, Value::Read(values.clone()));
         Ok(Some(values))
     }
@@ -151,6 +153,7 @@ impl BaseTensors {
             shape: site.shape.to_vec(),
             is_transposed: site.is_transposed && site.shape.len() == 2,
             interleaved: site.interleaved,
+            offset: site.offset,
             value,
         });
     }
@@ -197,7 +200,8 @@ impl BaseTensors {
                 Value::Trained(parameter) => parameter.read().clone(),
             };
             let row_len = if kept.shape.len() == 2 { kept.shape[1] } else { 1 };
-            let values = order::to_file(kept.interleaved, values, row_len);
+            let mut values = order::to_file(kept.interleaved, values, row_len);
+            values.iter_mut().for_each(|value| *value -= kept.offset);
             if kept.is_transposed {
                 let (n_rows, n_columns) = (kept.shape[0], kept.shape[1]);
                 let values = order::transposed(&values, n_rows, n_columns);

@@ -191,6 +191,8 @@ pub struct Site<'a> {
     /// The width of a head, if the rows stand in GGUF's order (rotary pairs are neighbours) and Hugging Face's is
     /// another (pairs are halves).
     pub interleaved: Option<usize>,
+    /// What is added to a value in the adapter's file to get the base's: 1 for Gemma's norms.
+    pub offset: f32,
     /// The sizes of the model.
     pub config: &'a ModelConfig,
 }

@@ -6,7 +6,7 @@ use crate::{Tensor, Vector, tape};
 
 /// What is done to the elements of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeadNorm {
+pub enum NormKind {
     /// `x / sqrt(mean(x²) + eps) · weight`
     Rms,
     /// `(x − mean) / sqrt(variance + eps) · weight`
@@ -37,7 +37,7 @@ impl HeadColumns {
 ///
 /// `weight` has `[d]` elements that all heads share, or `[heads · d]`. Source: arXiv:2302.05442, section 2.
 #[track_caller]
-pub fn head_norm(x: Tensor, heads: HeadColumns, norm: HeadNorm, weight: &Vector, eps: f32) -> Tensor {
+pub fn head_norm(x: Tensor, heads: HeadColumns, norm: NormKind, weight: &Vector, eps: f32) -> Tensor {
     let HeadColumns { start, n_heads, head_dim } = heads;
     let (row_len, len) = (x.row_len(), weight.len());
     assert!(start + n_heads * head_dim <= row_len, "heads {heads:?} in rows of {row_len}");
@@ -52,8 +52,8 @@ pub fn head_norm(x: Tensor, heads: HeadColumns, norm: HeadNorm, weight: &Vector,
             let inputs = gather(out.data(), row_len, first, width);
             let mut outputs = vec![0.0; inputs.len()];
             match norm {
-                HeadNorm::Rms => rms_norm::rms_norm(&inputs, weight, eps, &mut outputs),
-                HeadNorm::Layer => layer_norm::layer_norm(&inputs, weight, None, eps, &mut outputs),
+                NormKind::Rms => rms_norm::rms_norm(&inputs, weight, eps, &mut outputs),
+                NormKind::Layer => layer_norm::layer_norm(&inputs, weight, None, eps, &mut outputs),
             }
             scatter(&outputs, out.unique_data(), row_len, first, width);
             before.extend(is_kept.then_some(inputs));
@@ -72,8 +72,8 @@ pub fn head_norm(x: Tensor, heads: HeadColumns, norm: HeadNorm, weight: &Vector,
                 let dy = gather(d.data(), row_len, first, width);
                 let mut dx = vec![0.0; dy.len()];
                 match norm {
-                    HeadNorm::Rms => rms_norm::backward(x, weight, eps, &dy, &mut dx, Some(d_weight)),
-                    HeadNorm::Layer => {
+                    NormKind::Rms => rms_norm::backward(x, weight, eps, &dy, &mut dx, Some(d_weight)),
+                    NormKind::Layer => {
                         layer_norm::backward(x, weight, eps, &dy, &mut dx, Some(d_weight), None)
                     }
                 }
@@ -111,7 +111,7 @@ mod tests {
     fn each_head_is_normed_as_a_row_and_the_rest_stays() {
         let x = noise(&[2, 12], 1);
         let weight = Vector::from(noise(&[4], 2));
-        let y = head_norm(x.clone(), HEADS, HeadNorm::Rms, &weight, 1e-5);
+        let y = head_norm(x.clone(), HEADS, NormKind::Rms, &weight, 1e-5);
         for t in 0..2 {
             for head in [3..7, 7..11] {
                 let alone = Tensor::from_vec(x.row(t)[head.clone()].to_vec(), [1, 4]);
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn gradients_equal_central_differences() {
         let x = noise(&[3, 12], 1);
-        for norm in [HeadNorm::Rms, HeadNorm::Layer] {
+        for norm in [NormKind::Rms, NormKind::Layer] {
             for len in [4, 8] {
                 let weight = parameter("weight", &[len], noise(&[len], 2).data().to_vec());
                 let vector = Vector::Trained(weight.clone());
