@@ -51,7 +51,7 @@ enum Draw {
 /// Every tensor of a new model, under its Hugging Face name.
 fn tensors(family: &'static Family, config: &ModelConfig, sigma: f32) -> Vec<(TensorToWrite, Draw)> {
     let mut tensors = Vec::new();
-    for row in family.tensors.iter().filter(|row| row.is_in(config)) {
+    for row in family.tensors.iter().filter(|row| row.is_new_in(config)) {
         for i in 0..row.n_repeats(config) {
             let mut shape = row.extents(config, i);
             let is_vector = shape.len() == 1;
@@ -63,7 +63,7 @@ fn tensors(family: &'static Family, config: &ModelConfig, sigma: f32) -> Vec<(Te
                 continue;
             }
             let draw = if is_vector {
-                Draw::Constant(1.0)
+                Draw::Constant(1.0 - row.offset(".weight"))
             } else if row.is_residual {
                 Draw::Normal(sigma / (2.0 * config.n_layers as f32).sqrt())
             } else {

@@ -5,7 +5,8 @@ use rhetor_kernels::DType;
 use rhetor_kernels::gemm::{Precision, Rows};
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
-use rhetor_kernels::rope::{RopeScaling, RopeTable};
+use rhetor_kernels::rope::{RopeOptions, RopeScaling, RopeTable};
+use rhetor_tensor::ops::head_norm::NormKind;
 use rhetor_tensor::ops::lstm::Lstm;
 use rhetor_tensor::ops::scored_attention::Scores;
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
@@ -18,7 +19,9 @@ use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
 use crate::head::Task;
-use crate::layers::{Attached, Attention, CrossAttention, Embedding, LayerNorm, Linear, RmsNorm};
+use crate::layers::{
+    Attached, Attention, CrossAttention, Embedding, HeadNorm, LayerNorm, Linear, Norm, RmsNorm,
+};
 use crate::misfits::{self, Misfits, Misshapen};
 use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
@@ -159,7 +162,7 @@ pub struct Weights<'a> {
     misfits: Misfits,
     n_parameters: usize,
     n_bytes: usize,
-    rope_table: Option<Arc<RopeTable>>,
+    rope_tables: Vec<(RopeOptions, Arc<RopeTable>)>,
     adapters: &'a mut [Box<dyn Adapter>],
     /// Of products with trained weights, and of gradients that pass frozen ones.
     precision: Precision,
@@ -199,7 +202,7 @@ impl<'a> Weights<'a> {
             misfits: Misfits::default(),
             n_parameters: 0,
             n_bytes: 0,
-            rope_table: None,
+            rope_tables: Vec::new(),
             adapters,
             precision: options.precision,
             quantize: options.quantize,
@@ -225,9 +228,14 @@ impl<'a> Weights<'a> {
         row.unwrap_or_else(|| panic!("`{ours}` is not in the table of {}", self.family.about.name))
     }
 
-    /// Whether the family's models have a tensor that we call `ours`.
-    pub fn has_row(&self, ours: &str) -> bool {
-        self.family.tensors.iter().any(|row| row.ours == ours)
+    /// Whether models of this family, with these sizes and this head, have the tensor `ours`.
+    pub fn has(&self, ours: &str) -> bool {
+        self.family.tensors.iter().any(|row| row.ours == ours && row.is_in(self.config))
+    }
+
+    /// The extents of the weight `ours` in layer `i`, outermost first.
+    pub fn extents(&self, ours: &str, i: usize) -> Vec<usize> {
+        self.row(ours).extents(self.config, i)
     }
 
     /// The name in this file of our tensor `ours` in layer `i`.
@@ -330,6 +338,7 @@ impl<'a> Weights<'a> {
             shape,
             is_transposed: row.is_transposed(),
             order: order.map(Arc::from),
+            offset: row.offset(suffix),
             config: self.config,
         };
         for (number, adapter) in self.adapters.iter_mut().enumerate() {
@@ -386,11 +395,15 @@ impl<'a> Weights<'a> {
         let row = self.row(ours);
         let len = row.extents(self.config, i)[0];
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
-        let values = self.values(entry)?;
-        Ok(Some(match self.order_in_file(row, i) {
-            Some(order) => row_order::in_order(&values, &order),
-            None => values,
-        }))
+        let mut values = self.values(entry)?;
+        if let Some(order) = self.order_in_file(row, i) {
+            values = row_order::in_order(&values, &order);
+        }
+        let offset = if self.speaks_gguf() { 0.0 } else { row.offset(suffix) };
+        if offset != 0.0 {
+            values.iter_mut().for_each(|value| *value += offset);
+        }
+        Ok(Some(values))
     }
 
     /// As [`values_of`](Weights::values_of), trained or replaced where an adapter says so.
@@ -436,6 +449,25 @@ impl<'a> Weights<'a> {
     pub fn layer_norm(&mut self, ours: &str, i: usize) -> Result<LayerNorm, LoadError> {
         let weight = self.required_vector(ours, i, ".weight")?;
         Ok(LayerNorm { weight, bias: self.required_vector(ours, i, ".bias")?, eps: self.config.norm_eps })
+    }
+
+    /// The norm called `ours` in layer `i`: a layer norm if the family's has a bias, else of root mean squares.
+    pub fn norm(&mut self, ours: &str, i: usize) -> Result<Norm, LoadError> {
+        Ok(match self.row(ours).has_bias {
+            true => Norm::Layer(self.layer_norm(ours, i)?),
+            false => Norm::Rms(self.rms_norm(ours, i)?),
+        })
+    }
+
+    /// The norm of each head called `ours` in layer `i`, if such models have it: of the kind of the last norm, without a
+    /// bias.
+    fn head_norm(&mut self, ours: &str, i: usize) -> Result<Option<HeadNorm>, LoadError> {
+        if !self.has(ours) {
+            return Ok(None);
+        }
+        let kind = if self.row("output_norm").has_bias { NormKind::Layer } else { NormKind::Rms };
+        let weight = self.required_vector(ours, i, ".weight")?;
+        Ok(Some(HeadNorm { kind, weight, eps: self.config.norm_eps }))
     }
 
     /// The matrix `ours` of layer `i`, packed.
@@ -615,7 +647,7 @@ impl<'a> Weights<'a> {
             }
             weights.push(weight);
         }
-        Ok(Linear { weights, bias: join(biases), hooks })
+        Ok(Linear { weights, bias: join(biases), hooks, soft_cap: None })
     }
 
     /// What adapters do to the linear layer `ours` of layer `i`, whose outputs begin at column `start`.
@@ -673,7 +705,7 @@ impl<'a> Weights<'a> {
         if self.config.tied || self.speaks_gguf() {
             let weight = self.untied(row, embedding)?;
             let hooks = self.hooks(ours, 0, 0, &weight, None)?;
-            return Ok(Linear { weights: vec![weight], bias: Vec::new(), hooks });
+            return Ok(Linear { hooks, ..Linear::of(weight) });
         }
         let weight = self.absent(row, 0);
         Ok(Linear::of(weight))
@@ -743,11 +775,11 @@ impl<'a> Weights<'a> {
     /// Attention of layer `i` with the tensors `qkv` (fused, or query, key and value) and `output`.
     pub fn attention(&mut self, qkv: &[&str], output: &str, i: usize) -> Result<Attention, LoadError> {
         let qkv = self.linear(qkv, i)?;
+        let stem = output.strip_suffix("output").unwrap_or(output);
+        let (q_norm, k_norm) = (format!("{stem}q_norm"), format!("{stem}k_norm"));
+        let (q_norm, k_norm) = (self.head_norm(&q_norm, i)?, self.head_norm(&k_norm, i)?);
         let output = self.linear(&[output], i)?;
-        let rope = match &self.config.rope {
-            Some(_) => Some(self.rope_table()?),
-            None => None,
-        };
+        let rope = self.config.rope_of(i).map(|options| self.rope_table(options)).transpose()?;
         let config = self.config;
         let mut hooks = Vec::new();
         let is_interleaved = self.speaks_gguf()
@@ -766,26 +798,28 @@ impl<'a> Weights<'a> {
             scale: config.attention_scale_of(i),
             window: config.window_of(i),
             precision: self.precision,
+            q_norm,
+            k_norm,
             rope,
-            scores: Scores::default(),
+            scores: Scores { soft_cap: config.score_cap, ..Scores::default() },
             hooks,
         })
     }
 
-    /// The table of rotations, made once for all layers; with GGUF's per-pair factors if the file has them.
-    fn rope_table(&mut self) -> Result<Arc<RopeTable>, LoadError> {
-        if let Some(table) = &self.rope_table {
+    /// The table of rotations, made once for all layers with these; with GGUF's per-pair factors if the file has them.
+    fn rope_table(&mut self, wanted: &RopeOptions) -> Result<Arc<RopeTable>, LoadError> {
+        if let Some((_, table)) = self.rope_tables.iter().find(|(options, _)| options == wanted) {
             return Ok(table.clone());
         }
-        let mut options = self.config.rope.clone().expect("asked for only with rope");
-        let has_factors =
-            self.family.tensors.iter().any(|row| row.ours == "rope_freqs") && self.speaks_gguf();
+        let mut options = wanted.clone();
+        let is_local = self.config.local_rope.as_ref() == Some(wanted);
+        let has_factors = self.has("rope_freqs") && self.speaks_gguf() && !is_local;
         let factors = if has_factors { self.values_of("rope_freqs", 0, ".weight")? } else { None };
         if let Some(factors) = factors {
             options.scaling = RopeScaling::Factors(factors);
         }
         let table = Arc::new(RopeTable::new(options));
-        self.rope_table = Some(table.clone());
+        self.rope_tables.push((wanted.clone(), table.clone()));
         Ok(table)
     }
 

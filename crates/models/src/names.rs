@@ -30,6 +30,8 @@ pub struct TensorName {
     pub is_outside: bool,
     /// How often the row is repeated, where `{i}` stands in its names: `L` times, or another letter of the shapes.
     pub times: &'static str,
+    /// The switch among the config's own things that says whether a model has the row; empty = every model.
+    pub when: &'static str,
     /// Whether a new one is the wider spread the fewer its inputs are: N(0, 1 / (3·in)), the variance of PyTorch's `Linear`.
     pub by_inputs: bool,
 }
@@ -47,6 +49,8 @@ pub enum Stored {
     HeadRows,
     /// As ours, but with the rows of weight and bias in another order: Hugging Face's row of each of ours, in a layer.
     Rows(fn(&ModelConfig, usize) -> Vec<usize>),
+    /// One less than ours: the weight of a norm that is multiplied by 1 + what is stored.
+    MinusOne,
 }
 
 /// A row whose weight is stored alike in both kinds of files.
@@ -62,6 +66,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         tasks: &[],
         is_outside: false,
         times: "L",
+        when: "",
         by_inputs: false,
     }
 }
@@ -102,6 +107,11 @@ impl TensorName {
         TensorName { times: letter, ..self }
     }
 
+    /// The same row, of models whose own `switch` is on.
+    pub const fn when(self, switch: &'static str) -> TensorName {
+        TensorName { when: switch, ..self }
+    }
+
     /// The same row, whose new values are the wider spread the fewer inputs there are.
     pub const fn by_inputs(self) -> TensorName {
         TensorName { by_inputs: true, ..self }
@@ -130,7 +140,9 @@ impl TensorName {
                 Some(row_order::neighbours(self.extents(config, i)[0], config.head_dim))
             }
             Stored::Rows(order) => Some(order(config, i)),
-            Stored::Same | Stored::Transposed | Stored::OnlyBias | Stored::HeadRows => None,
+            Stored::Same | Stored::Transposed | Stored::OnlyBias | Stored::HeadRows | Stored::MinusOne => {
+                None
+            }
         }
     }
 
@@ -158,16 +170,26 @@ impl TensorName {
         (0..self.n_repeats(config)).map(of_layer).sum()
     }
 
-    /// Whether a new model of these sizes has the row: what belongs to its head, and no output layer that is the embedding.
-    pub fn is_in(&self, config: &ModelConfig) -> bool {
+    /// Whether a new model of these sizes has the row: no output layer that is the embedding.
+    pub fn is_new_in(&self, config: &ModelConfig) -> bool {
         let is_tied = self.ours == "output" && config.tied;
         // GGUF's table of rotary factors is computed.
-        self.ours != "rope_freqs" && !is_tied && self.belongs_to(config.head.task)
+        self.ours != "rope_freqs" && !is_tied && self.is_in(config)
     }
 
     /// Whether models with this head have the row.
     pub fn belongs_to(&self, task: Task) -> bool {
         self.tasks.is_empty() || self.tasks.contains(&task)
+    }
+
+    /// Whether a model with these sizes and this head has the row.
+    pub fn is_in(&self, config: &ModelConfig) -> bool {
+        self.belongs_to(config.head.task) && (self.when.is_empty() || config.own_switch(self.when))
+    }
+
+    /// What is added to a value that Hugging Face stores, to get ours.
+    pub fn offset(&self, suffix: &str) -> f32 {
+        if matches!(self.stored, Stored::MinusOne) && suffix == ".weight" { 1.0 } else { 0.0 }
     }
 
     /// Whether it is a part of a head that is not over the vocabulary: drawn if it is new, and trained with any adapter.

@@ -90,7 +90,7 @@ pub const FAMILIES: &[&Family] =
 impl Family {
     /// Elements of all weights of a model of these sizes, tied ones counted once.
     pub fn n_parameters(&self, config: &ModelConfig) -> u64 {
-        let rows = self.tensors.iter().filter(|row| row.is_in(config));
+        let rows = self.tensors.iter().filter(|row| row.is_new_in(config));
         rows.map(|row| row.n_elements(config)).sum()
     }
 

@@ -8,14 +8,16 @@ mod feed_forward;
 mod linear;
 mod norm;
 mod pass;
+mod pre_norm_block;
 mod residual;
 
 pub use attention::Attention;
 pub use cross_attention::CrossAttention;
 pub use decoder::{Block, Decoder};
 pub use embedding::Embedding;
-pub use feed_forward::{FeedForward, GatedFeedForward};
+pub use feed_forward::{FeedForward, GatedFeedForward, Sublayer};
 pub use linear::{Attached, Linear};
-pub use norm::{LayerNorm, Norm, RmsNorm};
+pub use norm::{HeadNorm, LayerNorm, Norm, RmsNorm};
 pub use pass::{Active, Keep, Pass, Source, SourceTokens, Training};
+pub use pre_norm_block::PreNormBlock;
 pub use residual::{Residual, ResidualBlock};
