@@ -20,7 +20,7 @@ pub struct ModelConfig {
     pub hidden_size: usize,
     /// L: blocks; of an encoder-decoder, those of the decoder.
     pub n_layers: usize,
-    /// N: blocks of the encoder of an encoder-decoder; 0 = another kind of model.
+    /// N: blocks of the encoder of an encoder-decoder, also where the decoder was left away; 0 = another kind of model.
     pub n_encoder_layers: usize,
     /// H: query heads.
     pub n_heads: usize,
@@ -142,7 +142,7 @@ impl ModelConfig {
 
     /// Whether it reads a source with an encoder and writes with a decoder.
     pub fn has_encoder(&self) -> bool {
-        self.n_encoder_layers > 0
+        self.n_encoder_layers > 0 && !self.is_encoder
     }
 
     /// K of layer `i`.

@@ -229,7 +229,7 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
                 } else {
                     (gguf, row.hugging_face_name(family.prefix, i, suffix))
                 };
-                let Some(entry) = source.find(&from) else { continue };
+                let Some(entry) = family.find(source, &from) else { continue };
                 if row.ours == "rope_freqs" {
                     let (what, kind) = ("a table of rotary factors".to_string(), "config.json");
                     return Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind });

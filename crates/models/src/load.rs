@@ -148,6 +148,7 @@ const LEGACY_BUFFERS: &[&str] = &[
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
     ".position_ids",
+    "EncDecAttention.relative_attention_bias.weight",
 ];
 
 /// Hands out a checkpoint's tensors by our names, checked, and keeps account of which were taken.
@@ -221,9 +222,7 @@ impl<'a> Weights<'a> {
     }
 
     fn row(&self, ours: &str) -> &'static TensorName {
-        let task = self.config.head.task;
-        let is_here =
-            |row: &&TensorName| row.ours == ours && row.belongs_to(task) && row.n_repeats(self.config) > 0;
+        let is_here = |row: &&TensorName| row.ours == ours && row.is_in(self.config);
         let row = self.family.tensors.iter().find(is_here);
         row.unwrap_or_else(|| panic!("`{ours}` is not in the table of {}", self.family.about.name))
     }
@@ -258,7 +257,7 @@ impl<'a> Weights<'a> {
         let name = self.file_name(row, i, suffix);
         // Old files of BERT's call weight and bias of a norm so.
         let old = |from, to| name.strip_suffix(from).map(|name| format!("{name}{to}"));
-        let found = self.checkpoint.find(&name);
+        let found = self.family.find(self.checkpoint, &name);
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.weight", ".LayerNorm.gamma")?));
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.bias", ".LayerNorm.beta")?));
         let Some(entry) = found else { return Ok(None) };
@@ -514,7 +513,8 @@ impl<'a> Weights<'a> {
             self.checkpoint.release(entry);
             return self.unstored(row, i, values, trains).map(Some);
         }
-        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output");
+        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output")
+            && !row.ours.ends_with("attn_rel_b");
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -606,7 +606,7 @@ impl<'a> Weights<'a> {
             (_, 1) => vec![1.0; extents[0]],
             _ => {
                 let name = row.hugging_face_name(self.family.prefix, i, suffix);
-                let deviation = row.deviation(extents[1], 0.02);
+                let deviation = row.spread.deviation(&extents, self.config, 0.02, 1.0);
                 crate::adapters::normal(seed, &name, extents.iter().product(), deviation)
             }
         };
@@ -835,7 +835,10 @@ impl<'a> Weights<'a> {
     pub(crate) fn finish(mut self) -> Result<Account, LoadError> {
         for tensor in self.checkpoint.tensors() {
             let is_legacy = LEGACY_BUFFERS.iter().any(|buffer| tensor.name.ends_with(buffer));
-            if !is_legacy && !self.taken.contains(&tensor.name) && !self.is_of_another_head(&tensor.name) {
+            let is_other_head = || self.is_of_another_head(&tensor.name);
+            let is_twin =
+                || self.taken.iter().any(|taken| (self.family.other_names)(taken).contains(&tensor.name));
+            if !is_legacy && !self.taken.contains(&tensor.name) && !is_other_head() && !is_twin() {
                 self.misfits.unexpected.push(tensor.name.clone());
             }
         }

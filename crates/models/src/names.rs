@@ -32,8 +32,20 @@ pub struct TensorName {
     pub times: &'static str,
     /// The switch among the config's own things that says whether a model has the row; empty = every model.
     pub when: &'static str,
-    /// Whether a new one is the wider spread the fewer its inputs are: N(0, 1 / (3·in)), the variance of PyTorch's `Linear`.
-    pub by_inputs: bool,
+    /// How the values of a new matrix spread.
+    pub spread: Spread,
+}
+
+/// How the values of a new matrix spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// N(0, σ²) with the file's `initializer_range`.
+    Given,
+    /// N(0, f² / n), f the file's `initializer_factor` and n a product of letters of the glossary.
+    Over(&'static str),
+    /// Even between ±√(6 / (in + out)). Source: Understanding the difficulty of training deep feedforward neural networks,
+    /// Glorot and Bengio 2010, eq. 16.
+    Xavier,
 }
 
 /// How Hugging Face stores a weight, compared with ours.
@@ -67,7 +79,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         is_outside: false,
         times: "L",
         when: "",
-        by_inputs: false,
+        spread: Spread::Given,
     }
 }
 
@@ -102,7 +114,8 @@ impl TensorName {
         TensorName { tasks, ..self }
     }
 
-    /// The same row, repeated as often as `letter` says, not once for each block of the decoder.
+    /// The same row, repeated as often as `letter` says, not once for each block of the decoder; 0 times is not at all,
+    /// which is how a row is left out that only some models of a family have.
     pub const fn times(self, letter: &'static str) -> TensorName {
         TensorName { times: letter, ..self }
     }
@@ -112,14 +125,9 @@ impl TensorName {
         TensorName { when: switch, ..self }
     }
 
-    /// The same row, whose new values are the wider spread the fewer inputs there are.
-    pub const fn by_inputs(self) -> TensorName {
-        TensorName { by_inputs: true, ..self }
-    }
-
-    /// The deviation of a new matrix with `n_in` inputs, where others have `usual`.
-    pub fn deviation(&self, n_in: usize, usual: f32) -> f32 {
-        if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
+    /// The same row, whose new values spread in this way.
+    pub const fn spread(self, spread: Spread) -> TensorName {
+        TensorName { spread, ..self }
     }
 
     /// Whether Hugging Face stores the weight as `[in, out]`.
@@ -184,7 +192,8 @@ impl TensorName {
 
     /// Whether a model with these sizes and this head has the row.
     pub fn is_in(&self, config: &ModelConfig) -> bool {
-        self.belongs_to(config.head.task) && (self.when.is_empty() || config.own_switch(self.when))
+        let is_on = self.when.is_empty() || config.own_switch(self.when);
+        is_on && self.belongs_to(config.head.task) && self.n_repeats(config) > 0
     }
 
     /// What is added to a value that Hugging Face stores, to get ours.
@@ -224,7 +233,25 @@ impl TensorName {
 
     /// How many tensors of a model the row names: one, or one for each layer.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
-        if self.ours.contains("{i}") { letter(self.times, config, 0) } else { 1 }
+        match (self.ours.contains("{i}"), self.times) {
+            (true, times) => letter(times, config, 0),
+            (false, "L") => 1,
+            (false, times) => letter(times, config, 0).min(1),
+        }
+    }
+}
+
+impl Spread {
+    /// The deviation of a new matrix, [out, in], where the file's are `range` and `factor`.
+    pub fn deviation(self, shape: &[usize], config: &ModelConfig, range: f32, factor: f32) -> f32 {
+        match self {
+            Spread::Given => range,
+            Spread::Over(letters) => {
+                let n: usize = letters.split('*').map(|l| letter(l, config, 0)).product();
+                factor / (n as f32).sqrt()
+            }
+            Spread::Xavier => (2.0 / (shape[0] + shape[1]) as f32).sqrt(),
+        }
     }
 }
 
