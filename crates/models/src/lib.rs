@@ -22,6 +22,7 @@ mod model;
 mod names;
 pub mod quant_mix;
 pub mod transfer;
+mod tree;
 
 pub use config::{Key, Keys, ModelConfig};
 pub use families::{FAMILIES, Family, Licence, Published};
@@ -32,3 +33,4 @@ pub use layers::{Active, Keep, SourceTokens, Training};
 pub use load::{LoadError, Weights};
 pub use model::{AttachedAdapter, Batch, LoadOptions, Model, Network, SequenceSpan};
 pub use names::TensorName;
+pub use tree::TokenTree;
