@@ -50,6 +50,14 @@ pub struct ModelConfig {
     pub layer_windows: Vec<Option<usize>>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
+    /// Rotary positions of layers with a window, where they differ from those of the others.
+    pub local_rope: Option<RopeOptions>,
+    /// Factor of the token's embedding.
+    pub embedding_factor: f32,
+    /// Scores become c · tanh(score / c). Source: arXiv:2408.00118, section 2.
+    pub score_cap: Option<f32>,
+    /// Logits become c · tanh(logit / c).
+    pub logit_cap: Option<f32>,
     /// The head.
     pub head: Head,
     /// Whether the tokens of a sequence all see each other.
@@ -92,6 +100,10 @@ impl Default for ModelConfig {
             window: None,
             layer_windows: Vec::new(),
             rope: None,
+            local_rope: None,
+            embedding_factor: 1.0,
+            score_cap: None,
+            logit_cap: None,
             head: Head::VOCABULARY,
             is_encoder: false,
             is_recurrent: false,
@@ -141,6 +153,11 @@ impl ModelConfig {
     /// The window of layer `i`.
     pub fn window_of(&self, i: usize) -> Option<usize> {
         self.layer_windows.get(i).copied().unwrap_or(self.window)
+    }
+
+    /// The rotary positions of layer `i`.
+    pub fn rope_of(&self, i: usize) -> Option<&RopeOptions> {
+        self.local_rope.as_ref().filter(|_| self.window_of(i).is_some()).or(self.rope.as_ref())
     }
 
     /// Bytes of keys and values for one token, at `bytes_per_element`.
@@ -269,6 +286,15 @@ impl<'a> Keys<'a> {
             return Ok(default);
         }
         Ok(self.metadata.get_bool(&self.key(gguf, hugging_face))?.unwrap_or(default))
+    }
+
+    /// Whether layers have biases, 1 or 0: GGUF says it by the bias of our tensor `ours`, Hugging Face by a key.
+    pub fn bias_or(&self, ours: &str, hugging_face: &str, default: bool) -> Result<f64, LoadError> {
+        let has_bias = match self.speaks_gguf() {
+            true => self.checkpoint.find(&format!("{ours}.bias")).is_some(),
+            false => self.switch_or(hugging_face, default)?,
+        };
+        Ok(f64::from(u8::from(has_bias)))
     }
 
     /// A word that may be absent.

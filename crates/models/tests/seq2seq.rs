@@ -244,6 +244,38 @@ fn a_new_t5_begins_as_its_paper_says_and_keeps_its_logits_in_eight_bits() {
     assert!(off > 1e-5 && off < 0.03, "{off}");
 }
 
+#[test]
+fn published_sizes_are_those_that_configurations_give() {
+    let t5 = |d, layers, heads, d_kv, d_ff| {
+        serde_json::json!({"model_type": "t5", "vocab_size": 32128, "d_model": d, "num_layers": layers,
+            "num_heads": heads, "d_kv": d_kv, "d_ff": d_ff})
+    };
+    let transformer = |d, heads, d_ff| {
+        serde_json::json!({"model_type": "transformer-2017", "vocab_size": 37000, "d_model": d, "num_heads": heads,
+            "num_encoder_layers": 6, "num_decoder_layers": 6, "d_ff": d_ff, "max_position_embeddings": 512})
+    };
+    let sizes = [
+        ("t5-small", t5(512, 6, 8, 64, 2048)),
+        ("t5-base", t5(768, 12, 12, 64, 3072)),
+        ("t5-large", t5(1024, 24, 16, 64, 4096)),
+        ("t5-3b", t5(1024, 24, 32, 128, 16384)),
+        ("t5-11b", t5(1024, 24, 128, 128, 65536)),
+        ("transformer-base", transformer(512, 8, 2048)),
+        ("transformer-big", transformer(1024, 16, 4096)),
+    ];
+    let folder = tempfile::tempdir().expect("a folder for configurations");
+    let weights = folder.path().join("model.safetensors");
+    rhetor_formats::safetensors::write(&weights, &[], &[], |_, _| Ok(())).expect("a file without tensors");
+    for (name, config) in sizes {
+        std::fs::write(folder.path().join("config.json"), config.to_string()).expect("it can be written");
+        let checkpoint = open(folder.path());
+        let family = rhetor_models::Family::of(&checkpoint).expect("the family is known");
+        let config = Model::config_of(&checkpoint).expect("the config is whole");
+        let published = family.published.iter().find(|known| known.name == name).expect("it is in the table");
+        assert_eq!(published.n_parameters, family.n_parameters(&config), "{name}");
+    }
+}
+
 fn cases() -> impl Iterator<Item = Case> {
     CASES.iter().map(|name| case(name))
 }

@@ -103,6 +103,12 @@ pub const FAMILIES: &[&Family] = &[
 ];
 
 impl Family {
+    /// Elements of all weights of a model of these sizes, tied ones counted once.
+    pub fn n_parameters(&self, config: &ModelConfig) -> u64 {
+        let rows = self.tensors.iter().filter(|row| row.is_new_in(config));
+        rows.map(|row| row.n_elements(config)).sum()
+    }
+
     /// The tensor of a checkpoint that is called `name`, or otherwise in [some files](Family::other_names).
     pub fn find<'c>(&self, checkpoint: &'c Checkpoint, name: &str) -> Option<&'c TensorEntry> {
         let other = || (self.other_names)(name).iter().find_map(|other| checkpoint.find(other));

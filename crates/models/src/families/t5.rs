@@ -73,14 +73,12 @@ pub(super) const TENSORS: &[TensorName] = &[
     enc("enc.blk.{i}.attn_v", "encoder.block.{i}.layer.0.SelfAttention.v", "H*d D").spread(IN),
     enc("enc.blk.{i}.attn_o", "encoder.block.{i}.layer.0.SelfAttention.o", "D H*d").spread(OUT),
     enc("enc.blk.{i}.ffn_norm", "encoder.block.{i}.layer.1.layer_norm", "D"),
-    enc("enc.blk.{i}.ffn_up", "encoder.block.{i}.layer.1.DenseReluDense.wi", "F D")
-        .times("N plain")
-        .spread(IN),
+    enc("enc.blk.{i}.ffn_up", "encoder.block.{i}.layer.1.DenseReluDense.wi", "F D").when("plain").spread(IN),
     enc("enc.blk.{i}.ffn_gate", "encoder.block.{i}.layer.1.DenseReluDense.wi_0", "F D")
-        .times("N gated")
+        .when("gated")
         .spread(IN),
     enc("enc.blk.{i}.ffn_up", "encoder.block.{i}.layer.1.DenseReluDense.wi_1", "F D")
-        .times("N gated")
+        .when("gated")
         .spread(IN),
     enc("enc.blk.{i}.ffn_down", "encoder.block.{i}.layer.1.DenseReluDense.wo", "D F").spread(DOWN),
     name("enc.output_norm", "encoder.final_layer_norm", "D"),
@@ -101,14 +99,12 @@ pub(super) const TENSORS: &[TensorName] = &[
     name("dec.blk.{i}.cross_attn_v", "decoder.block.{i}.layer.1.EncDecAttention.v", "H*d D").spread(IN),
     name("dec.blk.{i}.cross_attn_o", "decoder.block.{i}.layer.1.EncDecAttention.o", "D H*d").spread(OUT),
     name("dec.blk.{i}.ffn_norm", "decoder.block.{i}.layer.2.layer_norm", "D"),
-    name("dec.blk.{i}.ffn_up", "decoder.block.{i}.layer.2.DenseReluDense.wi", "F D")
-        .times("plain")
-        .spread(IN),
+    name("dec.blk.{i}.ffn_up", "decoder.block.{i}.layer.2.DenseReluDense.wi", "F D").when("plain").spread(IN),
     name("dec.blk.{i}.ffn_gate", "decoder.block.{i}.layer.2.DenseReluDense.wi_0", "F D")
-        .times("gated")
+        .when("gated")
         .spread(IN),
     name("dec.blk.{i}.ffn_up", "decoder.block.{i}.layer.2.DenseReluDense.wi_1", "F D")
-        .times("gated")
+        .when("gated")
         .spread(IN),
     name("dec.blk.{i}.ffn_down", "decoder.block.{i}.layer.2.DenseReluDense.wo", "D F").spread(DOWN),
     name("dec.output_norm", "decoder.final_layer_norm", "D"),
@@ -143,7 +139,7 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     };
     let tied_scale = if keys.speaks_gguf() { !keys.has("output.weight") } else { tied };
     let is_scaled = keys.flag_or("decoder_output_scaled", "scale_decoder_outputs", tied_scale)?;
-    let n_if = |is_it: bool, n: usize| if is_it { n as f64 } else { 0.0 };
+    let switch = |is_on: bool| f64::from(u8::from(is_on));
     Ok(ModelConfig {
         family: "t5",
         vocab_size: keys.vocab_size()?,
@@ -168,11 +164,9 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
                     as f64,
             ),
             ("max distance", keys.size_or("", "relative_attention_max_distance", 128)? as f64),
-            ("gated", n_if(is_gated, n_layers)),
-            ("plain", n_if(!is_gated, n_layers)),
-            ("N gated", n_if(is_gated, n_encoder_layers)),
-            ("N plain", n_if(!is_gated, n_encoder_layers)),
-            ("scaled", n_if(is_scaled, 1)),
+            ("gated", switch(is_gated)),
+            ("plain", switch(!is_gated)),
+            ("scaled", switch(is_scaled)),
         ],
         ..ModelConfig::default()
     })
@@ -215,8 +209,7 @@ pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError
     let token_embd = weights.embedding("token_embd")?;
     let mut stack = |side, n_blocks| {
         let max_distance = Some(config.own_size("max distance"));
-        let (norms, is_gated) = (NormPlace::Before, config.own_switch("gated"));
-        Stack::load(weights, StackOptions { side, n_blocks, norms, is_gated, max_distance })
+        Stack::load(weights, StackOptions { side, n_blocks, norms: NormPlace::Before, max_distance })
     };
     let (encoder, decoder) = (stack("enc", config.n_encoder_layers)?, stack("dec", config.n_layers)?);
     let output = weights.output(&token_embd)?;

@@ -32,11 +32,16 @@ pub const TRANSFORMER: Family = Family {
     published: &[
         Published {
             name: "transformer-base",
-            n_parameters: 0,
+            n_parameters: 63_082_496,
             context_len: 0,
             licence: Licence::Unpublished,
         },
-        Published { name: "transformer-big", n_parameters: 0, context_len: 0, licence: Licence::Unpublished },
+        Published {
+            name: "transformer-big",
+            n_parameters: 214_245_376,
+            context_len: 0,
+            licence: Licence::Unpublished,
+        },
     ],
     ..BASE
 };
@@ -115,13 +120,8 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
 
 fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
     let token_embd = weights.embedding("token_embd")?;
-    let of_side = |side, n_blocks| StackOptions {
-        side,
-        n_blocks,
-        norms: NormPlace::After,
-        is_gated: false,
-        max_distance: None,
-    };
+    let of_side =
+        |side, n_blocks| StackOptions { side, n_blocks, norms: NormPlace::After, max_distance: None };
     let encoder = Stack::load(weights, of_side("enc", weights.config.n_encoder_layers))?;
     let decoder = Stack::load(weights, of_side("dec", weights.config.n_layers))?;
     let output = weights.output(&token_embd)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{
     Attention, CrossAttention, FeedForward, GatedFeedForward, Keep, Norm, Pass, RelativePositions, Sees,
-    Source,
+    Source, Sublayer,
 };
 use crate::kv_cache::KvCache;
 use crate::load::{LoadError, Weights};
@@ -22,14 +22,6 @@ pub enum NormPlace {
     After,
 }
 
-/// Either feed-forward layer.
-pub enum AnyFeedForward {
-    /// With one matrix in.
-    Plain(FeedForward),
-    /// With a gate.
-    Gated(GatedFeedForward),
-}
-
 /// One block: attention, attention to the source if it is a decoder's, and a feed-forward layer, each beside the residual
 /// stream with its norm.
 pub struct StackBlock {
@@ -40,7 +32,7 @@ pub struct StackBlock {
     /// To the source, with its norm.
     pub cross: Option<(CrossAttention, Norm)>,
     /// The last sublayer.
-    pub ffn: AnyFeedForward,
+    pub ffn: Box<dyn Sublayer>,
     /// Of `ffn`.
     pub ffn_norm: Norm,
     /// Where all three norms stand.
@@ -61,10 +53,7 @@ impl StackBlock {
         if let Some((cross, norm)) = &self.cross {
             x = self.sublayer(x, norm, |x| cross.forward(x, pass, source));
         }
-        self.sublayer(x, &self.ffn_norm, |x| match &self.ffn {
-            AnyFeedForward::Plain(ffn) => ffn.forward(x, pass),
-            AnyFeedForward::Gated(ffn) => ffn.forward(x, pass),
-        })
+        self.sublayer(x, &self.ffn_norm, |x| self.ffn.forward(x, pass))
     }
 
     fn sublayer(&self, x: Tensor, norm: &Norm, f: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
@@ -118,8 +107,6 @@ pub struct StackOptions {
     pub n_blocks: usize,
     /// Where the norms stand; after the last block there is one more if they stand before.
     pub norms: NormPlace,
-    /// Whether the feed-forward layers have a gate.
-    pub is_gated: bool,
     /// From where on distances are not told apart, if there are biases by distance.
     pub max_distance: Option<usize>,
 }
@@ -127,7 +114,7 @@ pub struct StackOptions {
 impl Stack {
     /// The stack whose tensors are called as GGUF calls those of T5.
     pub fn load(weights: &mut Weights, options: StackOptions) -> Result<Stack, LoadError> {
-        let StackOptions { side, n_blocks, norms, is_gated, max_distance } = options;
+        let StackOptions { side, n_blocks, norms, max_distance } = options;
         let name = |end: &str| format!("{side}.blk.{{i}}.{end}");
         let activation = weights.config.activation;
         let relative = match max_distance {
@@ -151,16 +138,12 @@ impl Stack {
                 None
             };
             let (gate, up, down) = (name("ffn_gate"), name("ffn_up"), name("ffn_down"));
-            let ffn = if is_gated {
-                let gate_up = weights.linear(&[&gate, &up], i)?;
-                AnyFeedForward::Gated(GatedFeedForward {
-                    gate_up,
-                    down: weights.linear(&[&down], i)?,
-                    activation,
-                })
-            } else {
-                let up = weights.linear(&[&up], i)?;
-                AnyFeedForward::Plain(FeedForward { up, down: weights.linear(&[&down], i)?, activation })
+            let is_gated = weights.has(&gate);
+            let ups: &[&str] = if is_gated { &[&gate, &up] } else { &[&up] };
+            let (up, down) = (weights.linear(ups, i)?, weights.linear(&[&down], i)?);
+            let ffn: Box<dyn Sublayer> = match is_gated {
+                true => Box::new(GatedFeedForward { gate_up: up, down, activation }),
+                false => Box::new(FeedForward { up, down, activation }),
             };
             let ffn_norm = weights.norm(&name("ffn_norm"), i)?;
             Ok(Arc::new(StackBlock { attn, attn_norm, cross, ffn, ffn_norm, norms }))

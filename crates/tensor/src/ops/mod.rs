@@ -7,6 +7,7 @@ pub mod columns;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+pub mod head_norm;
 pub mod linear;
 pub mod lstm;
 pub mod norm;
