@@ -162,7 +162,9 @@ impl<'a> Merge<'a> {
         let has_prefix = self.base.tensors().iter().any(|tensor| tensor.name.starts_with(self.family.prefix));
         let prefix = if has_prefix { self.family.prefix } else { "" };
         let mut planned = Vec::new();
-        for row in self.family.tensors.iter().filter(|row| row.is_on(&self.config)) {
+        let family = self.family;
+        let config = self.config.clone();
+        for row in family.tensors.iter().filter(|row| row.is_on(&config)) {
             for layer in 0..row.n_repeats(&self.config) {
                 for suffix in [".weight", ".bias"] {
                     let name = if self.speaks_gguf {
