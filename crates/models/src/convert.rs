@@ -386,7 +386,7 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
     }
     for key in keys(source, family, &config)? {
         if !key.gguf.is_empty() {
-            metadata.set(format!("{}.{}", family.gguf, key.gguf), key.value);
+            metadata.set(key.gguf_name(family.gguf), key.value);
         }
     }
     let read_back = (family.config)(&Keys::of_gguf(source, &metadata, family.gguf))?;

@@ -235,6 +235,13 @@ impl<'a> Weights<'a> {
         row.unwrap_or_else(|| panic!("`{ours}` is not in the table of {}", self.family.about.name))
     }
 
+    /// Whether the family's table has the tensor `ours` for models like this, with this head.
+    pub fn has_row(&self, ours: &str) -> bool {
+        let task = self.config.head.task;
+        let mut rows = self.family.tensors.iter().filter(|row| row.ours == ours && row.belongs_to(task));
+        rows.any(|row| row.n_repeats(self.config) > 0)
+    }
+
     /// The name in this file of our tensor `ours` in layer `i`.
     fn file_name(&self, row: &TensorName, i: usize, suffix: &str) -> String {
         if self.speaks_gguf() {
@@ -462,7 +469,7 @@ impl<'a> Weights<'a> {
             self.checkpoint.release(entry);
             return self.unstored(row, i, values, trains).map(Some);
         }
-        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output");
+        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "token_types" | "output");
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -633,10 +640,12 @@ impl<'a> Weights<'a> {
     }
 
     /// The output layer of the model's head; over the vocabulary it is `embedding` again if the file holds none and the
-    /// model may tie them.
+    /// model may tie them. Without a head it changes nothing.
     pub fn output(&mut self, embedding: &Embedding) -> Result<Linear, LoadError> {
-        if self.config.head.task != Task::Vocabulary {
-            return self.linear(&["cls.output"], 0);
+        match self.config.head.task {
+            Task::Vocabulary => {}
+            Task::Hidden | Task::Pooled => return Ok(Linear::identity()),
+            _ => return self.linear(&["cls.output"], 0),
         }
         let ours = "output";
         let row = self.row(ours);

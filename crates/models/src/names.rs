@@ -136,9 +136,9 @@ impl TensorName {
         }
     }
 
-    /// How many tensors of a model the row names: one, or one for each layer.
+    /// How many tensors of a model the row names: one, or one for each layer; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
-        if self.ours.contains("{i}") { letter(self.times, config, 0) } else { 1 }
+        if self.ours.contains("{i}") || self.times != "L" { letter(self.times, config, 0) } else { 1 }
     }
 }
 

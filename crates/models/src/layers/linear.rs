@@ -7,7 +7,7 @@ use crate::adapters::LinearHook;
 
 /// `y = x Wᵀ + b`; several weights that share `x` put their outputs side by side.
 pub struct Linear {
-    /// Each `[out, in]`, of any stored type.
+    /// Each `[out, in]`, of any stored type; none at all: y = x.
     pub weights: Vec<Weight>,
     /// None, one over all outputs `[Σ out]`, or one for each weight.
     pub bias: Vec<Vector>,
@@ -31,6 +31,11 @@ impl Linear {
         Linear { weights: vec![weight], bias: Vec::new(), hooks: Vec::new() }
     }
 
+    /// The layer that changes nothing: what a model without a head ends with.
+    pub fn identity() -> Linear {
+        Linear { weights: Vec::new(), bias: Vec::new(), hooks: Vec::new() }
+    }
+
     /// Whether it is one weight and nothing else: no bias, no adapter that is on.
     pub fn is_plain(&self, adapters: &Active) -> bool {
         let is_adapted = self.hooks.iter().any(|attached| adapters.has(attached.adapter));
@@ -39,6 +44,9 @@ impl Linear {
 
     /// x: [T, in] → [T, Σ out]
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        if self.weights.is_empty() {
+            return x.clone();
+        }
         let hooks = || self.hooks.iter().filter(|attached| pass.adapters.has(attached.adapter));
         if hooks().next().is_none() {
             return ops::linear::linear(x, &self.weights, &self.bias);
