@@ -131,6 +131,5 @@ fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
         Task::Vocabulary => weights.config.activation,
         _ => Activation::Tanh,
     };
-    let n_groups = weights.config.own_size("G");
-    Ok(Box::new(Encoder::load(weights, n_groups, activation)?))
+    Encoder::load(weights, activation)
 }

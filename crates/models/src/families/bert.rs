@@ -13,7 +13,7 @@ use crate::head::Task;
 use crate::layers::Encoder;
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
-use crate::names::{Stored, TensorName, name};
+use crate::names::{Stored, TensorName, joined, name};
 
 pub const BERT: Family = Family {
     about: About {
@@ -42,17 +42,18 @@ pub const BERT: Family = Family {
     prefix: "bert.",
     config,
     keys,
-    tensors: TENSORS,
+    tensors: &joined::<{ BODY.len() + HEADS.len() }>(BODY, HEADS),
     build,
     published: PUBLISHED,
     ..BASE
 };
 
-const TENSORS: &[TensorName] = &[
-    name("token_embd", "embeddings.word_embeddings", "V D"),
-    name("position_embd", "embeddings.position_embeddings", "P D"),
-    name("token_types", "embeddings.token_type_embeddings", "S D"),
-    name("token_embd_norm", "embeddings.LayerNorm", "D").biased(),
+/// The encoder, and the head that all who took over its names call alike.
+pub(super) const BODY: &[TensorName] = &[
+    name("token_embd", "embeddings.word_embeddings", "V e"),
+    name("position_embd", "embeddings.position_embeddings", "P e"),
+    name("token_types", "embeddings.token_type_embeddings", "S e"),
+    name("token_embd_norm", "embeddings.LayerNorm", "e").biased(),
     name("blk.{i}.attn_q", "encoder.layer.{i}.attention.self.query", "D D").biased(),
     name("blk.{i}.attn_k", "encoder.layer.{i}.attention.self.key", "D D").biased(),
     name("blk.{i}.attn_v", "encoder.layer.{i}.attention.self.value", "D D").biased(),
@@ -61,6 +62,10 @@ const TENSORS: &[TensorName] = &[
     name("blk.{i}.ffn_up", "encoder.layer.{i}.intermediate.dense", "F D").biased(),
     name("blk.{i}.ffn_down", "encoder.layer.{i}.output.dense", "D F").biased(),
     name("blk.{i}.layer_output_norm", "encoder.layer.{i}.output.LayerNorm", "D").biased(),
+    name("cls.output", "qa_outputs", "C D").biased().head(&[Task::Span]),
+];
+
+const HEADS: &[TensorName] = &[
     name("output_transform", "cls.predictions.transform.dense", "D D").biased().head(&[Task::Vocabulary]),
     name("output_norm", "cls.predictions.transform.LayerNorm", "D").biased().head(&[Task::Vocabulary]),
     name("output_bias", "cls.predictions", "V").stored(Stored::OnlyBias).head(&[Task::Vocabulary]),
@@ -68,7 +73,6 @@ const TENSORS: &[TensorName] = &[
     name("cls", "pooler.dense", "D D").biased().only(POOLED),
     name("cls.output", "cls.seq_relationship", "C D").biased().head(&[Task::NextSentence]),
     name("cls.output", "classifier", "C D").biased().head(&[Task::Sequence, Task::Tokens, Task::Choice]),
-    name("cls.output", "qa_outputs", "C D").biased().head(&[Task::Span]),
 ];
 
 /// The heads that stand on the pooler.
@@ -138,6 +142,5 @@ pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError
         Task::Vocabulary => weights.config.activation,
         _ => Activation::Tanh,
     };
-    let n_blocks = weights.config.n_layers;
-    Ok(Box::new(Encoder::load(weights, n_blocks, activation)?))
+    Encoder::load(weights, activation)
 }

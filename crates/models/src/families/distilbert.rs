@@ -111,6 +111,5 @@ fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
         Task::Vocabulary => weights.config.activation,
         _ => Activation::Relu,
     };
-    let n_blocks = weights.config.n_layers;
-    Ok(Box::new(Encoder::load(weights, n_blocks, activation)?))
+    Encoder::load(weights, activation)
 }

@@ -13,7 +13,7 @@ use crate::head::Task;
 use crate::layers::Encoder;
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
-use crate::names::{Stored, TensorName, name};
+use crate::names::{Stored, TensorName, joined, name};
 
 pub const ELECTRA: Family = Family {
     about: About {
@@ -39,26 +39,14 @@ pub const ELECTRA: Family = Family {
     prefix: "electra.",
     config,
     keys,
-    tensors: TENSORS,
+    tensors: &joined::<{ bert::BODY.len() + OWN.len() }>(bert::BODY, OWN),
     build,
     published: PUBLISHED,
     ..BASE
 };
 
-const TENSORS: &[TensorName] = &[
-    name("token_embd", "embeddings.word_embeddings", "V e"),
-    name("position_embd", "embeddings.position_embeddings", "P e"),
-    name("token_types", "embeddings.token_type_embeddings", "S e"),
-    name("token_embd_norm", "embeddings.LayerNorm", "e").biased(),
+const OWN: &[TensorName] = &[
     name("embd_projection", "embeddings_project", "D e").biased().times("projections"),
-    name("blk.{i}.attn_q", "encoder.layer.{i}.attention.self.query", "D D").biased(),
-    name("blk.{i}.attn_k", "encoder.layer.{i}.attention.self.key", "D D").biased(),
-    name("blk.{i}.attn_v", "encoder.layer.{i}.attention.self.value", "D D").biased(),
-    name("blk.{i}.attn_output", "encoder.layer.{i}.attention.output.dense", "D D").biased(),
-    name("blk.{i}.attn_output_norm", "encoder.layer.{i}.attention.output.LayerNorm", "D").biased(),
-    name("blk.{i}.ffn_up", "encoder.layer.{i}.intermediate.dense", "F D").biased(),
-    name("blk.{i}.ffn_down", "encoder.layer.{i}.output.dense", "D F").biased(),
-    name("blk.{i}.layer_output_norm", "encoder.layer.{i}.output.LayerNorm", "D").biased(),
     name("output_transform", "generator_predictions.dense", "e D").biased().head(&[Task::Vocabulary]),
     name("output_norm", "generator_predictions.LayerNorm", "e").biased().head(&[Task::Vocabulary]),
     name("output_bias", "generator_lm_head", "V").stored(Stored::OnlyBias).head(&[Task::Vocabulary]),
@@ -69,7 +57,6 @@ const TENSORS: &[TensorName] = &[
     name("cls.output", "discriminator_predictions.dense_prediction", "C D").biased().head(&[Task::Replaced]),
     name("cls.output", "classifier.out_proj", "C D").biased().head(&[Task::Sequence]),
     name("cls.output", "classifier", "C D").biased().head(&[Task::Tokens, Task::Choice]),
-    name("cls.output", "qa_outputs", "C D").biased().head(&[Task::Span]),
 ];
 
 /// Elements of the discriminators' encoders.
@@ -94,17 +81,12 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
 }
 
 fn keys(config: &ModelConfig) -> Vec<Key> {
-    let mut keys = bert::keys(config);
-    keys.push(Key::size("", "embedding_size", config.own_size("e")));
-    keys
+    [bert::keys(config), vec![Key::size("", "embedding_size", config.own_size("e"))]].concat()
 }
 
 fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    let activation = match weights.config.head.task {
-        Task::Replaced => weights.config.activation,
-        // Its authors put gelu where BERT has tanh, whatever `hidden_act` says.
-        _ => Activation::Gelu,
-    };
-    let n_blocks = weights.config.n_layers;
-    Ok(Box::new(Encoder::load(weights, n_blocks, activation)?))
+    // Its authors put gelu where BERT has tanh, whatever `hidden_act` says.
+    let is_discriminator = weights.config.head.task == Task::Replaced;
+    let activation = if is_discriminator { weights.config.activation } else { Activation::Gelu };
+    Encoder::load(weights, activation)
 }

@@ -13,7 +13,7 @@ use crate::head::Task;
 use crate::layers::Encoder;
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
-use crate::names::{Stored, TensorName, name};
+use crate::names::{Stored, TensorName, joined, name};
 
 pub const ROBERTA: Family = Family {
     about: About {
@@ -38,25 +38,13 @@ pub const ROBERTA: Family = Family {
     prefix: "roberta.",
     config,
     keys,
-    tensors: TENSORS,
+    tensors: &joined::<{ bert::BODY.len() + HEADS.len() }>(bert::BODY, HEADS),
     build,
     published: PUBLISHED,
     ..BASE
 };
 
-const TENSORS: &[TensorName] = &[
-    name("token_embd", "embeddings.word_embeddings", "V D"),
-    name("position_embd", "embeddings.position_embeddings", "P D"),
-    name("token_types", "embeddings.token_type_embeddings", "S D"),
-    name("token_embd_norm", "embeddings.LayerNorm", "D").biased(),
-    name("blk.{i}.attn_q", "encoder.layer.{i}.attention.self.query", "D D").biased(),
-    name("blk.{i}.attn_k", "encoder.layer.{i}.attention.self.key", "D D").biased(),
-    name("blk.{i}.attn_v", "encoder.layer.{i}.attention.self.value", "D D").biased(),
-    name("blk.{i}.attn_output", "encoder.layer.{i}.attention.output.dense", "D D").biased(),
-    name("blk.{i}.attn_output_norm", "encoder.layer.{i}.attention.output.LayerNorm", "D").biased(),
-    name("blk.{i}.ffn_up", "encoder.layer.{i}.intermediate.dense", "F D").biased(),
-    name("blk.{i}.ffn_down", "encoder.layer.{i}.output.dense", "D F").biased(),
-    name("blk.{i}.layer_output_norm", "encoder.layer.{i}.output.LayerNorm", "D").biased(),
+const HEADS: &[TensorName] = &[
     name("output_transform", "lm_head.dense", "D D").biased().head(&[Task::Vocabulary]),
     name("output_norm", "lm_head.layer_norm", "D").biased().head(&[Task::Vocabulary]),
     name("output_bias", "lm_head", "V").stored(Stored::OnlyBias).head(&[Task::Vocabulary]),
@@ -65,7 +53,6 @@ const TENSORS: &[TensorName] = &[
     name("cls", "pooler.dense", "D D").biased().only(&[Task::Choice, Task::Pooled]),
     name("cls.output", "classifier.out_proj", "C D").biased().head(&[Task::Sequence]),
     name("cls.output", "classifier", "C D").biased().head(&[Task::Tokens, Task::Choice]),
-    name("cls.output", "qa_outputs", "C D").biased().head(&[Task::Span]),
 ];
 
 /// Elements of the encoder with its pooler.
@@ -98,6 +85,5 @@ fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
         Task::Vocabulary => Activation::Gelu,
         _ => Activation::Tanh,
     };
-    let n_blocks = weights.config.n_layers;
-    Ok(Box::new(Encoder::load(weights, n_blocks, activation)?))
+    Encoder::load(weights, activation)
 }

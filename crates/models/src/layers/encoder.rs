@@ -75,14 +75,11 @@ impl PostNormBlock {
 }
 
 impl Encoder {
-    /// Loads what the family's table has, under GGUF's names for BERT. `n_blocks` different blocks are read; each
-    /// stands for as many layers as the others. `activation` is that of the pooler, or of the first layer of a head.
-    pub fn load(
-        weights: &mut Weights,
-        n_blocks: usize,
-        activation: Activation,
-    ) -> Result<Encoder, LoadError> {
+    /// Loads what the family's table has, under GGUF's names for BERT. Where the family has groups of layers (`G`), one
+    /// block stands for all layers of a group. `activation` is that of the pooler, or of the first layer of a head.
+    pub fn load(weights: &mut Weights, activation: Activation) -> Result<Box<dyn Network>, LoadError> {
         let config = weights.config;
+        let n_blocks = config.own_opt("G").map_or(config.n_layers, |n_groups| n_groups as usize);
         let token_embd = weights.embedding("token_embd")?;
         let position_embd = weights.embedding("position_embd")?;
         let has_segments = weights.has_row("token_types") && config.n_segments > 0;
@@ -112,7 +109,7 @@ impl Encoder {
                 output.bias.push(bias);
             }
         }
-        Ok(Encoder {
+        Ok(Box::new(Encoder {
             token_embd,
             position_embd,
             first_position: config.position_len - config.context_len,
@@ -122,7 +119,7 @@ impl Encoder {
             blocks,
             transform,
             output,
-        })
+        }))
     }
 }
 
