@@ -219,7 +219,12 @@ impl<'a> Keys<'a> {
 
     /// The file's name for the key that is `gguf` (after the architecture) or `hugging_face`.
     fn key(&self, gguf: &str, hugging_face: &str) -> String {
-        if self.speaks_gguf() { format!("{}{gguf}", self.prefix) } else { hugging_face.to_string() }
+        match self.speaks_gguf() {
+            // What belongs to the vocabulary stands beside the architecture.
+            true if gguf.starts_with("tokenizer.") => gguf.to_string(),
+            true => format!("{}{gguf}", self.prefix),
+            false => hugging_face.to_string(),
+        }
     }
 
     /// A size that may be absent.
@@ -470,6 +475,14 @@ impl Key {
     /// A key with any value.
     pub fn new(gguf: &'static str, hugging_face: &'static str, value: impl Into<TypedValue>) -> Key {
         Key { gguf, hugging_face, value: value.into() }
+    }
+
+    /// GGUF's name in a file of this architecture; what belongs to the vocabulary stands beside the architecture.
+    pub fn gguf_name(&self, architecture: &str) -> String {
+        match self.gguf.starts_with("tokenizer.") {
+            true => self.gguf.to_string(),
+            false => format!("{architecture}.{}", self.gguf),
+        }
     }
 
     /// A size, which GGUF stores in 32 bits.

@@ -9,11 +9,16 @@ use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::TensorName;
 
+mod albert;
 mod awd_lstm;
 mod bert;
+mod distilbert;
+mod electra;
 mod gpt2;
 mod llama;
 mod mistral;
+mod roberta;
+mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -21,6 +26,8 @@ pub struct Family {
     pub about: About,
     /// `general.architecture` in GGUF files; empty = GGUF does not know it.
     pub gguf: &'static str,
+    /// What the head of its GGUF files is for.
+    pub gguf_task: Task,
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
     /// `architectures` in `config.json`, and the head that each has; the first of a head is the one that is written.
@@ -57,6 +64,16 @@ pub struct Published {
     pub licence: Licence,
 }
 
+/// A line of a family's table of published checkpoints.
+pub(crate) const fn published(
+    name: &'static str,
+    n_parameters: u64,
+    context_len: usize,
+    licence: Licence,
+) -> Published {
+    Published { name, n_parameters, context_len, licence }
+}
+
 /// What a licence lets one do with weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Licence {
@@ -74,6 +91,7 @@ pub enum Licence {
 const BASE: Family = Family {
     about: About { name: "", summary: "", source: Source::Folklore, options: &[] },
     gguf: "",
+    gguf_task: Task::Vocabulary,
     model_type: "",
     architectures: &[],
     prefix: "",
@@ -88,8 +106,18 @@ const BASE: Family = Family {
 
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
-pub const FAMILIES: &[&Family] =
-    &[&mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
+pub const FAMILIES: &[&Family] = &[
+    &mistral::MISTRAL,
+    &llama::LLAMA,
+    &gpt2::GPT2,
+    &bert::BERT,
+    &albert::ALBERT,
+    &roberta::ROBERTA,
+    &xlm_roberta::XLM_ROBERTA,
+    &electra::ELECTRA,
+    &distilbert::DISTILBERT,
+    &awd_lstm::AWD_LSTM,
+];
 
 impl Family {
     /// Elements of all weights of a model of these sizes, tied ones counted once.
@@ -121,7 +149,7 @@ impl Family {
                 let mut found = None;
                 for family in FAMILIES.iter().filter(|family| family.gguf == architecture) {
                     if found.is_none() && (family.is_told_by)(&Keys::new(checkpoint, family.gguf))? {
-                        found = Some((*family, Task::Vocabulary));
+                        found = Some((*family, family.gguf_task));
                     }
                 }
                 (found, architecture.to_string())
