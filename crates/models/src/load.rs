@@ -19,6 +19,7 @@ use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
 use crate::head::Task;
 use crate::layers::{Attached, Attention, CrossAttention, Embedding, LayerNorm, Linear, RmsNorm};
+use crate::misfits::{self, Misfits, Misshapen};
 use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
 
@@ -93,29 +94,23 @@ pub enum LoadError {
         /// What the file says.
         trained: usize,
     },
-    /// A tensor that the architecture needs is absent.
+    /// Tensors are missing, unknown or of wrong shape.
+    #[error("{}: the tensors are not those of {family} with the sizes that the file gives{misfits}", file.display())]
+    Tensors {
+        /// The file or directory.
+        file: PathBuf,
+        /// The family.
+        family: &'static str,
+        /// Which.
+        misfits: Box<Misfits>,
+    },
+    /// A part of a matrix in four bits is absent.
     #[error("{}: tensor `{name}` is missing", file.display())]
     MissingTensor {
         /// The file or directory.
         file: PathBuf,
         /// The tensor's name in this kind of file.
         name: String,
-    },
-    /// A tensor's shape contradicts the sizes in the file's keys.
-    #[error("{}: tensor `{name}` has shape {got:?}; {family} with these sizes expects {expected:?} ({letters})", file.display())]
-    Shape {
-        /// The file or directory.
-        file: PathBuf,
-        /// The tensor's name in this kind of file.
-        name: String,
-        /// The family.
-        family: &'static str,
-        /// What the file holds.
-        got: Vec<usize>,
-        /// What the keys say.
-        expected: Vec<usize>,
-        /// The expected shape in letters.
-        letters: &'static str,
     },
     /// A tensor's elements are of a type that weights cannot have.
     #[error("{}: tensor `{name}` has elements of type {got}; weights are {expected}", file.display())]
@@ -128,16 +123,6 @@ pub enum LoadError {
         got: String,
         /// What would do.
         expected: &'static str,
-    },
-    /// A tensor that this architecture does not have.
-    #[error("{}: tensor `{name}` is not known to {family}: running without it would give wrong answers", file.display())]
-    UnexpectedTensor {
-        /// The file or directory.
-        file: PathBuf,
-        /// The tensor's name in this kind of file.
-        name: String,
-        /// The family.
-        family: &'static str,
     },
     /// A weight holds NaN or infinite values.
     #[error("{}: tensor `{name}` holds a value that is not finite (element {element})", file.display())]
@@ -170,6 +155,7 @@ pub struct Weights<'a> {
     /// `model.` or empty: Hugging Face files may leave it out.
     prefix: &'static str,
     taken: HashSet<String>,
+    misfits: Misfits,
     n_parameters: usize,
     n_bytes: usize,
     rope_table: Option<Arc<RopeTable>>,
@@ -209,6 +195,7 @@ impl<'a> Weights<'a> {
             config,
             prefix,
             taken: HashSet::new(),
+            misfits: Misfits::default(),
             n_parameters: 0,
             n_bytes: 0,
             rope_table: None,
@@ -266,25 +253,27 @@ impl<'a> Weights<'a> {
             return Ok(None);
         }
         if entry.shape != expected {
-            return Err(LoadError::Shape {
-                file: self.checkpoint.path().to_path_buf(),
-                name,
-                family: self.family.about.name,
-                got: entry.shape.clone(),
-                expected: expected.to_vec(),
-                letters: row.shape,
-            });
+            let (got, expected) = (entry.shape.clone(), expected.to_vec());
+            self.taken.insert(name.clone());
+            self.misfits.misshapen.push(Misshapen { name, got, expected, letters: row.shape });
+            return Ok(None);
         }
         self.n_parameters += expected.iter().product::<usize>();
         self.taken.insert(name);
         Ok(Some(entry))
     }
 
-    fn missing(&self, row: &TensorName, i: usize, suffix: &str) -> LoadError {
-        LoadError::MissingTensor {
-            file: self.checkpoint.path().to_path_buf(),
-            name: self.file_name(row, i, suffix),
-        }
+    /// What stands for a matrix that the file lacks until all others are looked at.
+    fn absent(&mut self, row: &'static TensorName, i: usize) -> Weight {
+        self.misfits.lacks(self.file_name(row, i, ".weight"));
+        misfits::matrix(&row.extents(self.config, i))
+    }
+
+    /// The refusal of a file whose tensors do not fit, as far as they were looked at.
+    fn refusal(&mut self) -> LoadError {
+        let misfits = Box::new(std::mem::take(&mut self.misfits));
+        let file = self.checkpoint.path().to_path_buf();
+        LoadError::Tensors { file, family: self.family.about.name, misfits }
     }
 
     fn dtype_of(&self, entry: &TensorEntry) -> Result<DType, LoadError> {
@@ -414,7 +403,12 @@ impl<'a> Weights<'a> {
         i: usize,
         suffix: &'static str,
     ) -> Result<Vector, LoadError> {
-        self.vector(ours, i, suffix)?.ok_or_else(|| self.missing(self.row(ours), i, suffix))
+        if let Some(vector) = self.vector(ours, i, suffix)? {
+            return Ok(vector);
+        }
+        let row = self.row(ours);
+        let (name, len) = (self.file_name(row, i, suffix), row.extents(self.config, i)[0]);
+        if self.misfits.is_hopeless(name, len) { Err(self.refusal()) } else { Ok(misfits::vector(len)) }
     }
 
     /// The root-mean-square norm called `ours` in layer `i`.
@@ -426,6 +420,14 @@ impl<'a> Weights<'a> {
     pub fn layer_norm(&mut self, ours: &str, i: usize) -> Result<LayerNorm, LoadError> {
         let weight = self.required_vector(ours, i, ".weight")?;
         Ok(LayerNorm { weight, bias: self.required_vector(ours, i, ".bias")?, eps: self.config.norm_eps })
+    }
+
+    /// The matrix `ours` of layer `i`, packed.
+    fn required_matrix(&mut self, ours: &str, i: usize) -> Result<Weight, LoadError> {
+        Ok(match self.matrix(ours, i)? {
+            Some(weight) => weight,
+            None => self.absent(self.row(ours), i),
+        })
     }
 
     /// The matrix `ours` of layer `i`, packed; `None` if the file has none.
@@ -578,14 +580,19 @@ impl<'a> Weights<'a> {
         let mut weights: Vec<Weight> = Vec::with_capacity(ours.len());
         let (mut biases, mut hooks) = (Vec::new(), Vec::new());
         for &name in ours {
-            let weight = self.matrix(name, i)?.ok_or_else(|| self.missing(self.row(name), i, ".weight"))?;
+            let weight = self.required_matrix(name, i)?;
             let bias = self.vector(name, i, ".bias")?;
             let start = weights.iter().map(Weight::n_out).sum();
             hooks.extend(self.hooks(name, i, start, &weight, bias.as_ref())?);
             match bias {
                 Some(values) if biases.len() == weights.len() => biases.push(values),
                 None if biases.is_empty() => {}
-                _ => return Err(self.missing(self.row(name), i, ".bias")),
+                // Some of them have a bias and others not.
+                _ => {
+                    let lacking = if biases.is_empty() { ours[0] } else { name };
+                    let lacking = self.file_name(self.row(lacking), i, ".bias");
+                    self.misfits.lacks(lacking);
+                }
             }
             weights.push(weight);
         }
@@ -613,7 +620,7 @@ impl<'a> Weights<'a> {
     /// The recurrent layer `i` with weights from inputs and from the step before. No adapter changes it but those that train it.
     pub fn lstm(&mut self, inputs: &str, step: &str, i: usize) -> Result<Lstm, LoadError> {
         let mut weight = |ours: &str| {
-            let weight = self.matrix(ours, i)?.ok_or_else(|| self.missing(self.row(ours), i, ".weight"))?;
+            let weight = self.required_matrix(ours, i)?;
             Ok::<_, LoadError>((weight, self.required_vector(ours, i, ".bias")?))
         };
         let ((w_ih, b_ih), (w_hh, b_hh)) = (weight(inputs)?, weight(step)?);
@@ -622,7 +629,7 @@ impl<'a> Weights<'a> {
 
     /// The table of embeddings.
     pub fn embedding(&mut self, ours: &str) -> Result<Embedding, LoadError> {
-        let weight = self.matrix(ours, 0)?.ok_or_else(|| self.missing(self.row(ours), 0, ".weight"))?;
+        let weight = self.required_matrix(ours, 0)?;
         let mut hooks = Vec::new();
         let shape = [weight.n_out(), weight.n_in()];
         self.for_each_adapter(self.row(ours), 0, ".weight", &shape, |adapter, kind, site| {
@@ -649,7 +656,8 @@ impl<'a> Weights<'a> {
             let hooks = self.hooks(ours, 0, 0, &weight, None)?;
             return Ok(Linear { weights: vec![weight], bias: Vec::new(), hooks });
         }
-        Err(self.missing(row, 0, ".weight"))
+        let weight = self.absent(row, 0);
+        Ok(Linear::of(weight))
     }
 
     /// The weight of a tied output layer: the embedding, or a tensor of its own where an adapter has or trains one, or
@@ -770,18 +778,16 @@ impl<'a> Weights<'a> {
         names.any(|other| other == name)
     }
 
-    /// Ends the account: a tensor that nobody took is refused.
-    pub(crate) fn finish(self) -> Result<Account, LoadError> {
+    /// Ends the account: a file with tensors that nobody took, or without some that were asked for, is refused.
+    pub(crate) fn finish(mut self) -> Result<Account, LoadError> {
         for tensor in self.checkpoint.tensors() {
             let is_legacy = LEGACY_BUFFERS.iter().any(|buffer| tensor.name.ends_with(buffer));
-            let is_other_head = || self.is_of_another_head(&tensor.name);
-            if !is_legacy && !self.taken.contains(&tensor.name) && !is_other_head() {
-                return Err(LoadError::UnexpectedTensor {
-                    file: self.checkpoint.path().to_path_buf(),
-                    name: tensor.name.clone(),
-                    family: self.family.about.name,
-                });
+            if !is_legacy && !self.taken.contains(&tensor.name) && !self.is_of_another_head(&tensor.name) {
+                self.misfits.unexpected.push(tensor.name.clone());
             }
+        }
+        if !self.misfits.is_empty() {
+            return Err(self.refusal());
         }
         for adapter in self.adapters.iter_mut() {
             adapter.finish()?;
