@@ -156,9 +156,11 @@ pub enum LoadError {
 const LEGACY_BUFFERS: &[&str] = &[
     ".attn.bias",
     ".attn.masked_bias",
+    ".attn.causal_mask",
     ".attention.bias",
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
+    "maybe_rotary.inv_freq",
     ".position_ids",
 ];
 

@@ -11,9 +11,15 @@ use crate::names::TensorName;
 
 mod awd_lstm;
 mod bert;
+mod codegen;
+mod falcon;
+mod gpt;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neox;
 mod llama;
 mod mistral;
+mod phi;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -84,8 +90,19 @@ const BASE: Family = Family {
 
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
-pub const FAMILIES: &[&Family] =
-    &[&mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
+pub const FAMILIES: &[&Family] = &[
+    &mistral::MISTRAL,
+    &llama::LLAMA,
+    &gpt::GPT,
+    &gpt2::GPT2,
+    &gpt_neox::GPT_NEOX,
+    &falcon::FALCON,
+    &phi::PHI,
+    &gpt_bigcode::GPT_BIGCODE,
+    &codegen::CODEGEN,
+    &bert::BERT,
+    &awd_lstm::AWD_LSTM,
+];
 
 impl Family {
     /// Elements of all weights of a model of these sizes, tied ones counted once.

@@ -32,14 +32,16 @@ pub struct Decoder {
 impl Decoder {
     /// Loads what stands around the blocks: embeddings, learned positions if the model has them, the layer norm and the
     /// output layer. `block` loads block `i`.
-    pub fn load(
+    pub fn load<B: Block + 'static>(
         weights: &mut Weights,
-        block: impl Fn(&mut Weights, usize) -> Result<Arc<dyn Block>, LoadError>,
+        block: impl Fn(&mut Weights, usize) -> Result<B, LoadError>,
     ) -> Result<Box<dyn Network>, LoadError> {
         let token_embd = weights.embedding("token_embd")?;
         let has_positions = weights.config.position_len > 0;
         let position_embd = has_positions.then(|| weights.embedding("position_embd")).transpose()?;
-        let blocks = (0..weights.config.n_layers).map(|i| block(weights, i)).collect::<Result<_, _>>()?;
+        let blocks = (0..weights.config.n_layers)
+            .map(|i| Ok(Arc::new(block(weights, i)?) as Arc<dyn Block>))
+            .collect::<Result<_, LoadError>>()?;
         let output_norm = match weights.has_row("output_norm") {
             true => Norm::Layer(weights.layer_norm("output_norm", 0)?),
             false => Norm::None,

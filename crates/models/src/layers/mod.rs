@@ -1,5 +1,6 @@
 //! The bricks that families are built of. Each holds its weights and has one `forward`.
 
+mod alibi;
 mod attention;
 mod cross_attention;
 mod decoder;
@@ -10,6 +11,7 @@ mod norm;
 mod pass;
 mod residual;
 
+pub use alibi::slopes as alibi_slopes;
 pub use attention::Attention;
 pub use cross_attention::CrossAttention;
 pub use decoder::{Block, Decoder};
