@@ -298,7 +298,7 @@ impl<'a> Keys<'a> {
         gguf: &str,
         hugging_face: &str,
     ) -> Result<usize, LoadError> {
-        if hidden_size % n_heads != 0 {
+        if !hidden_size.is_multiple_of(n_heads) {
             let expected = format!("a divisor of the width {hidden_size}");
             return Err(self.refuse(gguf, hugging_face, n_heads, &expected));
         }
