@@ -272,6 +272,16 @@ impl<'a> Keys<'a> {
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?)
     }
 
+    /// The number under the first of these keys of Hugging Face's that is there.
+    fn first_number(&self, hugging_face: &[&str]) -> Result<Option<f32>, LoadError> {
+        for name in hugging_face {
+            if let Some(number) = self.number_opt("", name)? {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
     /// A switch of Hugging Face's with a default; GGUF files have none of these.
     pub fn switch_or(&self, hugging_face: &str, default: bool) -> Result<bool, LoadError> {
         if self.speaks_gguf() {
@@ -291,10 +301,30 @@ impl<'a> Keys<'a> {
     /// Whether layers have biases, 1 or 0: GGUF says it by the bias of our tensor `ours`, Hugging Face by a key.
     pub fn bias_or(&self, ours: &str, hugging_face: &str, default: bool) -> Result<f64, LoadError> {
         let has_bias = match self.speaks_gguf() {
-            true => self.checkpoint.find(&format!("{ours}.bias")).is_some(),
+            true => self.has_tensor(&format!("{ours}.bias")),
             false => self.switch_or(hugging_face, default)?,
         };
         Ok(f64::from(u8::from(has_bias)))
+    }
+
+    /// Whether the file holds a tensor of this name.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.checkpoint.find(name).is_some()
+    }
+
+    /// D / H, where the width must be that of all heads together; the number of heads is known under these names.
+    pub fn head_dim(
+        &self,
+        hidden_size: usize,
+        n_heads: usize,
+        gguf: &str,
+        hugging_face: &str,
+    ) -> Result<usize, LoadError> {
+        if !hidden_size.is_multiple_of(n_heads) {
+            let expected = format!("a divisor of the width {hidden_size}");
+            return Err(self.refuse(gguf, hugging_face, n_heads, &expected));
+        }
+        Ok(hidden_size / n_heads)
     }
 
     /// A word that may be absent.
@@ -361,14 +391,25 @@ impl<'a> Keys<'a> {
     ///
     /// Hugging Face's keys are looked for under `rope_parameters` (transformers 5), then flat and under `rope_scaling` (4).
     pub fn rope(&self, head_dim: usize, gguf_order: RopeOrder, theta: f32) -> Result<RopeOptions, LoadError> {
+        self.partial_rope(head_dim, gguf_order, theta, 1.0)
+    }
+
+    /// The same, where Hugging Face turns the first `factor` of each head if it does not say how much.
+    pub fn partial_rope(
+        &self,
+        head_dim: usize,
+        gguf_order: RopeOrder,
+        theta: f32,
+        factor: f32,
+    ) -> Result<RopeOptions, LoadError> {
         let (order, theta, rotary_dim) = if self.speaks_gguf() {
             let rotary_dim = self.size_opt("rope.dimension_count", "")?.unwrap_or(head_dim);
             (gguf_order, self.number_or("rope.freq_base", "", theta)?, rotary_dim)
         } else {
-            let nested = self.number_opt("", "rope_parameters.rope_theta")?;
-            let theta = nested.map_or_else(|| self.number_or("", "rope_theta", theta), Ok)?;
-            let nested = self.number_opt("", "rope_parameters.partial_rotary_factor")?;
-            let factor = nested.map_or_else(|| self.number_or("", "partial_rotary_factor", 1.0), Ok)?;
+            let names = ["rope_parameters.rope_theta", "rope_theta", "rotary_emb_base"];
+            let theta = self.first_number(&names)?.unwrap_or(theta);
+            let names = ["rope_parameters.partial_rotary_factor", "partial_rotary_factor", "rotary_pct"];
+            let factor = self.first_number(&names)?.unwrap_or(factor);
             (RopeOrder::Half, theta, (head_dim as f32 * factor) as usize)
         };
         if rotary_dim % 2 != 0 || rotary_dim > head_dim {

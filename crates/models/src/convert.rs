@@ -387,7 +387,8 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
 
 /// The first constant of `config` that is another in `read_back`: GGUF leaves some to the architecture.
 ///
-/// What the tensors of the file say is left out: a separate output layer, biases, and LLaMA 3's table of rotary factors.
+/// What the tensors of the file say is left out: a separate output layer, biases, which norms there are (what a family
+/// calls `..._bias` and `..._norms`), and LLaMA 3's table of rotary factors.
 fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
@@ -400,6 +401,15 @@ fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
         }
         format!("{config:#?}")
     };
+    let own = |config: &ModelConfig| -> Vec<(&str, f64)> {
+        let told =
+            config.own.iter().filter(|(name, _)| !name.ends_with("_bias") && !name.ends_with("_norms"));
+        told.copied().collect()
+    };
+    let other = |pair: &&(&str, f64)| !own(read_back).contains(pair);
+    if let Some((name, value)) = own(config).iter().find(other) {
+        return Some(format!("{name}: {value}"));
+    }
     let (ours, theirs) = (told_by_keys(config), told_by_keys(read_back));
     let line = ours.lines().zip(theirs.lines()).find(|(a, b)| a != b)?.0;
     Some(line.trim().trim_end_matches(',').to_string())

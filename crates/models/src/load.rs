@@ -144,9 +144,11 @@ pub enum LoadError {
 const LEGACY_BUFFERS: &[&str] = &[
     ".attn.bias",
     ".attn.masked_bias",
+    ".attn.causal_mask",
     ".attention.bias",
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
+    "maybe_rotary.inv_freq",
     ".position_ids",
     "EncDecAttention.relative_attention_bias.weight",
 ];

@@ -14,11 +14,17 @@ mod awd_lstm;
 mod bert;
 mod distilbert;
 mod electra;
+mod codegen;
+mod falcon;
+mod gpt;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neox;
 mod llama;
 mod mistral;
 mod roberta;
 mod xlm_roberta;
+mod phi;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -109,7 +115,13 @@ const BASE: Family = Family {
 pub const FAMILIES: &[&Family] = &[
     &mistral::MISTRAL,
     &llama::LLAMA,
+    &gpt::GPT,
     &gpt2::GPT2,
+    &gpt_neox::GPT_NEOX,
+    &falcon::FALCON,
+    &phi::PHI,
+    &gpt_bigcode::GPT_BIGCODE,
+    &codegen::CODEGEN,
     &bert::BERT,
     &albert::ALBERT,
     &roberta::ROBERTA,

@@ -1,5 +1,6 @@
 //! The bricks that families are built of. Each holds its weights and has one `forward`.
 
+mod alibi;
 mod attention;
 mod cross_attention;
 mod decoder;
@@ -12,6 +13,7 @@ mod pass;
 mod pre_norm_block;
 mod residual;
 
+pub use alibi::slopes as alibi_slopes;
 pub use attention::Attention;
 pub use cross_attention::CrossAttention;
 pub use decoder::{Block, Decoder};

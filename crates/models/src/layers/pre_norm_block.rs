@@ -30,7 +30,7 @@ pub struct PreNormBlock {
 impl PreNormBlock {
     /// A decoder of such blocks, each with what the family's table has.
     pub fn decoder(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-        Decoder::load(weights, |weights, i| Ok(Arc::new(PreNormBlock::load(weights, i)?)))
+        Decoder::load(weights, |weights, i| PreNormBlock::load(weights, i))
     }
 
     /// The block of layer `i`.

@@ -2,7 +2,6 @@
 
 use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::Tensor;
-use std::sync::Arc;
 
 use super::{Attention, Block, FeedForward, Norm, Pass};
 use crate::load::{LoadError, Weights};
@@ -39,8 +38,8 @@ impl ResidualBlock {
         attn_norm: &str,
         residual: Residual,
         i: usize,
-    ) -> Result<Arc<dyn Block>, LoadError> {
-        let block = ResidualBlock {
+    ) -> Result<ResidualBlock, LoadError> {
+        Ok(ResidualBlock {
             attn_norm: Norm::Layer(weights.layer_norm(attn_norm, i)?),
             attn: weights.attention(qkv, "blk.{i}.attn_output", i)?,
             ffn: FeedForward {
@@ -49,8 +48,7 @@ impl ResidualBlock {
                 activation: weights.config.activation,
             },
             residual,
-        };
-        Ok(Arc::new(block))
+        })
     }
 }
 
