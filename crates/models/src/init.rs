@@ -11,7 +11,6 @@ use crate::config::ModelConfig;
 use crate::families::Family;
 use crate::load::LoadError;
 use crate::model::Model;
-use crate::names::{Stored, TensorName};
 
 /// Writes `model.safetensors` for the `config.json` in `dir`; the same seed gives the same bytes.
 ///
@@ -24,11 +23,7 @@ pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
     let family = Family::of(&checkpoint)?;
     let config = Model::config_of(&checkpoint)?;
     let sigma = checkpoint.metadata().get_f32("initializer_range")?.unwrap_or(0.02);
-    let biases = Biases {
-        attention: checkpoint.metadata().get_bool("attention_bias")?.unwrap_or(false),
-        feed_forward: checkpoint.metadata().get_bool("mlp_bias")?.unwrap_or(false),
-    };
-    let tensors = tensors(family, &config, sigma, biases);
+    let tensors = tensors(family, &config, sigma);
     let to_write: Vec<TensorToWrite> = tensors.iter().map(|(tensor, _)| tensor.clone()).collect();
     drop(checkpoint);
     safetensors::write(&path, &[("format", "pt")], &to_write, |i, out| {
@@ -46,13 +41,6 @@ pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
     Ok(config)
 }
 
-/// Which layers of a family without biases get some.
-#[derive(Debug, Clone, Copy)]
-struct Biases {
-    attention: bool,
-    feed_forward: bool,
-}
-
 /// How a tensor begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Draw {
@@ -61,27 +49,17 @@ enum Draw {
 }
 
 /// Every tensor of a new model, under its Hugging Face name.
-fn tensors(
-    family: &'static Family,
-    config: &ModelConfig,
-    sigma: f32,
-    biases: Biases,
-) -> Vec<(TensorToWrite, Draw)> {
+fn tensors(family: &'static Family, config: &ModelConfig, sigma: f32) -> Vec<(TensorToWrite, Draw)> {
     let mut tensors = Vec::new();
-    for row in family.tensors {
-        let is_tied = row.ours == "output" && config.tied;
-        if row.ours == "rope_freqs" || is_tied || !row.is_in(config) {
-            continue;
-        }
+    for row in family.tensors.iter().filter(|row| row.is_in(config)) {
         for i in 0..row.n_repeats(config) {
             let mut shape = row.extents(config, i);
             let is_vector = shape.len() == 1;
-            let has_bias = row.has_bias || row.stored == Stored::OnlyBias || !is_vector && biases.of(row);
-            if has_bias {
+            if row.is_biased(config) {
                 let name = row.hugging_face_name(family.prefix, i, ".bias");
                 tensors.push((tensor(name, vec![shape[0]]), Draw::Constant(0.0)));
             }
-            if row.stored == Stored::OnlyBias {
+            if row.is_only_bias() {
                 continue;
             }
             let draw = if is_vector {
@@ -91,19 +69,13 @@ fn tensors(
             } else {
                 Draw::Normal(row.deviation(shape[1], sigma))
             };
-            if row.stored == Stored::Transposed {
+            if row.is_transposed() {
                 shape.reverse();
             }
             tensors.push((tensor(row.hugging_face_name(family.prefix, i, ".weight"), shape), draw));
         }
     }
     tensors
-}
-
-impl Biases {
-    fn of(self, row: &TensorName) -> bool {
-        self.attention && row.ours.contains("attn_") || self.feed_forward && row.ours.contains("ffn_")
-    }
 }
 
 fn tensor(name: String, shape: Vec<usize>) -> TensorToWrite {

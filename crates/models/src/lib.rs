@@ -22,6 +22,7 @@ mod misfits;
 mod model;
 mod names;
 pub mod quant_mix;
+mod row_order;
 pub mod transfer;
 
 pub use config::{Key, Keys, ModelConfig};

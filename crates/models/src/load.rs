@@ -25,6 +25,7 @@ use crate::layers::{
 use crate::misfits::{self, Misfits, Misshapen};
 use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
+use crate::row_order;
 
 /// Why a checkpoint cannot become a model.
 #[derive(Debug, thiserror::Error)]
@@ -221,13 +222,15 @@ impl<'a> Weights<'a> {
 
     fn row(&self, ours: &str) -> &'static TensorName {
         let task = self.config.head.task;
-        let row = self.family.tensors.iter().find(|row| row.ours == ours && row.belongs_to(task));
+        let is_here =
+            |row: &&TensorName| row.ours == ours && row.belongs_to(task) && row.n_repeats(self.config) > 0;
+        let row = self.family.tensors.iter().find(is_here);
         row.unwrap_or_else(|| panic!("`{ours}` is not in the table of {}", self.family.about.name))
     }
 
-    /// Whether models of this family, with these sizes and this head, have the tensor `ours`.
-    pub fn has(&self, ours: &str) -> bool {
-        self.family.tensors.iter().any(|row| row.ours == ours && row.is_in(self.config))
+    /// Whether models of this family, with these sizes and this head, have a tensor that we call `ours`.
+    pub fn has_row(&self, ours: &str) -> bool {
+        self.family.tensors.iter().any(|row| row.ours == ours && row.is_used(self.config))
     }
 
     /// The extents of the weight `ours` in layer `i`, outermost first.
@@ -326,16 +329,15 @@ impl<'a> Weights<'a> {
         if self.adapters.is_empty() {
             return Ok(());
         }
-        let is_gguf = self.speaks_gguf();
-        let is_interleaved = row.stored == Stored::HeadRows && is_gguf && self.config.rope.is_some();
+        let order = row.order(self.config, i, self.speaks_gguf());
         let site = Site {
             ours: row.ours,
             name: &row.hugging_face_name(self.family.prefix, i, ""),
             suffix,
             layer: i,
             shape,
-            is_transposed: row.stored == Stored::Transposed,
-            interleaved: is_interleaved.then_some(self.config.head_dim),
+            is_transposed: row.is_transposed(),
+            order: order.map(Arc::from),
             offset: row.offset(suffix),
             config: self.config,
         };
@@ -383,6 +385,11 @@ impl<'a> Weights<'a> {
         Ok(parameter)
     }
 
+    /// The file's row of each row that we want, where the two differ.
+    fn order_in_file(&self, row: &TensorName, i: usize) -> Option<Vec<usize>> {
+        if self.speaks_gguf() { None } else { row.order(self.config, i, false) }
+    }
+
     /// The vector `ours` with suffix `.weight` or `.bias`; the first extent of the row's shape is its length.
     fn values_of(&mut self, ours: &str, i: usize, suffix: &str) -> Result<Option<Vec<f32>>, LoadError> {
         let row = self.row(ours);
@@ -390,10 +397,11 @@ impl<'a> Weights<'a> {
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
         let mut values = self.values(entry)?;
         let offset = if self.speaks_gguf() { 0.0 } else { row.offset(suffix) };
-        if offset != 0.0 {
-            values.iter_mut().for_each(|value| *value += offset);
-        }
-        Ok(Some(values))
+        values.iter_mut().for_each(|value| *value += offset);
+        Ok(Some(match self.order_in_file(row, i) {
+            Some(order) => row_order::in_order(&values, &order),
+            None => values,
+        }))
     }
 
     /// As [`values_of`](Weights::values_of), trained or replaced where an adapter says so.
@@ -441,23 +449,21 @@ impl<'a> Weights<'a> {
         Ok(LayerNorm { weight, bias: self.required_vector(ours, i, ".bias")?, eps: self.config.norm_eps })
     }
 
-    /// The norm called `ours` in layer `i`: a layer norm if the family's has a bias, else of root mean squares.
+    /// The norm called `ours` in layer `i`, of the model's kind.
     pub fn norm(&mut self, ours: &str, i: usize) -> Result<Norm, LoadError> {
-        Ok(match self.row(ours).has_bias {
-            true => Norm::Layer(self.layer_norm(ours, i)?),
-            false => Norm::Rms(self.rms_norm(ours, i)?),
+        Ok(match self.config.norm_kind {
+            NormKind::Layer => Norm::Layer(self.layer_norm(ours, i)?),
+            NormKind::Rms => Norm::Rms(self.rms_norm(ours, i)?),
         })
     }
 
-    /// The norm of each head called `ours` in layer `i`, if such models have it: of the kind of the last norm, without a
-    /// bias.
+    /// The norm of each head called `ours` in layer `i`, if such models have it: of the model's kind, without a bias.
     fn head_norm(&mut self, ours: &str, i: usize) -> Result<Option<HeadNorm>, LoadError> {
-        if !self.has(ours) {
+        if !self.has_row(ours) {
             return Ok(None);
         }
-        let kind = if self.row("output_norm").has_bias { NormKind::Layer } else { NormKind::Rms };
         let weight = self.required_vector(ours, i, ".weight")?;
-        Ok(Some(HeadNorm { kind, weight, eps: self.config.norm_eps }))
+        Ok(Some(HeadNorm { kind: self.config.norm_kind, weight, eps: self.config.norm_eps }))
     }
 
     /// The matrix `ours` of layer `i`, packed.
@@ -472,7 +478,7 @@ impl<'a> Weights<'a> {
     fn matrix(&mut self, ours: &str, i: usize) -> Result<Option<Weight>, LoadError> {
         let row = self.row(ours);
         let extents = row.extents(self.config, i);
-        let transposed = row.stored == Stored::Transposed && !self.speaks_gguf();
+        let transposed = row.is_transposed() && !self.speaks_gguf();
         let in_file = if transposed { vec![extents[1], extents[0]] } else { extents.clone() };
         if let Some(weight) = self.four_bit(row, i, &extents)? {
             return Ok(Some(weight));
@@ -487,6 +493,8 @@ impl<'a> Weights<'a> {
         if dtype == DType::F32 {
             self.check_finite(entry, bytes)?;
         }
+        let ordered = self.order_in_file(row, i).map(|order| row_order::in_order(bytes, &order));
+        let bytes = ordered.as_deref().unwrap_or(bytes);
         let (replaced, trains) = self.adapted(row, i, ".weight", &extents)?;
         if replaced.is_some() || trains {
             let mut values = vec![0.0; extents.iter().product()];
@@ -549,6 +557,7 @@ impl<'a> Weights<'a> {
         let Some(matrix) = four_bit::read(self.checkpoint, &name, extents, &mut taken)? else {
             return Ok(None);
         };
+        let matrix = matrix.in_order(self.order_in_file(row, i));
         self.taken.extend(taken);
         self.n_parameters += extents.iter().product::<usize>();
         let (replaced, trains) = self.adapted(row, i, ".weight", extents)?;
@@ -588,7 +597,7 @@ impl<'a> Weights<'a> {
         let seed = self.head_seed.filter(|_| !row.tasks.is_empty() && row.ours != "output")?;
         let extents = row.extents(self.config, i);
         let values = match (suffix, extents.len()) {
-            (".bias", _) if row.has_bias || row.stored == Stored::OnlyBias => vec![0.0; extents[0]],
+            (".bias", _) if row.is_biased(self.config) => vec![0.0; extents[0]],
             (".bias", _) => return None,
             (_, 1) => vec![1.0; extents[0]],
             _ => {
@@ -771,7 +780,7 @@ impl<'a> Weights<'a> {
         let mut hooks = Vec::new();
         let is_interleaved = self.speaks_gguf()
             && config.rope.is_some()
-            && self.family.tensors.iter().any(|row| row.stored == Stored::HeadRows);
+            && self.family.tensors.iter().any(|row| matches!(row.stored, Stored::HeadRows));
         for (number, adapter) in self.adapters.iter_mut().enumerate() {
             let hook = adapter.attention(i, config, is_interleaved.then_some(config.head_dim))?;
             hooks.extend(hook.map(|hook| (number, hook)));
@@ -800,7 +809,7 @@ impl<'a> Weights<'a> {
         }
         let mut options = wanted.clone();
         let is_local = self.config.local_rope.as_ref() == Some(wanted);
-        let has_factors = self.has("rope_freqs") && self.speaks_gguf() && !is_local;
+        let has_factors = self.has_row("rope_freqs") && self.speaks_gguf() && !is_local;
         let factors = if has_factors { self.values_of("rope_freqs", 0, ".weight")? } else { None };
         if let Some(factors) = factors {
             options.scaling = RopeScaling::Factors(factors);

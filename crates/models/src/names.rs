@@ -2,6 +2,7 @@
 
 use crate::config::ModelConfig;
 use crate::head::Task;
+use crate::row_order;
 
 /// One row of a family's table of tensors.
 ///
@@ -19,6 +20,8 @@ pub struct TensorName {
     pub stored: Stored,
     /// Whether every model of the family has a bias here.
     pub has_bias: bool,
+    /// The family's own switch that gives some of its models a bias here; empty = there is none.
+    pub bias_switch: &'static str,
     /// Whether the layer's outputs are added to the residual stream, and begin smaller the more layers there are.
     pub is_residual: bool,
     /// The heads whose models have it; empty = all models.
@@ -34,7 +37,7 @@ pub struct TensorName {
 }
 
 /// How Hugging Face stores a weight, compared with ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Stored {
     /// As ours.
     Same,
@@ -46,6 +49,8 @@ pub enum Stored {
     HeadRows,
     /// One less than ours: the weight of a norm that is multiplied by 1 + what is stored.
     MinusOne,
+    /// As ours, but with the rows of weight and bias in another order: Hugging Face's row of each of ours, in a layer.
+    Rows(fn(&ModelConfig, usize) -> Vec<usize>),
 }
 
 /// A row whose weight is stored alike in both kinds of files.
@@ -56,6 +61,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         shape,
         stored: Stored::Same,
         has_bias: false,
+        bias_switch: "",
         is_residual: false,
         tasks: &[],
         is_outside: false,
@@ -74,6 +80,11 @@ impl TensorName {
     /// The same row, of a layer with a bias.
     pub const fn biased(self) -> TensorName {
         TensorName { has_bias: true, ..self }
+    }
+
+    /// The same row, of a layer that has a bias where the family's own `switch` is on.
+    pub const fn biased_if(self, switch: &'static str) -> TensorName {
+        TensorName { bias_switch: switch, ..self }
     }
 
     /// The same row, of a layer that writes to the residual stream.
@@ -111,19 +122,74 @@ impl TensorName {
         if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
     }
 
+    /// Whether Hugging Face stores the weight as `[in, out]`.
+    pub fn is_transposed(&self) -> bool {
+        matches!(self.stored, Stored::Transposed)
+    }
+
+    /// Whether there is a bias and no weight.
+    pub fn is_only_bias(&self) -> bool {
+        matches!(self.stored, Stored::OnlyBias)
+    }
+
+    /// Hugging Face's row of each row that GGUF has in layer `i`, in weight and bias; `None` = they are the same.
+    pub(crate) fn gguf_order(&self, config: &ModelConfig, i: usize) -> Option<Vec<usize>> {
+        match self.stored {
+            // Without rotary positions nothing is paired.
+            Stored::HeadRows if config.rope.is_some() => {
+                Some(row_order::neighbours(self.extents(config, i)[0], config.head_dim))
+            }
+            Stored::Rows(order) => Some(order(config, i)),
+            Stored::Same | Stored::Transposed | Stored::OnlyBias | Stored::HeadRows | Stored::MinusOne => {
+                None
+            }
+        }
+    }
+
+    /// Hugging Face's row of each row that we have in layer `i` of a model from this kind of file: heads stay as they are
+    /// stored, all other orders become GGUF's.
+    pub(crate) fn order(&self, config: &ModelConfig, i: usize, is_gguf: bool) -> Option<Vec<usize>> {
+        let is_kept = matches!(self.stored, Stored::HeadRows) && !is_gguf;
+        if is_kept { None } else { self.gguf_order(config, i) }
+    }
+
+    /// Whether a model of these sizes has a bias here.
+    pub fn is_biased(&self, config: &ModelConfig) -> bool {
+        let is_on = |switch: f64| switch != 0.0;
+        self.has_bias || self.is_only_bias() || config.own_opt(self.bias_switch).is_some_and(is_on)
+    }
+
+    /// Elements of the weight and of the bias that a new model of these sizes has here, in all layers.
+    pub fn n_elements(&self, config: &ModelConfig) -> u64 {
+        let of_layer = |i| {
+            let extents = self.extents(config, i);
+            let weight: u64 = extents.iter().map(|&extent| extent as u64).product();
+            let bias = if self.is_biased(config) { extents[0] as u64 } else { 0 };
+            bias + if self.is_only_bias() { 0 } else { weight }
+        };
+        (0..self.n_repeats(config)).map(of_layer).sum()
+    }
+
+    /// Whether a new model of these sizes has the row: what belongs to its head, and no output layer that is the embedding.
+    pub fn is_in(&self, config: &ModelConfig) -> bool {
+        let is_tied = self.ours == "output" && config.tied;
+        // GGUF's table of rotary factors is computed.
+        self.ours != "rope_freqs" && !is_tied && self.is_used(config)
+    }
+
     /// Whether models with this head have the row.
     pub fn belongs_to(&self, task: Task) -> bool {
         self.tasks.is_empty() || self.tasks.contains(&task)
     }
 
-    /// Whether a model with these sizes and this head has the row.
-    pub fn is_in(&self, config: &ModelConfig) -> bool {
+    /// Whether models with these sizes and this head have the row.
+    pub fn is_used(&self, config: &ModelConfig) -> bool {
         self.belongs_to(config.head.task) && (self.when.is_empty() || config.own_switch(self.when))
     }
 
     /// What is added to a value that Hugging Face stores, to get ours.
     pub fn offset(&self, suffix: &str) -> f32 {
-        if self.stored == Stored::MinusOne && suffix == ".weight" { 1.0 } else { 0.0 }
+        if matches!(self.stored, Stored::MinusOne) && suffix == ".weight" { 1.0 } else { 0.0 }
     }
 
     /// Whether it is a part of a head that is not over the vocabulary: drawn if it is new, and trained with any adapter.

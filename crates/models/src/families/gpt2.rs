@@ -8,8 +8,9 @@ use rhetor_catalog::{About, Source};
 use super::{BASE, Family};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::PreNormBlock;
-use crate::load::LoadError;
+use crate::layers::{Decoder, Norm, Residual, ResidualBlock};
+use crate::load::{LoadError, Weights};
+use crate::model::Network;
 use crate::names::{Stored, TensorName, name};
 
 pub const GPT2: Family = Family {
@@ -35,7 +36,7 @@ pub const GPT2: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: PreNormBlock::decoder,
+    build,
     ..BASE
 };
 
@@ -99,4 +100,11 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
         Key::new("", "scale_attn_weights", scales),
         Key::new("", "scale_attn_by_inverse_layer_idx", config.attention_scale_by_layer),
     ]
+}
+
+fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
+    Decoder::load(weights, |weights, i| {
+        let residual = Residual::Sequential(Norm::Layer(weights.layer_norm("blk.{i}.ffn_norm", i)?));
+        ResidualBlock::load(weights, &["blk.{i}.attn_qkv"], "blk.{i}.attn_norm", residual, i)
+    })
 }

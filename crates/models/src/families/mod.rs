@@ -13,6 +13,7 @@ mod awd_lstm;
 mod bert;
 mod gpt2;
 mod llama;
+mod llama_kin;
 mod mistral;
 
 /// An architecture: how its files are read and how its network is built.
@@ -88,6 +89,12 @@ pub const FAMILIES: &[&Family] =
     &[&mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
 
 impl Family {
+    /// Elements of all weights of a model of these sizes, tied ones counted once.
+    pub fn n_parameters(&self, config: &ModelConfig) -> u64 {
+        let rows = self.tensors.iter().filter(|row| row.is_in(config));
+        rows.map(|row| row.n_elements(config)).sum()
+    }
+
     /// The family that reads `checkpoint`.
     pub fn of(checkpoint: &Checkpoint) -> Result<&'static Family, LoadError> {
         Family::and_task_of(checkpoint).map(|(family, _)| family)

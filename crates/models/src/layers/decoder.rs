@@ -33,18 +33,26 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The decoder whose blocks are `blocks`; its other tensors have their usual names.
-    pub fn load(weights: &mut Weights, blocks: Vec<Arc<dyn Block>>) -> Result<Decoder, LoadError> {
+    /// Loads what stands around the blocks: embeddings, learned positions if the model has them, the norm and the
+    /// output layer. `block` loads block `i`.
+    pub fn load(
+        weights: &mut Weights,
+        block: impl Fn(&mut Weights, usize) -> Result<Arc<dyn Block>, LoadError>,
+    ) -> Result<Box<dyn Network>, LoadError> {
         let token_embd = weights.embedding("token_embd")?;
-        let has_positions = weights.has("position_embd");
+        let has_positions = weights.config.position_len > 0;
         let position_embd = has_positions.then(|| weights.embedding("position_embd")).transpose()?;
-        let output_norm = weights.norm("output_norm", 0)?;
+        let blocks = (0..weights.config.n_layers).map(|i| block(weights, i)).collect::<Result<_, _>>()?;
+        let output_norm = match weights.has_row("output_norm") {
+            true => weights.norm("output_norm", 0)?,
+            false => Norm::None,
+        };
         let mut output = weights.output(&token_embd)?;
         if weights.config.head.task == Task::Vocabulary {
             output.soft_cap = weights.config.logit_cap;
         }
         let embedding_factor = weights.config.embedding_factor;
-        Ok(Decoder { token_embd, embedding_factor, position_embd, blocks, output_norm, output })
+        Ok(Box::new(Decoder { token_embd, embedding_factor, position_embd, blocks, output_norm, output }))
     }
 }
 

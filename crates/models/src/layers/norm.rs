@@ -41,6 +41,8 @@ pub enum Norm {
     Rms(RmsNorm),
     /// Mean and variance.
     Layer(LayerNorm),
+    /// Nothing is normed.
+    None,
 }
 
 impl Norm {
@@ -49,6 +51,7 @@ impl Norm {
         match self {
             Norm::Rms(norm) => norm.forward(x),
             Norm::Layer(norm) => norm.forward(x),
+            Norm::None => x.clone(),
         }
     }
 }
