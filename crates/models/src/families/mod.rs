@@ -12,19 +12,20 @@ use crate::names::TensorName;
 mod albert;
 mod awd_lstm;
 mod bert;
+mod codegen;
 mod distilbert;
 mod electra;
-mod codegen;
 mod falcon;
 mod gpt;
 mod gpt2;
 mod gpt_bigcode;
 mod gpt_neox;
 mod llama;
+mod llama_kin;
 mod mistral;
+mod phi;
 mod roberta;
 mod xlm_roberta;
-mod phi;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
