@@ -9,6 +9,7 @@ use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::TensorName;
 
+mod attention_only;
 mod awd_lstm;
 mod bert;
 mod gpt2;
@@ -84,8 +85,14 @@ const BASE: Family = Family {
 
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
-pub const FAMILIES: &[&Family] =
-    &[&mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
+pub const FAMILIES: &[&Family] = &[
+    &mistral::MISTRAL,
+    &llama::LLAMA,
+    &gpt2::GPT2,
+    &bert::BERT,
+    &awd_lstm::AWD_LSTM,
+    &attention_only::ATTENTION_ONLY,
+];
 
 impl Family {
     /// The family that reads `checkpoint`.

@@ -8,6 +8,7 @@ mod feed_forward;
 mod linear;
 mod norm;
 mod pass;
+mod probe;
 
 pub use attention::Attention;
 pub use cross_attention::CrossAttention;
@@ -17,3 +18,4 @@ pub use feed_forward::{FeedForward, GatedFeedForward};
 pub use linear::{Attached, Linear};
 pub use norm::{LayerNorm, Norm, RmsNorm};
 pub use pass::{Active, Keep, Pass, Source, SourceTokens, Training};
+pub use probe::{Attended, Probe};
