@@ -15,7 +15,7 @@ use crate::head::Task;
 use crate::layers::{Attention, Block, Decoder, Norm, Pass, RmsNorm};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
-use crate::names::{TensorName, name};
+use crate::names::name;
 
 pub const ATTENTION_ONLY: Family = Family {
     about: About {
