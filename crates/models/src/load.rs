@@ -793,6 +793,7 @@ impl<'a> Weights<'a> {
             hooks.extend(hook.map(|hook| (number, hook)));
         }
         Ok(Attention {
+            layer: i,
             qkv,
             output,
             n_heads: config.n_heads,

@@ -10,6 +10,7 @@ use crate::model::Network;
 use crate::names::TensorName;
 
 mod albert;
+mod attention_only;
 mod awd_lstm;
 mod bert;
 mod codegen;
@@ -130,6 +131,7 @@ pub const FAMILIES: &[&Family] = &[
     &electra::ELECTRA,
     &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
+    &attention_only::ATTENTION_ONLY,
 ];
 
 impl Family {
