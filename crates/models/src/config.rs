@@ -20,7 +20,7 @@ pub struct ModelConfig {
     pub hidden_size: usize,
     /// L: blocks; of an encoder-decoder, those of the decoder.
     pub n_layers: usize,
-    /// N: blocks of the encoder of an encoder-decoder; 0 = another kind of model.
+    /// N: blocks of the encoder of an encoder-decoder, also where the decoder was left away; 0 = another kind of model.
     pub n_encoder_layers: usize,
     /// H: query heads.
     pub n_heads: usize,
@@ -50,6 +50,14 @@ pub struct ModelConfig {
     pub layer_windows: Vec<Option<usize>>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
+    /// Rotary positions of layers with a window, where they differ from those of the others.
+    pub local_rope: Option<RopeOptions>,
+    /// Factor of the token's embedding.
+    pub embedding_factor: f32,
+    /// Scores become c · tanh(score / c). Source: arXiv:2408.00118, section 2.
+    pub score_cap: Option<f32>,
+    /// Logits become c · tanh(logit / c).
+    pub logit_cap: Option<f32>,
     /// The head.
     pub head: Head,
     /// Whether the tokens of a sequence all see each other.
@@ -92,6 +100,10 @@ impl Default for ModelConfig {
             window: None,
             layer_windows: Vec::new(),
             rope: None,
+            local_rope: None,
+            embedding_factor: 1.0,
+            score_cap: None,
+            logit_cap: None,
             head: Head::VOCABULARY,
             is_encoder: false,
             is_recurrent: false,
@@ -130,7 +142,7 @@ impl ModelConfig {
 
     /// Whether it reads a source with an encoder and writes with a decoder.
     pub fn has_encoder(&self) -> bool {
-        self.n_encoder_layers > 0
+        self.n_encoder_layers > 0 && !self.is_encoder
     }
 
     /// K of layer `i`.
@@ -141,6 +153,11 @@ impl ModelConfig {
     /// The window of layer `i`.
     pub fn window_of(&self, i: usize) -> Option<usize> {
         self.layer_windows.get(i).copied().unwrap_or(self.window)
+    }
+
+    /// The rotary positions of layer `i`.
+    pub fn rope_of(&self, i: usize) -> Option<&RopeOptions> {
+        self.local_rope.as_ref().filter(|_| self.window_of(i).is_some()).or(self.rope.as_ref())
     }
 
     /// Bytes of keys and values for one token, at `bytes_per_element`.

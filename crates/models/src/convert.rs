@@ -114,6 +114,10 @@ enum Turn {
     Transpose,
     /// The source's row of each new row.
     Rows(Vec<usize>),
+    /// One is added to each element.
+    PlusOne,
+    /// One is taken from each element.
+    MinusOne,
 }
 
 /// Writes `source` to the GGUF file `path`; an existing file is replaced when the new one is complete.
@@ -225,7 +229,7 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
                 } else {
                     (gguf, row.hugging_face_name(family.prefix, i, suffix))
                 };
-                let Some(entry) = source.find(&from) else { continue };
+                let Some(entry) = family.find(source, &from) else { continue };
                 if row.ours == "rope_freqs" {
                     let (what, kind) = ("a table of rotary factors".to_string(), "config.json");
                     return Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind });
@@ -251,7 +255,9 @@ fn turn(row: &TensorName, config: &ModelConfig, i: usize, suffix: &str, to_gguf:
         Some(order) if to_gguf => Turn::Rows(order),
         Some(order) => Turn::Rows(row_order::inverse(&order)),
         None if row.is_transposed() && suffix == ".weight" => Turn::Transpose,
-        None => Turn::Nothing,
+        None if row.offset(suffix) == 0.0 => Turn::Nothing,
+        None if to_gguf => Turn::PlusOne,
+        None => Turn::MinusOne,
     }
 }
 
@@ -311,7 +317,7 @@ fn write_tensor(
     let shape = &entry.shape;
     let turned;
     let bytes = match &plan.turn {
-        Turn::Nothing => bytes,
+        Turn::Nothing | Turn::PlusOne | Turn::MinusOne => bytes,
         Turn::Transpose => {
             turned = transpose(bytes, plan.from.block_bytes(), shape[0], shape[1]);
             &turned[..]
@@ -321,7 +327,12 @@ fn write_tensor(
             &turned[..]
         }
     };
-    if plan.from == plan.to_dtype {
+    let offset = match plan.turn {
+        Turn::PlusOne => 1.0,
+        Turn::MinusOne => -1.0,
+        _ => 0.0,
+    };
+    if plan.from == plan.to_dtype && offset == 0.0 {
         out.write_all(bytes)?;
     } else {
         let n_columns = plan.to.shape.last().copied().unwrap_or(1);
@@ -339,6 +350,7 @@ fn write_tensor(
                 &bytes[start * row_bytes..(start + n_slab) * row_bytes],
                 &mut values,
             );
+            values.iter_mut().for_each(|value| *value += offset);
             encoded.resize(plan.to_dtype.bytes_of(values.len()).unwrap_or(0), 0);
             quant::quantize(plan.to_dtype, &values, importance, &mut encoded);
             out.write_all(&encoded)?;
@@ -377,7 +389,7 @@ fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
         config.own.clear();
-        if let Some(rope) = &mut config.rope {
+        for rope in config.rope.iter_mut().chain(&mut config.local_rope) {
             rope.order = RopeOrder::Half;
             if matches!(rope.scaling, RopeScaling::Llama3 { .. }) {
                 rope.scaling = RopeScaling::None;

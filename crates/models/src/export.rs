@@ -43,7 +43,7 @@ pub fn write(
                 if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
                     continue;
                 }
-                let entry = base.find(&row.hugging_face_name(prefix_in, i, suffix));
+                let entry = family.find(base, &row.hugging_face_name(prefix_in, i, suffix));
                 let trained = by_name.get(&*name).copied();
                 let is_turned = row.is_transposed() && suffix == ".weight";
                 let shape = match (trained, entry) {
@@ -54,7 +54,7 @@ pub fn write(
                 };
                 to_write.push(TensorToWrite { name, dtype: ElementType::Known(dtype), shape });
                 let order = row.order(&config, i, false).map(|order| row_order::inverse(&order));
-                origins.push((trained, entry, is_turned, order));
+                origins.push((trained, entry, is_turned, order, row.offset(suffix)));
             }
         }
     }
@@ -70,8 +70,9 @@ pub fn write(
     std::fs::create_dir_all(dir).map_err(rhetor_formats::Error::create(dir))?;
     safetensors::write(&dir.join("model.safetensors"), &[("format", "pt")], &to_write, |i, out| {
         let values = match &origins[i] {
-            (Some(i), _, is_turned, order) => {
-                let (values, shape) = (values(*i), parameters[*i].shape());
+            (Some(i), _, is_turned, order, offset) => {
+                let (mut values, shape) = (values(*i), parameters[*i].shape());
+                values.iter_mut().for_each(|value| *value -= offset);
                 match order {
                     Some(order) => row_order::in_order(&values, order),
                     None if *is_turned => turn(&values, shape[0], shape[1]),

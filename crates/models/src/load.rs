@@ -5,7 +5,8 @@ use rhetor_kernels::DType;
 use rhetor_kernels::gemm::{Precision, Rows};
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
-use rhetor_kernels::rope::{RopeScaling, RopeTable};
+use rhetor_kernels::rope::{RopeOptions, RopeScaling, RopeTable};
+use rhetor_tensor::ops::head_norm::NormKind;
 use rhetor_tensor::ops::lstm::Lstm;
 use rhetor_tensor::ops::scored_attention::Scores;
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
@@ -18,7 +19,10 @@ use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
 use crate::head::Task;
-use crate::layers::{Attached, Attention, CrossAttention, Embedding, LayerNorm, Linear, RmsNorm};
+use crate::layers::{
+    Attached, Attention, CrossAttention, Embedding, HeadNorm, LayerNorm, Linear, Norm, RmsNorm,
+};
+use crate::misfits::{self, Misfits, Misshapen};
 use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
 use crate::row_order;
@@ -94,29 +98,23 @@ pub enum LoadError {
         /// What the file says.
         trained: usize,
     },
-    /// A tensor that the architecture needs is absent.
+    /// Tensors are missing, unknown or of wrong shape.
+    #[error("{}: the tensors are not those of {family} with the sizes that the file gives{misfits}", file.display())]
+    Tensors {
+        /// The file or directory.
+        file: PathBuf,
+        /// The family.
+        family: &'static str,
+        /// Which.
+        misfits: Box<Misfits>,
+    },
+    /// A part of a matrix in four bits is absent.
     #[error("{}: tensor `{name}` is missing", file.display())]
     MissingTensor {
         /// The file or directory.
         file: PathBuf,
         /// The tensor's name in this kind of file.
         name: String,
-    },
-    /// A tensor's shape contradicts the sizes in the file's keys.
-    #[error("{}: tensor `{name}` has shape {got:?}; {family} with these sizes expects {expected:?} ({letters})", file.display())]
-    Shape {
-        /// The file or directory.
-        file: PathBuf,
-        /// The tensor's name in this kind of file.
-        name: String,
-        /// The family.
-        family: &'static str,
-        /// What the file holds.
-        got: Vec<usize>,
-        /// What the keys say.
-        expected: Vec<usize>,
-        /// The expected shape in letters.
-        letters: &'static str,
     },
     /// A tensor's elements are of a type that weights cannot have.
     #[error("{}: tensor `{name}` has elements of type {got}; weights are {expected}", file.display())]
@@ -129,16 +127,6 @@ pub enum LoadError {
         got: String,
         /// What would do.
         expected: &'static str,
-    },
-    /// A tensor that this architecture does not have.
-    #[error("{}: tensor `{name}` is not known to {family}: running without it would give wrong answers", file.display())]
-    UnexpectedTensor {
-        /// The file or directory.
-        file: PathBuf,
-        /// The tensor's name in this kind of file.
-        name: String,
-        /// The family.
-        family: &'static str,
     },
     /// A weight holds NaN or infinite values.
     #[error("{}: tensor `{name}` holds a value that is not finite (element {element})", file.display())]
@@ -162,6 +150,7 @@ const LEGACY_BUFFERS: &[&str] = &[
     "rotary_emb.inv_freq",
     "maybe_rotary.inv_freq",
     ".position_ids",
+    "EncDecAttention.relative_attention_bias.weight",
 ];
 
 /// Hands out a checkpoint's tensors by our names, checked, and keeps account of which were taken.
@@ -173,9 +162,10 @@ pub struct Weights<'a> {
     /// `model.` or empty: Hugging Face files may leave it out.
     prefix: &'static str,
     taken: HashSet<String>,
+    misfits: Misfits,
     n_parameters: usize,
     n_bytes: usize,
-    rope_table: Option<Arc<RopeTable>>,
+    rope_tables: Vec<(RopeOptions, Arc<RopeTable>)>,
     adapters: &'a mut [Box<dyn Adapter>],
     /// Of products with trained weights, and of gradients that pass frozen ones.
     precision: Precision,
@@ -212,9 +202,10 @@ impl<'a> Weights<'a> {
             config,
             prefix,
             taken: HashSet::new(),
+            misfits: Misfits::default(),
             n_parameters: 0,
             n_bytes: 0,
-            rope_table: None,
+            rope_tables: Vec::new(),
             adapters,
             precision: options.precision,
             quantize: options.quantize,
@@ -233,16 +224,19 @@ impl<'a> Weights<'a> {
     }
 
     fn row(&self, ours: &str) -> &'static TensorName {
-        let task = self.config.head.task;
-        let is_here =
-            |row: &&TensorName| row.ours == ours && row.belongs_to(task) && row.n_repeats(self.config) > 0;
+        let is_here = |row: &&TensorName| row.ours == ours && row.is_in(self.config);
         let row = self.family.tensors.iter().find(is_here);
         row.unwrap_or_else(|| panic!("`{ours}` is not in the table of {}", self.family.about.name))
     }
 
-    /// Whether the family's models have a tensor that we call `ours`.
-    pub fn has_row(&self, ours: &str) -> bool {
-        self.family.tensors.iter().any(|row| row.ours == ours)
+    /// Whether models of this family, with these sizes and this head, have the tensor `ours`.
+    pub fn has(&self, ours: &str) -> bool {
+        self.family.tensors.iter().any(|row| row.ours == ours && row.is_in(self.config))
+    }
+
+    /// The extents of the weight `ours` in layer `i`, outermost first.
+    pub fn extents(&self, ours: &str, i: usize) -> Vec<usize> {
+        self.row(ours).extents(self.config, i)
     }
 
     /// The name in this file of our tensor `ours` in layer `i`.
@@ -265,7 +259,7 @@ impl<'a> Weights<'a> {
         let name = self.file_name(row, i, suffix);
         // Old files of BERT's call weight and bias of a norm so.
         let old = |from, to| name.strip_suffix(from).map(|name| format!("{name}{to}"));
-        let found = self.checkpoint.find(&name);
+        let found = self.family.find(self.checkpoint, &name);
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.weight", ".LayerNorm.gamma")?));
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.bias", ".LayerNorm.beta")?));
         let Some(entry) = found else { return Ok(None) };
@@ -276,25 +270,27 @@ impl<'a> Weights<'a> {
             return Ok(None);
         }
         if entry.shape != expected {
-            return Err(LoadError::Shape {
-                file: self.checkpoint.path().to_path_buf(),
-                name,
-                family: self.family.about.name,
-                got: entry.shape.clone(),
-                expected: expected.to_vec(),
-                letters: row.shape,
-            });
+            let (got, expected) = (entry.shape.clone(), expected.to_vec());
+            self.taken.insert(name.clone());
+            self.misfits.misshapen.push(Misshapen { name, got, expected, letters: row.shape });
+            return Ok(None);
         }
         self.n_parameters += expected.iter().product::<usize>();
         self.taken.insert(name);
         Ok(Some(entry))
     }
 
-    fn missing(&self, row: &TensorName, i: usize, suffix: &str) -> LoadError {
-        LoadError::MissingTensor {
-            file: self.checkpoint.path().to_path_buf(),
-            name: self.file_name(row, i, suffix),
-        }
+    /// What stands for a matrix that the file lacks until all others are looked at.
+    fn absent(&mut self, row: &'static TensorName, i: usize) -> Weight {
+        self.misfits.lacks(self.file_name(row, i, ".weight"));
+        misfits::matrix(&row.extents(self.config, i))
+    }
+
+    /// The refusal of a file whose tensors do not fit, as far as they were looked at.
+    fn refusal(&mut self) -> LoadError {
+        let misfits = Box::new(std::mem::take(&mut self.misfits));
+        let file = self.checkpoint.path().to_path_buf();
+        LoadError::Tensors { file, family: self.family.about.name, misfits }
     }
 
     fn dtype_of(&self, entry: &TensorEntry) -> Result<DType, LoadError> {
@@ -343,6 +339,7 @@ impl<'a> Weights<'a> {
             shape,
             is_transposed: row.is_transposed(),
             order: order.map(Arc::from),
+            offset: row.offset(suffix),
             config: self.config,
         };
         for (number, adapter) in self.adapters.iter_mut().enumerate() {
@@ -399,11 +396,15 @@ impl<'a> Weights<'a> {
         let row = self.row(ours);
         let len = row.extents(self.config, i)[0];
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
-        let values = self.values(entry)?;
-        Ok(Some(match self.order_in_file(row, i) {
-            Some(order) => row_order::in_order(&values, &order),
-            None => values,
-        }))
+        let mut values = self.values(entry)?;
+        if let Some(order) = self.order_in_file(row, i) {
+            values = row_order::in_order(&values, &order);
+        }
+        let offset = if self.speaks_gguf() { 0.0 } else { row.offset(suffix) };
+        if offset != 0.0 {
+            values.iter_mut().for_each(|value| *value += offset);
+        }
+        Ok(Some(values))
     }
 
     /// As [`values_of`](Weights::values_of), trained or replaced where an adapter says so.
@@ -432,7 +433,12 @@ impl<'a> Weights<'a> {
         i: usize,
         suffix: &'static str,
     ) -> Result<Vector, LoadError> {
-        self.vector(ours, i, suffix)?.ok_or_else(|| self.missing(self.row(ours), i, suffix))
+        if let Some(vector) = self.vector(ours, i, suffix)? {
+            return Ok(vector);
+        }
+        let row = self.row(ours);
+        let (name, len) = (self.file_name(row, i, suffix), row.extents(self.config, i)[0]);
+        if self.misfits.is_hopeless(name, len) { Err(self.refusal()) } else { Ok(misfits::vector(len)) }
     }
 
     /// The root-mean-square norm called `ours` in layer `i`.
@@ -444,6 +450,33 @@ impl<'a> Weights<'a> {
     pub fn layer_norm(&mut self, ours: &str, i: usize) -> Result<LayerNorm, LoadError> {
         let weight = self.required_vector(ours, i, ".weight")?;
         Ok(LayerNorm { weight, bias: self.required_vector(ours, i, ".bias")?, eps: self.config.norm_eps })
+    }
+
+    /// The norm called `ours` in layer `i`: a layer norm if the family's has a bias, else of root mean squares.
+    pub fn norm(&mut self, ours: &str, i: usize) -> Result<Norm, LoadError> {
+        Ok(match self.row(ours).has_bias {
+            true => Norm::Layer(self.layer_norm(ours, i)?),
+            false => Norm::Rms(self.rms_norm(ours, i)?),
+        })
+    }
+
+    /// The norm of each head called `ours` in layer `i`, if such models have it: of the kind of the last norm, without a
+    /// bias.
+    fn head_norm(&mut self, ours: &str, i: usize) -> Result<Option<HeadNorm>, LoadError> {
+        if !self.has(ours) {
+            return Ok(None);
+        }
+        let kind = if self.row("output_norm").has_bias { NormKind::Layer } else { NormKind::Rms };
+        let weight = self.required_vector(ours, i, ".weight")?;
+        Ok(Some(HeadNorm { kind, weight, eps: self.config.norm_eps }))
+    }
+
+    /// The matrix `ours` of layer `i`, packed.
+    fn required_matrix(&mut self, ours: &str, i: usize) -> Result<Weight, LoadError> {
+        Ok(match self.matrix(ours, i)? {
+            Some(weight) => weight,
+            None => self.absent(self.row(ours), i),
+        })
     }
 
     /// The matrix `ours` of layer `i`, packed; `None` if the file has none.
@@ -482,7 +515,8 @@ impl<'a> Weights<'a> {
             self.checkpoint.release(entry);
             return self.unstored(row, i, values, trains).map(Some);
         }
-        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output");
+        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output")
+            && !row.ours.ends_with("attn_rel_b");
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -574,7 +608,7 @@ impl<'a> Weights<'a> {
             (_, 1) => vec![1.0; extents[0]],
             _ => {
                 let name = row.hugging_face_name(self.family.prefix, i, suffix);
-                let deviation = row.deviation(extents[1], 0.02);
+                let deviation = row.spread.deviation(&extents, self.config, 0.02, 1.0);
                 crate::adapters::normal(seed, &name, extents.iter().product(), deviation)
             }
         };
@@ -599,18 +633,23 @@ impl<'a> Weights<'a> {
         let mut weights: Vec<Weight> = Vec::with_capacity(ours.len());
         let (mut biases, mut hooks) = (Vec::new(), Vec::new());
         for &name in ours {
-            let weight = self.matrix(name, i)?.ok_or_else(|| self.missing(self.row(name), i, ".weight"))?;
+            let weight = self.required_matrix(name, i)?;
             let bias = self.vector(name, i, ".bias")?;
             let start = weights.iter().map(Weight::n_out).sum();
             hooks.extend(self.hooks(name, i, start, &weight, bias.as_ref())?);
             match bias {
                 Some(values) if biases.len() == weights.len() => biases.push(values),
                 None if biases.is_empty() => {}
-                _ => return Err(self.missing(self.row(name), i, ".bias")),
+                // Some of them have a bias and others not.
+                _ => {
+                    let lacking = if biases.is_empty() { ours[0] } else { name };
+                    let lacking = self.file_name(self.row(lacking), i, ".bias");
+                    self.misfits.lacks(lacking);
+                }
             }
             weights.push(weight);
         }
-        Ok(Linear { weights, bias: join(biases), hooks })
+        Ok(Linear { weights, bias: join(biases), hooks, soft_cap: None })
     }
 
     /// What adapters do to the linear layer `ours` of layer `i`, whose outputs begin at column `start`.
@@ -634,7 +673,7 @@ impl<'a> Weights<'a> {
     /// The recurrent layer `i` with weights from inputs and from the step before. No adapter changes it but those that train it.
     pub fn lstm(&mut self, inputs: &str, step: &str, i: usize) -> Result<Lstm, LoadError> {
         let mut weight = |ours: &str| {
-            let weight = self.matrix(ours, i)?.ok_or_else(|| self.missing(self.row(ours), i, ".weight"))?;
+            let weight = self.required_matrix(ours, i)?;
             Ok::<_, LoadError>((weight, self.required_vector(ours, i, ".bias")?))
         };
         let ((w_ih, b_ih), (w_hh, b_hh)) = (weight(inputs)?, weight(step)?);
@@ -643,7 +682,7 @@ impl<'a> Weights<'a> {
 
     /// The table of embeddings.
     pub fn embedding(&mut self, ours: &str) -> Result<Embedding, LoadError> {
-        let weight = self.matrix(ours, 0)?.ok_or_else(|| self.missing(self.row(ours), 0, ".weight"))?;
+        let weight = self.required_matrix(ours, 0)?;
         let mut hooks = Vec::new();
         let shape = [weight.n_out(), weight.n_in()];
         self.for_each_adapter(self.row(ours), 0, ".weight", &shape, |adapter, kind, site| {
@@ -668,9 +707,10 @@ impl<'a> Weights<'a> {
         if self.config.tied || self.speaks_gguf() {
             let weight = self.untied(row, embedding)?;
             let hooks = self.hooks(ours, 0, 0, &weight, None)?;
-            return Ok(Linear { weights: vec![weight], bias: Vec::new(), hooks });
+            return Ok(Linear { hooks, ..Linear::of(weight) });
         }
-        Err(self.missing(row, 0, ".weight"))
+        let weight = self.absent(row, 0);
+        Ok(Linear::of(weight))
     }
 
     /// The weight of a tied output layer: the embedding, or a tensor of its own where an adapter has or trains one, or
@@ -737,11 +777,11 @@ impl<'a> Weights<'a> {
     /// Attention of layer `i` with the tensors `qkv` (fused, or query, key and value) and `output`.
     pub fn attention(&mut self, qkv: &[&str], output: &str, i: usize) -> Result<Attention, LoadError> {
         let qkv = self.linear(qkv, i)?;
+        let stem = output.strip_suffix("output").unwrap_or(output);
+        let (q_norm, k_norm) = (format!("{stem}q_norm"), format!("{stem}k_norm"));
+        let (q_norm, k_norm) = (self.head_norm(&q_norm, i)?, self.head_norm(&k_norm, i)?);
         let output = self.linear(&[output], i)?;
-        let rope = match &self.config.rope {
-            Some(_) => Some(self.rope_table()?),
-            None => None,
-        };
+        let rope = self.config.rope_of(i).map(|options| self.rope_table(options)).transpose()?;
         let config = self.config;
         let mut hooks = Vec::new();
         let is_interleaved = self.speaks_gguf()
@@ -760,26 +800,28 @@ impl<'a> Weights<'a> {
             scale: config.attention_scale_of(i),
             window: config.window_of(i),
             precision: self.precision,
+            q_norm,
+            k_norm,
             rope,
-            scores: Scores::default(),
+            scores: Scores { soft_cap: config.score_cap, ..Scores::default() },
             hooks,
         })
     }
 
-    /// The table of rotations, made once for all layers; with GGUF's per-pair factors if the file has them.
-    fn rope_table(&mut self) -> Result<Arc<RopeTable>, LoadError> {
-        if let Some(table) = &self.rope_table {
+    /// The table of rotations, made once for all layers with these; with GGUF's per-pair factors if the file has them.
+    fn rope_table(&mut self, wanted: &RopeOptions) -> Result<Arc<RopeTable>, LoadError> {
+        if let Some((_, table)) = self.rope_tables.iter().find(|(options, _)| options == wanted) {
             return Ok(table.clone());
         }
-        let mut options = self.config.rope.clone().expect("asked for only with rope");
-        let has_factors =
-            self.family.tensors.iter().any(|row| row.ours == "rope_freqs") && self.speaks_gguf();
+        let mut options = wanted.clone();
+        let is_local = self.config.local_rope.as_ref() == Some(wanted);
+        let has_factors = self.has("rope_freqs") && self.speaks_gguf() && !is_local;
         let factors = if has_factors { self.values_of("rope_freqs", 0, ".weight")? } else { None };
         if let Some(factors) = factors {
             options.scaling = RopeScaling::Factors(factors);
         }
         let table = Arc::new(RopeTable::new(options));
-        self.rope_table = Some(table.clone());
+        self.rope_tables.push((wanted.clone(), table.clone()));
         Ok(table)
     }
 
@@ -791,18 +833,19 @@ impl<'a> Weights<'a> {
         names.any(|other| other == name)
     }
 
-    /// Ends the account: a tensor that nobody took is refused.
-    pub(crate) fn finish(self) -> Result<Account, LoadError> {
+    /// Ends the account: a file with tensors that nobody took, or without some that were asked for, is refused.
+    pub(crate) fn finish(mut self) -> Result<Account, LoadError> {
         for tensor in self.checkpoint.tensors() {
             let is_legacy = LEGACY_BUFFERS.iter().any(|buffer| tensor.name.ends_with(buffer));
             let is_other_head = || self.is_of_another_head(&tensor.name);
-            if !is_legacy && !self.taken.contains(&tensor.name) && !is_other_head() {
-                return Err(LoadError::UnexpectedTensor {
-                    file: self.checkpoint.path().to_path_buf(),
-                    name: tensor.name.clone(),
-                    family: self.family.about.name,
-                });
+            let is_twin =
+                || self.taken.iter().any(|taken| (self.family.other_names)(taken).contains(&tensor.name));
+            if !is_legacy && !self.taken.contains(&tensor.name) && !is_other_head() && !is_twin() {
+                self.misfits.unexpected.push(tensor.name.clone());
             }
+        }
+        if !self.misfits.is_empty() {
+            return Err(self.refusal());
         }
         for adapter in self.adapters.iter_mut() {
             adapter.finish()?;

@@ -30,8 +30,22 @@ pub struct TensorName {
     pub is_outside: bool,
     /// How often the row is repeated, where `{i}` stands in its names: `L` times, or another letter of the shapes.
     pub times: &'static str,
-    /// Whether a new one is the wider spread the fewer its inputs are: N(0, 1 / (3·in)), the variance of PyTorch's `Linear`.
-    pub by_inputs: bool,
+    /// The switch among the config's own things that says whether a model has the row; empty = every model.
+    pub when: &'static str,
+    /// How the values of a new matrix spread.
+    pub spread: Spread,
+}
+
+/// How the values of a new matrix spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// N(0, σ²) with the file's `initializer_range`.
+    Given,
+    /// N(0, f² / n), f the file's `initializer_factor` and n a product of letters of the glossary.
+    Over(&'static str),
+    /// Even between ±√(6 / (in + out)). Source: Understanding the difficulty of training deep feedforward neural networks,
+    /// Glorot and Bengio 2010, eq. 16.
+    Xavier,
 }
 
 /// How Hugging Face stores a weight, compared with ours.
@@ -47,6 +61,8 @@ pub enum Stored {
     HeadRows,
     /// As ours, but with the rows of weight and bias in another order: Hugging Face's row of each of ours, in a layer.
     Rows(fn(&ModelConfig, usize) -> Vec<usize>),
+    /// One less than ours: the weight of a norm that is multiplied by 1 + what is stored.
+    MinusOne,
 }
 
 /// A row whose weight is stored alike in both kinds of files.
@@ -62,7 +78,8 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         tasks: &[],
         is_outside: false,
         times: "L",
-        by_inputs: false,
+        when: "",
+        spread: Spread::Given,
     }
 }
 
@@ -97,19 +114,20 @@ impl TensorName {
         TensorName { tasks, ..self }
     }
 
-    /// The same row, repeated as often as `letter` says, not once for each block of the decoder.
+    /// The same row, repeated as often as `letter` says, not once for each block of the decoder; 0 times is not at all,
+    /// which is how a row is left out that only some models of a family have.
     pub const fn times(self, letter: &'static str) -> TensorName {
         TensorName { times: letter, ..self }
     }
 
-    /// The same row, whose new values are the wider spread the fewer inputs there are.
-    pub const fn by_inputs(self) -> TensorName {
-        TensorName { by_inputs: true, ..self }
+    /// The same row, of models whose own `switch` is on.
+    pub const fn when(self, switch: &'static str) -> TensorName {
+        TensorName { when: switch, ..self }
     }
 
-    /// The deviation of a new matrix with `n_in` inputs, where others have `usual`.
-    pub fn deviation(&self, n_in: usize, usual: f32) -> f32 {
-        if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
+    /// The same row, whose new values spread in this way.
+    pub const fn spread(self, spread: Spread) -> TensorName {
+        TensorName { spread, ..self }
     }
 
     /// Whether Hugging Face stores the weight as `[in, out]`.
@@ -130,7 +148,9 @@ impl TensorName {
                 Some(row_order::neighbours(self.extents(config, i)[0], config.head_dim))
             }
             Stored::Rows(order) => Some(order(config, i)),
-            Stored::Same | Stored::Transposed | Stored::OnlyBias | Stored::HeadRows => None,
+            Stored::Same | Stored::Transposed | Stored::OnlyBias | Stored::HeadRows | Stored::MinusOne => {
+                None
+            }
         }
     }
 
@@ -158,16 +178,27 @@ impl TensorName {
         (0..self.n_repeats(config)).map(of_layer).sum()
     }
 
-    /// Whether a new model of these sizes has the row: what belongs to its head, and no output layer that is the embedding.
-    pub fn is_in(&self, config: &ModelConfig) -> bool {
+    /// Whether a new model of these sizes has the row: no output layer that is the embedding.
+    pub fn is_new_in(&self, config: &ModelConfig) -> bool {
         let is_tied = self.ours == "output" && config.tied;
         // GGUF's table of rotary factors is computed.
-        self.ours != "rope_freqs" && !is_tied && self.belongs_to(config.head.task)
+        self.ours != "rope_freqs" && !is_tied && self.is_in(config)
     }
 
     /// Whether models with this head have the row.
     pub fn belongs_to(&self, task: Task) -> bool {
         self.tasks.is_empty() || self.tasks.contains(&task)
+    }
+
+    /// Whether a model with these sizes and this head has the row.
+    pub fn is_in(&self, config: &ModelConfig) -> bool {
+        let is_on = self.when.is_empty() || config.own_switch(self.when);
+        is_on && self.belongs_to(config.head.task) && self.n_repeats(config) > 0
+    }
+
+    /// What is added to a value that Hugging Face stores, to get ours.
+    pub fn offset(&self, suffix: &str) -> f32 {
+        if matches!(self.stored, Stored::MinusOne) && suffix == ".weight" { 1.0 } else { 0.0 }
     }
 
     /// Whether it is a part of a head that is not over the vocabulary: drawn if it is new, and trained with any adapter.
@@ -202,7 +233,25 @@ impl TensorName {
 
     /// How many tensors of a model the row names: one, or one for each layer.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
-        if self.ours.contains("{i}") { letter(self.times, config, 0) } else { 1 }
+        match (self.ours.contains("{i}"), self.times) {
+            (true, times) => letter(times, config, 0),
+            (false, "L") => 1,
+            (false, times) => letter(times, config, 0).min(1),
+        }
+    }
+}
+
+impl Spread {
+    /// The deviation of a new matrix, [out, in], where the file's are `range` and `factor`.
+    pub fn deviation(self, shape: &[usize], config: &ModelConfig, range: f32, factor: f32) -> f32 {
+        match self {
+            Spread::Given => range,
+            Spread::Over(letters) => {
+                let n: usize = letters.split('*').map(|l| letter(l, config, 0)).product();
+                factor / (n as f32).sqrt()
+            }
+            Spread::Xavier => (2.0 / (shape[0] + shape[1]) as f32).sqrt(),
+        }
     }
 }
 

@@ -39,6 +39,7 @@ struct Kept {
     shape: Vec<usize>,
     is_transposed: bool,
     order: order::RowOrder,
+    offset: f32,
     /// In the base's order.
     value: Value,
 }
@@ -126,7 +127,8 @@ impl BaseTensors {
         } else {
             values
         };
-        let values = order::to_base(&site.order, values);
+        let mut values = order::to_base(&site.order, values);
+        values.iter_mut().for_each(|value| *value += site.offset);
         self.keep(key, site, Value::Read(values.clone()));
         Ok(Some(values))
     }
@@ -150,6 +152,7 @@ impl BaseTensors {
             shape: site.shape.to_vec(),
             is_transposed: site.is_transposed && site.shape.len() == 2,
             order: site.order.clone(),
+            offset: site.offset,
             value,
         });
     }
@@ -195,7 +198,8 @@ impl BaseTensors {
                 Value::Read(values) => values.clone(),
                 Value::Trained(parameter) => parameter.read().clone(),
             };
-            let values = order::to_file(&kept.order, values);
+            let mut values = order::to_file(&kept.order, values);
+            values.iter_mut().for_each(|value| *value -= kept.offset);
             if kept.is_transposed {
                 let (n_rows, n_columns) = (kept.shape[0], kept.shape[1]);
                 let values = order::transposed(&values, n_rows, n_columns);

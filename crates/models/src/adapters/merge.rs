@@ -182,7 +182,8 @@ impl<'a> Merge<'a> {
                             embedding.hugging_face_name(prefix, 0, suffix)
                         };
                     }
-                    let Some(entry) = self.base.find(&source) else { continue };
+                    let Some(entry) = self.family.find(self.base, &source) else { continue };
+                    let source = entry.name.clone();
                     let stored = entry.dtype.known().ok_or_else(|| LoadError::ElementType {
                         file: self.base.path().to_path_buf(),
                         name: entry.name.clone(),
@@ -206,6 +207,11 @@ impl<'a> Merge<'a> {
     /// Whether this base stores the weight as `[in, out]`.
     fn is_turned(&self, row: &TensorName) -> bool {
         row.is_transposed() && !self.speaks_gguf
+    }
+
+    /// What is added to a value that this base stores, to get ours.
+    fn offset(&self, plan: &Planned) -> f32 {
+        if self.speaks_gguf { 0.0 } else { plan.row.offset(plan.suffix) }
     }
 
     /// Whether a tied output layer is no longer the embedding.
@@ -243,15 +249,17 @@ impl<'a> Merge<'a> {
             shape: &plan.shape,
             is_transposed: plan.row.is_transposed(),
             order: order.map(Arc::from),
+            offset: plan.row.offset(plan.suffix),
             config: &self.config,
         };
-        let has_bias = self.has_bias(plan);
+        let (has_bias, offset) = (self.has_bias(plan), self.offset(plan));
         let mut is_changed = false;
         for adapter in self.adapters.iter_mut() {
             if (!plan.is_untied || adapter.unties())
                 && let Some(replaced) = adapter.replaces(&site)?
             {
                 (values, is_changed) = (replaced, true);
+                values.iter_mut().for_each(|value| *value -= offset);
             }
             if let Some(hook) = adapter.attached(&name) {
                 let (mut weight, mut bias) = (Vec::new(), Vec::new());

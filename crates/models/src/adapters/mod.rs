@@ -191,6 +191,8 @@ pub struct Site<'a> {
     pub is_transposed: bool,
     /// Hugging Face's row of each row of weight and bias, where the base has them in another order.
     pub order: order::RowOrder,
+    /// What is added to a value in the adapter's file to get the base's: 1 for Gemma's norms.
+    pub offset: f32,
     /// The sizes of the model.
     pub config: &'a ModelConfig,
 }

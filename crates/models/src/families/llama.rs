@@ -4,17 +4,13 @@
 //! Source: LLaMA, arXiv:2302.13971, §2.2; grouped-query attention from LLaMA 2, arXiv:2307.09288, §2.2.
 
 use rhetor_catalog::{About, Source};
-use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeOrder;
-use rhetor_tensor::Tensor;
-use std::sync::Arc;
 
 use super::{BASE, Family};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Attention, Block, Decoder, GatedFeedForward, Norm, Pass, RmsNorm};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
+use crate::layers::PreNormBlock;
+use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
 pub const LLAMA: Family = Family {
@@ -40,7 +36,7 @@ pub const LLAMA: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: PreNormBlock::decoder,
     ..BASE
 };
 
@@ -116,44 +112,4 @@ pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
     ];
     keys.extend(config.window.map(|window| Key::size("attention.sliding_window", "sliding_window", window)));
     keys
-}
-
-struct LlamaBlock {
-    attn_norm: RmsNorm,
-    attn: Attention,
-    ffn_norm: RmsNorm,
-    ffn: GatedFeedForward,
-}
-
-pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    let token_embd = weights.embedding("token_embd")?;
-    let blocks = (0..weights.config.n_layers)
-        .map(|i| {
-            let block = LlamaBlock {
-                attn_norm: weights.rms_norm("blk.{i}.attn_norm", i)?,
-                attn: weights.attention(
-                    &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"],
-                    "blk.{i}.attn_output",
-                    i,
-                )?,
-                ffn_norm: weights.rms_norm("blk.{i}.ffn_norm", i)?,
-                ffn: GatedFeedForward {
-                    gate_up: weights.linear(&["blk.{i}.ffn_gate", "blk.{i}.ffn_up"], i)?,
-                    down: weights.linear(&["blk.{i}.ffn_down"], i)?,
-                    activation: weights.config.activation,
-                },
-            };
-            Ok(Arc::new(block) as Arc<dyn Block>)
-        })
-        .collect::<Result<_, LoadError>>()?;
-    let output_norm = Norm::Rms(weights.rms_norm("output_norm", 0)?);
-    let output = weights.output(&token_embd)?;
-    Ok(Box::new(Decoder { token_embd, position_embd: None, blocks, output_norm, output }))
-}
-
-impl Block for LlamaBlock {
-    fn forward(&self, x: Tensor, pass: &Pass, cache: Option<&mut KvPages>) -> Tensor {
-        let x = self.attn.forward(&self.attn_norm.forward(&x), pass, cache) + x;
-        self.ffn.forward(&self.ffn_norm.forward(&x), pass) + x
-    }
 }

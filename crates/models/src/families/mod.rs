@@ -1,7 +1,7 @@
 //! The table of families.
 
 use rhetor_catalog::{About, Source};
-use rhetor_formats::{Checkpoint, Kind};
+use rhetor_formats::{Checkpoint, Kind, TensorEntry};
 
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
@@ -39,6 +39,9 @@ pub struct Family {
     pub keys: fn(&ModelConfig) -> Vec<Key>,
     /// Every tensor, with its shape.
     pub tensors: &'static [TensorName],
+    /// Other names under which some Hugging Face files hold the tensor of this name, whole: looked for in order where the
+    /// first is not there, and passed over where it is.
+    pub other_names: fn(&str) -> Vec<String>,
     /// Loads the weights.
     pub build: fn(&mut Weights) -> Result<Box<dyn Network>, LoadError>,
     /// Whether a GGUF file of this architecture is of this family, where several share the name.
@@ -83,6 +86,7 @@ const BASE: Family = Family {
     config: |keys| Err(keys.refuse("general.architecture", "model_type", "nothing", "the name of a family")),
     keys: |_| Vec::new(),
     tensors: &[],
+    other_names: |_| Vec::new(),
     build: |_| unreachable!("every family builds its own network"),
     is_told_by: |_| Ok(true),
     published: &[],
@@ -107,8 +111,14 @@ pub const FAMILIES: &[&Family] = &[
 impl Family {
     /// Elements of all weights of a model of these sizes, tied ones counted once.
     pub fn n_parameters(&self, config: &ModelConfig) -> u64 {
-        let rows = self.tensors.iter().filter(|row| row.is_in(config));
+        let rows = self.tensors.iter().filter(|row| row.is_new_in(config));
         rows.map(|row| row.n_elements(config)).sum()
+    }
+
+    /// The tensor of a checkpoint that is called `name`, or otherwise in [some files](Family::other_names).
+    pub fn find<'c>(&self, checkpoint: &'c Checkpoint, name: &str) -> Option<&'c TensorEntry> {
+        let other = || (self.other_names)(name).iter().find_map(|other| checkpoint.find(other));
+        checkpoint.find(name).or_else(other)
     }
 
     /// The family that reads `checkpoint`.
