@@ -48,6 +48,8 @@ pub struct ModelConfig {
     pub window: Option<usize>,
     /// The window of each layer, where they differ; empty = all the same. `[L]`
     pub layer_windows: Vec<Option<usize>>,
+    /// Slopes of linear biases (ALiBi), as they act on scaled scores; empty = there are none. `[H]`
+    pub alibi_slopes: Vec<f32>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
     /// Rotary positions of layers with a window, where they differ from those of the others.
@@ -99,6 +101,7 @@ impl Default for ModelConfig {
             attention_scale_by_layer: false,
             window: None,
             layer_windows: Vec::new(),
+            alibi_slopes: Vec::new(),
             rope: None,
             local_rope: None,
             embedding_factor: 1.0,
@@ -219,7 +222,12 @@ impl<'a> Keys<'a> {
 
     /// The file's name for the key that is `gguf` (after the architecture) or `hugging_face`.
     fn key(&self, gguf: &str, hugging_face: &str) -> String {
-        if self.speaks_gguf() { format!("{}{gguf}", self.prefix) } else { hugging_face.to_string() }
+        match self.speaks_gguf() {
+            // What belongs to the vocabulary stands beside the architecture.
+            true if gguf.starts_with("tokenizer.") => gguf.to_string(),
+            true => format!("{}{gguf}", self.prefix),
+            false => hugging_face.to_string(),
+        }
     }
 
     /// A size that may be absent.
@@ -414,7 +422,8 @@ impl<'a> Keys<'a> {
         if theta.is_nan() || theta <= 0.0 {
             return Err(self.refuse("rope.freq_base", "rope_theta", theta, "a positive number"));
         }
-        let context = self.size("context_length", "max_position_embeddings")?;
+        // Falcon's class has this for files that do not say it; a family that needs the key refuses its absence itself.
+        let context = self.size_or("context_length", "max_position_embeddings", 2048)?;
         Ok(RopeOptions { theta, rotary_dim, order, context, scaling: self.rope_scaling(context)? })
     }
 
@@ -511,6 +520,14 @@ impl Key {
     /// A key with any value.
     pub fn new(gguf: &'static str, hugging_face: &'static str, value: impl Into<TypedValue>) -> Key {
         Key { gguf, hugging_face, value: value.into() }
+    }
+
+    /// GGUF's name in a file of this architecture; what belongs to the vocabulary stands beside the architecture.
+    pub fn gguf_name(&self, architecture: &str) -> String {
+        match self.gguf.starts_with("tokenizer.") {
+            true => self.gguf.to_string(),
+            false => format!("{architecture}.{}", self.gguf),
+        }
     }
 
     /// A size, which GGUF stores in 32 bits.

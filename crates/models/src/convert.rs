@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Key, Keys, ModelConfig};
 use crate::families::Family;
-use crate::head::Head;
+use crate::head::Task;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
 use crate::names::TensorName;
@@ -129,10 +129,11 @@ pub fn to_gguf(
 ) -> Result<(), ConvertError> {
     let config = Model::config_of(source)?;
     let family = Family::of(source)?;
-    if family.gguf.is_empty() || config.is_encoder || config.head != Head::VOCABULARY {
-        let what = match (family.gguf, config.is_encoder) {
+    // An encoder's file holds hidden states alone: GGUF has no masked language model.
+    if family.gguf.is_empty() || config.head.task != family.gguf_task {
+        let what = match (family.gguf, config.head.task) {
             ("", _) => format!("a model of the family {}", family.about.name),
-            (_, true) => "an encoder".to_string(),
+            (_, Task::Vocabulary) => "the masked language model of an encoder".to_string(),
             _ => "a head for a task".to_string(),
         };
         let file = source.path().to_path_buf();
@@ -220,7 +221,9 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     let has_prefix = source.tensors().iter().any(|tensor| tensor.name.starts_with(family.prefix));
     let prefix_in = if has_prefix { family.prefix } else { "" };
     let mut planned = Vec::new();
-    for row in family.tensors {
+    // What stands beside the model is of a head; a pooler is nobody's without one.
+    let task = config.head.task;
+    for row in family.tensors.iter().filter(|row| task == Task::Vocabulary || row.belongs_to(task)) {
         for i in 0..row.n_repeats(&config) {
             for suffix in [".weight", ".bias"] {
                 let gguf = row.gguf_name(i, suffix);
@@ -371,10 +374,11 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
     }
     for key in keys(source, family, &config)? {
         if !key.gguf.is_empty() {
-            metadata.set(format!("{}.{}", family.gguf, key.gguf), key.value);
+            metadata.set(key.gguf_name(family.gguf), key.value);
         }
     }
-    let read_back = (family.config)(&Keys::of_gguf(source, &metadata, family.gguf))?;
+    let mut read_back = (family.config)(&Keys::of_gguf(source, &metadata, family.gguf))?;
+    read_back.head = config.head;
     match difference(&config, &read_back) {
         Some(what) => Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind: "GGUF" }),
         None => Ok(metadata),
@@ -509,8 +513,9 @@ fn rope_keys(rope: &RopeOptions, source: &Checkpoint) -> Result<Vec<Key>, Conver
 fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
     let config = Model::config_of(source)?;
     let family = Family::of(source)?;
+    let class = family.architectures.iter().find(|(_, task)| *task == config.head.task);
     let mut json = serde_json::json!({
-        "architectures": [family.architectures[0].0],
+        "architectures": [class.expect("every head has its class").0],
         "model_type": family.model_type,
         "torch_dtype": torch_name(dtype),
     });

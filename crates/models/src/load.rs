@@ -515,8 +515,9 @@ impl<'a> Weights<'a> {
             self.checkpoint.release(entry);
             return self.unstored(row, i, values, trains).map(Some);
         }
-        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output")
-            && !row.ours.ends_with("attn_rel_b");
+        let is_table = matches!(row.ours, "token_embd" | "position_embd" | "token_types")
+            || row.ours.ends_with("attn_rel_b");
+        let is_linear = !is_table && row.ours != "output";
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -693,10 +694,12 @@ impl<'a> Weights<'a> {
     }
 
     /// The output layer of the model's head; over the vocabulary it is `embedding` again if the file holds none and the
-    /// model may tie them.
+    /// model may tie them. Without a head it changes nothing.
     pub fn output(&mut self, embedding: &Embedding) -> Result<Linear, LoadError> {
-        if self.config.head.task != Task::Vocabulary {
-            return self.linear(&["cls.output"], 0);
+        match self.config.head.task {
+            Task::Vocabulary => {}
+            Task::Hidden | Task::Pooled => return Ok(Linear::identity()),
+            _ => return self.linear(&["cls.output"], 0),
         }
         let ours = "output";
         let row = self.row(ours);
@@ -803,7 +806,11 @@ impl<'a> Weights<'a> {
             q_norm,
             k_norm,
             rope,
-            scores: Scores { soft_cap: config.score_cap, ..Scores::default() },
+            scores: Scores {
+                alibi: (!config.alibi_slopes.is_empty()).then(|| config.alibi_slopes.as_slice().into()),
+                soft_cap: config.score_cap,
+                ..Scores::default()
+            },
             hooks,
         })
     }

@@ -83,6 +83,18 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
     }
 }
 
+/// Two tables as one, N rows in all.
+pub const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
+    assert!(first.len() + second.len() == N);
+    let mut rows = [name("", "", ""); N];
+    let mut i = 0;
+    while i < N {
+        rows[i] = if i < first.len() { first[i] } else { second[i - first.len()] };
+        i += 1;
+    }
+    rows
+}
+
 impl TensorName {
     /// The same row, stored in another way by Hugging Face.
     pub const fn stored(self, stored: Stored) -> TensorName {
@@ -231,7 +243,7 @@ impl TensorName {
         }
     }
 
-    /// How many tensors of a model the row names: one, or one for each layer.
+    /// How many tensors of a model the row names: one, or one for each layer; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
         match (self.ours.contains("{i}"), self.times) {
             (true, times) => letter(times, config, 0),
@@ -275,6 +287,8 @@ fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
         "r/2" => config.rope.as_ref().map_or(0, |rope| rope.rotary_dim / 2),
         own => match config.own_opt(own) {
             Some(size) => size as usize,
+            // Of an embedding that is not factorised.
+            None if own == "e" => config.hidden_size,
             None => own.parse().unwrap_or_else(|_| panic!("`{own}` is no letter of a shape")),
         },
     }

@@ -9,9 +9,12 @@ use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::TensorName;
 
+mod albert;
 mod awd_lstm;
 mod bert;
 mod codegen;
+mod distilbert;
+mod electra;
 mod falcon;
 mod gpt;
 mod gpt2;
@@ -20,6 +23,8 @@ mod gpt_neox;
 mod llama;
 mod mistral;
 mod phi;
+mod roberta;
+mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -27,6 +32,8 @@ pub struct Family {
     pub about: About,
     /// `general.architecture` in GGUF files; empty = GGUF does not know it.
     pub gguf: &'static str,
+    /// What the head of its GGUF files is for.
+    pub gguf_task: Task,
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
     /// `architectures` in `config.json`, and the head that each has; the first of a head is the one that is written.
@@ -63,6 +70,16 @@ pub struct Published {
     pub licence: Licence,
 }
 
+/// A line of a family's table of published checkpoints.
+pub(crate) const fn published(
+    name: &'static str,
+    n_parameters: u64,
+    context_len: usize,
+    licence: Licence,
+) -> Published {
+    Published { name, n_parameters, context_len, licence }
+}
+
 /// What a licence lets one do with weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Licence {
@@ -80,6 +97,7 @@ pub enum Licence {
 const BASE: Family = Family {
     about: About { name: "", summary: "", source: Source::Folklore, options: &[] },
     gguf: "",
+    gguf_task: Task::Vocabulary,
     model_type: "",
     architectures: &[],
     prefix: "",
@@ -105,6 +123,11 @@ pub const FAMILIES: &[&Family] = &[
     &gpt_bigcode::GPT_BIGCODE,
     &codegen::CODEGEN,
     &bert::BERT,
+    &albert::ALBERT,
+    &roberta::ROBERTA,
+    &xlm_roberta::XLM_ROBERTA,
+    &electra::ELECTRA,
+    &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
 ];
 
@@ -138,7 +161,7 @@ impl Family {
                 let mut found = None;
                 for family in FAMILIES.iter().filter(|family| family.gguf == architecture) {
                     if found.is_none() && (family.is_told_by)(&Keys::new(checkpoint, family.gguf))? {
-                        found = Some((*family, Task::Vocabulary));
+                        found = Some((*family, family.gguf_task));
                     }
                 }
                 (found, architecture.to_string())

@@ -2,7 +2,6 @@
 
 use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::Tensor;
-use std::sync::Arc;
 
 use super::{Attention, Block, Decoder, FeedForward, GatedFeedForward, Norm, Pass, Sublayer};
 use crate::load::{LoadError, Weights};
@@ -33,7 +32,7 @@ pub struct PreNormBlock {
 impl PreNormBlock {
     /// A decoder of such blocks, each with what the family's table has.
     pub fn decoder(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-        Decoder::load(weights, |weights, i| Ok(Arc::new(PreNormBlock::load(weights, i)?)))
+        Decoder::load(weights, PreNormBlock::load)
     }
 
     /// The block of layer `i`.
