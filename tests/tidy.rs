@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("catalog", &[]),
     ("kernels", &[]),
+    ("images", &[]),
     ("tensor", &["kernels"]),
     ("formats", &["kernels"]),
     ("tokenizer", &["formats"]),
     ("models", &["tensor", "formats", "catalog"]),
     ("lm", &["catalog"]),
-    ("generate", &["tokenizer", "models", "lm"]),
+    ("generate", &["tokenizer", "models", "lm", "images"]),
     ("store", &[]),
     ("train", &["generate"]),
     ("cli", &["generate", "store", "train"]),
@@ -216,10 +217,11 @@ fn no_file_names_a_place_of_one_machine() {
 
 #[test]
 fn entries_of_tables_have_a_name_a_summary_and_a_source() {
-    use rhetor_generate::{TEMPLATES, sampling::SAMPLING};
+    use rhetor_generate::{TEMPLATES, infill::INFILL, sampling::SAMPLING};
     check_table("FAMILIES", rhetor_models::FAMILIES.iter().map(|family| family.about));
     check_table("SAMPLING", SAMPLING.iter().map(|step| *step.about()));
     check_table("TEMPLATES", TEMPLATES.iter().map(|template| template.about));
+    check_table("INFILL", INFILL.iter().map(|template| template.about));
 }
 
 #[test]
@@ -345,6 +347,35 @@ fn the_most_similar_files_are_printed() {
     }
 }
 
+#[test]
+fn no_two_families_share_more_than_a_third_of_their_lines() {
+    let folder = root().join("crates/models/src/families");
+    let families: Vec<(String, Vec<String>)> = rust_files(&folder)
+        .into_iter()
+        .filter(|file| !file.ends_with("mod.rs"))
+        .map(|file| (name_of(&file), said_lines(&read(&file))))
+        .collect();
+    assert!(families.len() > 1, "no families in {}", folder.display());
+    for (i, (a, of_a)) in families.iter().enumerate() {
+        for (b, of_b) in &families[i + 1..] {
+            let mut rest: Vec<&String> = of_b.iter().collect();
+            let is_shared = |line: &&String| match rest.iter().position(|other| other == line) {
+                Some(at) => {
+                    rest.swap_remove(at);
+                    true
+                }
+                None => false,
+            };
+            let n_shared = of_a.iter().filter(is_shared).count();
+            let (shared, all) = (2 * n_shared, of_a.len() + of_b.len());
+            assert!(
+                3 * shared <= all,
+                "{shared} of the {all} lines of {a} and {b} are the same: find the brick"
+            );
+        }
+    }
+}
+
 /// Every entry of a table: its name unique, its summary a sentence without its period, its source given.
 fn check_table(table: &str, entries: impl Iterator<Item = About>) {
     let mut names = BTreeSet::new();
@@ -417,6 +448,13 @@ fn shingles(text: &str) -> BTreeSet<String> {
     let lines: Vec<&str> =
         code_lines(text).map(|(_, line)| line.trim()).filter(|line| !trivial(line)).collect();
     lines.windows(3).map(|run| run.join("\n")).collect()
+}
+
+/// The lines of code that say something: no brackets alone, no imports.
+fn said_lines(text: &str) -> Vec<String> {
+    let says =
+        |line: &&str| !line.starts_with("use ") && line.chars().filter(char::is_ascii_alphabetic).count() > 2;
+    code_lines(text).map(|(_, line)| line.trim()).filter(says).map(str::to_string).collect()
 }
 
 /// The numbered lines of a source without its comments and without its tests, which come last.

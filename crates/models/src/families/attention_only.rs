@@ -7,12 +7,11 @@ use rhetor_catalog::{About, Source};
 use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeOrder;
 use rhetor_tensor::Tensor;
-use std::sync::Arc;
 
 use super::{BASE, Family};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Attention, Block, Decoder, Norm, Pass, RmsNorm};
+use crate::layers::{Attention, Block, Decoder, Pass, RmsNorm};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::name;
@@ -87,17 +86,11 @@ struct AttentionBlock {
 }
 
 fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    let token_embd = weights.embedding("token_embd")?;
-    let n_layers = weights.config.n_layers;
-    let block = |i| {
+    Decoder::load(weights, |weights, i| {
         let norm = weights.rms_norm("blk.{i}.attn_norm", i)?;
         let attention = weights.attention(&["blk.{i}.attn_qkv"], "blk.{i}.attn_output", i)?;
-        Ok(Arc::new(AttentionBlock { norm, attention }) as Arc<dyn Block>)
-    };
-    let blocks = (0..n_layers).map(block).collect::<Result<_, LoadError>>()?;
-    let output_norm = Norm::Rms(weights.rms_norm("output_norm", 0)?);
-    let output = weights.output(&token_embd)?;
-    Ok(Box::new(Decoder { token_embd, position_embd: None, blocks, output_norm, output }))
+        Ok(AttentionBlock { norm, attention })
+    })
 }
 
 impl Block for AttentionBlock {
