@@ -263,8 +263,10 @@ impl Model {
             rope.context = rope.context.max((original_context as f32 * factor) as usize);
             config.context_len = rope.context;
         }
-        if config.n_heads % config.n_kv_heads != 0 {
-            return Err(LoadError::Heads { n_heads: config.n_heads, n_kv_heads: config.n_kv_heads });
+        for &n_kv_heads in config.layer_kv_heads.iter().chain([&config.n_kv_heads]) {
+            if config.n_heads % n_kv_heads != 0 {
+                return Err(LoadError::Heads { n_heads: config.n_heads, n_kv_heads });
+            }
         }
         Ok(config)
     }

@@ -8,9 +8,8 @@ use rhetor_catalog::{About, Source};
 use super::{BASE, Family, Licence, Published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Decoder, Norm, Residual, ResidualBlock};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
+use crate::layers::ResidualBlock;
+use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
 pub const GPT2: Family = Family {
@@ -36,7 +35,7 @@ pub const GPT2: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: ResidualBlock::decoder,
     published: &[
         Published { name: "gpt2", n_parameters: 124_439_808, context_len: 1024, licence: Licence::Open },
         Published {
@@ -112,11 +111,4 @@ pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
         Key::new("", "scale_attn_weights", scales),
         Key::new("", "scale_attn_by_inverse_layer_idx", config.attention_scale_by_layer),
     ]
-}
-
-pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    Decoder::load(weights, |weights, i| {
-        let residual = Residual::Sequential(Norm::Layer(weights.layer_norm("blk.{i}.ffn_norm", i)?));
-        ResidualBlock::load(weights, &["blk.{i}.attn_qkv"], "blk.{i}.attn_norm", residual, i)
-    })
 }

@@ -8,6 +8,7 @@ use rhetor_catalog::{About, Source};
 use super::{BASE, Family, Licence, Published, gpt2};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
+use crate::layers::ResidualBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::row_order;
@@ -34,7 +35,7 @@ pub const GPT_BIGCODE: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: gpt2::build,
+    build: ResidualBlock::decoder,
     published: &[
         Published {
             name: "santacoder",

@@ -22,6 +22,7 @@ mod gpt2;
 mod gpt_bigcode;
 mod gpt_neox;
 mod llama;
+mod llama_kin;
 mod mistral;
 mod phi;
 mod roberta;
