@@ -15,6 +15,10 @@ pub struct TensorName {
     pub hugging_face: &'static str,
     /// Shape of the weight as a linear layer has it: `[out, in]`, in the letters of the glossary, as in `H*d D`.
     pub shape: &'static str,
+    /// Another name that files have for it, in full, where `hugging_face` is not there; empty = none.
+    pub also: &'static str,
+    /// Whether files may have the same elements under more extents: those of a convolution, or a leading 1.
+    pub is_folded: bool,
     /// How Hugging Face stores the weight.
     pub stored: Stored,
     /// Whether every model of the family has a bias here.
@@ -50,6 +54,8 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         ours,
         hugging_face,
         shape,
+        also: "",
+        is_folded: false,
         stored: Stored::Same,
         has_bias: false,
         is_residual: false,
@@ -64,6 +70,21 @@ impl TensorName {
     /// The same row, stored in another way by Hugging Face.
     pub const fn stored(self, stored: Stored) -> TensorName {
         TensorName { stored, ..self }
+    }
+
+    /// The same row, which other files call `name`, in full.
+    pub const fn or(self, name: &'static str) -> TensorName {
+        TensorName { also: name, ..self }
+    }
+
+    /// The same row, whose extents files may write as several, or with a leading 1.
+    pub const fn folded(self) -> TensorName {
+        TensorName { is_folded: true, ..self }
+    }
+
+    /// The same row, beside the model and outside its prefix.
+    pub const fn outside(self) -> TensorName {
+        TensorName { is_outside: true, ..self }
     }
 
     /// The same row, of a layer with a bias.
@@ -127,18 +148,45 @@ impl TensorName {
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
     pub fn hugging_face_name(&self, prefix: &str, i: usize, suffix: &str) -> String {
         let prefix = if self.is_outside { "" } else { prefix };
-        let name = self.hugging_face.replace("{i}", &i.to_string());
-        match name.split_once('|') {
-            Some((weight, _)) if suffix == ".weight" => format!("{prefix}{weight}"),
-            Some((_, bias)) if suffix == ".bias" => format!("{prefix}{bias}"),
-            Some((weight, _)) => format!("{prefix}{weight}{suffix}"),
-            None => format!("{prefix}{name}{suffix}"),
-        }
+        format!("{prefix}{}", in_full(self.hugging_face, i, suffix))
+    }
+
+    /// The [other name](TensorName::also) in layer `i`, with `.weight` or `.bias`.
+    pub fn other_name(&self, i: usize, suffix: &str) -> Option<String> {
+        (!self.also.is_empty()).then(|| in_full(self.also, i, suffix))
+    }
+
+    /// Whether a tensor of the extents `shape` holds what is `expected` here.
+    pub fn fits(&self, shape: &[usize], expected: &[usize]) -> bool {
+        let mut left = shape.iter().copied().filter(|&extent| extent != 1);
+        let mut merged = |expected: usize| {
+            let mut product = 1;
+            while product < expected {
+                match left.next() {
+                    Some(extent) => product = product.saturating_mul(extent),
+                    None => return false,
+                }
+            }
+            product == expected
+        };
+        shape == expected
+            || self.is_folded && expected.iter().all(|&extent| merged(extent)) && left.next().is_none()
     }
 
     /// How many tensors of a model the row names: one, or one for each layer.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
         if self.ours.contains("{i}") { letter(self.times, config, 0) } else { 1 }
+    }
+}
+
+/// A name of a table in layer `i`, with its suffix unless it has one.
+fn in_full(name: &str, i: usize, suffix: &str) -> String {
+    let name = name.replace("{i}", &i.to_string());
+    match name.split_once('|') {
+        Some((weight, _)) if suffix == ".weight" => weight.to_string(),
+        Some((_, bias)) if suffix == ".bias" => bias.to_string(),
+        Some((weight, _)) => format!("{weight}{suffix}"),
+        None => name + suffix,
     }
 }
 
@@ -164,5 +212,20 @@ fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
             Some(size) => size as usize,
             None => own.parse().unwrap_or_else(|_| panic!("`{own}` is no letter of a shape")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_of_a_convolution_fold_into_those_of_a_product() {
+        let row = name("v.patch_embd", "patch_embedding", "D 3*p*p").folded();
+        assert!(row.fits(&[32, 3, 4, 4], &[32, 48]));
+        assert!(row.fits(&[1, 1, 32], &[1, 32]) && row.fits(&[32], &[1, 32]));
+        assert!(!row.fits(&[32, 3, 4, 5], &[32, 48]) && !row.fits(&[3, 32, 16], &[32, 48]));
+        assert!(!row.fits(&[32, 48, 2], &[32, 48]) && !row.fits(&[32], &[32, 48]));
+        assert!(!name("v.ln", "ln", "D").fits(&[1, 32], &[32]));
     }
 }

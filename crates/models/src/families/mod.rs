@@ -3,7 +3,7 @@
 use rhetor_catalog::{About, Source};
 use rhetor_formats::{Checkpoint, Kind};
 
-use crate::config::{Key, Keys, ModelConfig};
+use crate::config::{Key, Keys, ModelConfig, Part};
 use crate::head::Task;
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
@@ -13,7 +13,10 @@ mod awd_lstm;
 mod bert;
 mod gpt2;
 mod llama;
+mod minigpt4;
 mod mistral;
+mod qformer;
+mod vit;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -84,10 +87,33 @@ const BASE: Family = Family {
 
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
-pub const FAMILIES: &[&Family] =
-    &[&mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
+pub const FAMILIES: &[&Family] = &[
+    &mistral::MISTRAL,
+    &llama::LLAMA,
+    &gpt2::GPT2,
+    &bert::BERT,
+    &awd_lstm::AWD_LSTM,
+    &vit::CLIP_VISION,
+    &vit::EVA_CLIP,
+    &vit::DINOV2,
+    &minigpt4::MINIGPT4,
+];
+
+/// Families that are parts of models and no models by themselves.
+const PARTS: &[&Family] = &[&qformer::QFORMER];
 
 impl Family {
+    /// The family whose `model_type` this is, as the section of a part has it.
+    pub(crate) fn of_type(model_type: &str) -> Option<&'static Family> {
+        FAMILIES.iter().chain(PARTS).find(|family| family.model_type == model_type).copied()
+    }
+
+    /// The family of a part of a model.
+    pub(crate) fn of_part(part: &Part) -> &'static Family {
+        let named = |family: &&&Family| family.about.name == part.config.family;
+        FAMILIES.iter().chain(PARTS).find(named).expect("a part's config is made by its family")
+    }
+
     /// The family that reads `checkpoint`.
     pub fn of(checkpoint: &Checkpoint) -> Result<&'static Family, LoadError> {
         Family::and_task_of(checkpoint).map(|(family, _)| family)

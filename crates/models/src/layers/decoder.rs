@@ -1,10 +1,10 @@
 //! What all decoders share: embeddings, a stack of blocks, a norm and the output layer.
 
 use rhetor_kernels::kv::KvPages;
-use rhetor_tensor::{Tensor, tape};
+use rhetor_tensor::{Tensor, ops, tape};
 use std::sync::Arc;
 
-use super::{Embedding, Keep, Linear, Norm, Pass};
+use super::{Embedded, Embedding, Keep, Linear, Norm, Pass};
 use crate::kv_cache::KvCache;
 use crate::model::Network;
 
@@ -31,6 +31,10 @@ pub struct Decoder {
 impl Network for Decoder {
     fn blocks(&self, tokens: &[u32], pass: &Pass, mut cache: Option<&mut KvCache>) -> Tensor {
         let mut x = self.token_embd.forward(tokens, pass); // [T, D]
+        for Embedded { first, rows } in pass.embedded.iter() {
+            let pairs: Vec<(usize, usize)> = (0..rows.n_rows()).map(|i| (first + i, i)).collect();
+            x = ops::rows::replace(x, 0, &pairs, rows);
+        }
         if let Some(position_embd) = &self.position_embd {
             let positions: Vec<u32> = pass.of_row.iter().map(|&position| position as u32).collect();
             x = x + position_embd.forward(&positions, pass);

@@ -8,6 +8,7 @@ mod feed_forward;
 mod linear;
 mod norm;
 mod pass;
+mod patches;
 
 pub use attention::Attention;
 pub use cross_attention::CrossAttention;
@@ -16,4 +17,5 @@ pub use embedding::Embedding;
 pub use feed_forward::{FeedForward, GatedFeedForward};
 pub use linear::{Attached, Linear};
 pub use norm::{LayerNorm, Norm, RmsNorm};
-pub use pass::{Active, Keep, Pass, Source, SourceTokens, Training};
+pub use pass::{Active, Embedded, Keep, Pass, Source, SourceTokens, Training};
+pub use patches::Patches;
