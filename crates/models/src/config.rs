@@ -20,7 +20,7 @@ pub struct ModelConfig {
     pub hidden_size: usize,
     /// L: blocks; of an encoder-decoder, those of the decoder.
     pub n_layers: usize,
-    /// N: blocks of the encoder of an encoder-decoder; 0 = another kind of model.
+    /// N: blocks of the encoder of an encoder-decoder, also where the decoder was left away; 0 = another kind of model.
     pub n_encoder_layers: usize,
     /// H: query heads.
     pub n_heads: usize,
@@ -50,6 +50,14 @@ pub struct ModelConfig {
     pub layer_windows: Vec<Option<usize>>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
+    /// Rotary positions of layers with a window, where they differ from those of the others.
+    pub local_rope: Option<RopeOptions>,
+    /// Factor of the token's embedding.
+    pub embedding_factor: f32,
+    /// Scores become c · tanh(score / c). Source: arXiv:2408.00118, section 2.
+    pub score_cap: Option<f32>,
+    /// Logits become c · tanh(logit / c).
+    pub logit_cap: Option<f32>,
     /// The head.
     pub head: Head,
     /// Whether the tokens of a sequence all see each other.
@@ -94,6 +102,10 @@ impl Default for ModelConfig {
             window: None,
             layer_windows: Vec::new(),
             rope: None,
+            local_rope: None,
+            embedding_factor: 1.0,
+            score_cap: None,
+            logit_cap: None,
             head: Head::VOCABULARY,
             is_encoder: false,
             is_recurrent: false,
@@ -144,7 +156,7 @@ impl ModelConfig {
 
     /// Whether it reads a source with an encoder and writes with a decoder.
     pub fn has_encoder(&self) -> bool {
-        self.n_encoder_layers > 0
+        self.n_encoder_layers > 0 && !self.is_encoder
     }
 
     /// K of layer `i`.
@@ -155,6 +167,11 @@ impl ModelConfig {
     /// The window of layer `i`.
     pub fn window_of(&self, i: usize) -> Option<usize> {
         self.layer_windows.get(i).copied().unwrap_or(self.window)
+    }
+
+    /// The rotary positions of layer `i`.
+    pub fn rope_of(&self, i: usize) -> Option<&RopeOptions> {
+        self.local_rope.as_ref().filter(|_| self.window_of(i).is_some()).or(self.rope.as_ref())
     }
 
     /// Bytes of keys and values for one token, at `bytes_per_element`.
@@ -229,10 +246,11 @@ impl<'a> Keys<'a> {
 
     /// The file's name for the key that is `gguf` (after the architecture) or `hugging_face`.
     fn key(&self, gguf: &str, hugging_face: &str) -> String {
-        if self.speaks_gguf() {
-            format!("{}{gguf}", self.prefix)
-        } else {
-            format!("{}{hugging_face}", self.section)
+        match self.speaks_gguf() {
+            // What belongs to the vocabulary stands beside the architecture.
+            true if gguf.starts_with("tokenizer.") => gguf.to_string(),
+            true => format!("{}{gguf}", self.prefix),
+            false => format!("{}{hugging_face}", self.section),
         }
     }
 
@@ -295,6 +313,15 @@ impl<'a> Keys<'a> {
             return Ok(default);
         }
         Ok(self.metadata.get_bool(&self.key(gguf, hugging_face))?.unwrap_or(default))
+    }
+
+    /// Whether layers have biases, 1 or 0: GGUF says it by the bias of our tensor `ours`, Hugging Face by a key.
+    pub fn bias_or(&self, ours: &str, hugging_face: &str, default: bool) -> Result<f64, LoadError> {
+        let has_bias = match self.speaks_gguf() {
+            true => self.checkpoint.find(&format!("{ours}.bias")).is_some(),
+            false => self.switch_or(hugging_face, default)?,
+        };
+        Ok(f64::from(u8::from(has_bias)))
     }
 
     /// A word that may be absent.
@@ -475,6 +502,14 @@ impl Key {
     /// A key with any value.
     pub fn new(gguf: &'static str, hugging_face: &'static str, value: impl Into<TypedValue>) -> Key {
         Key { gguf, hugging_face, value: value.into() }
+    }
+
+    /// GGUF's name in a file of this architecture; what belongs to the vocabulary stands beside the architecture.
+    pub fn gguf_name(&self, architecture: &str) -> String {
+        match self.gguf.starts_with("tokenizer.") {
+            true => self.gguf.to_string(),
+            false => format!("{architecture}.{}", self.gguf),
+        }
     }
 
     /// A size, which GGUF stores in 32 bits.

@@ -22,7 +22,9 @@ mod misfits;
 mod model;
 mod names;
 pub mod quant_mix;
+mod row_order;
 pub mod transfer;
+mod tree;
 
 pub use config::{Key, Keys, ModelConfig, Part};
 pub use families::{FAMILIES, Family, Licence, Published};
@@ -34,3 +36,4 @@ pub use load::{LoadError, Weights};
 pub use misfits::{Misfits, Misshapen};
 pub use model::{AttachedAdapter, Batch, LoadOptions, Model, Network, SequenceSpan, Sight};
 pub use names::TensorName;
+pub use tree::TokenTree;

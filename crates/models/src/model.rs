@@ -16,6 +16,7 @@ use crate::head::{NewHead, Task, head_of};
 use crate::kv_cache::KvCache;
 use crate::layers::{Active, Embedded, Linear, Pass, Source, SourceTokens, Training};
 use crate::load::{LoadError, Weights};
+use crate::tree::TokenTree;
 
 /// What the user chooses when a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +31,9 @@ pub struct LoadOptions {
     pub quantize: Option<Nf4>,
     /// The head that the model is to have; `None` = that of the file.
     pub head: Option<NewHead>,
+    /// What the file is read for, if it has more than the head that its class names: BERT's second task, the pooler,
+    /// the hidden states. Nothing is drawn: a tensor that is not there is an error.
+    pub task: Option<Task>,
 }
 
 /// Some rows of tokens of one or more sequences, to be run in one forward pass.
@@ -70,6 +74,18 @@ pub struct SequenceSpan {
     pub source_pages: Vec<u32>,
     /// Tokens of that source.
     pub source_len: usize,
+    /// The tree that its tokens form, each at the position of its depth after `start`; its keys and values stand in the
+    /// cache in the order of the tokens until [`KvCache::keep`]. `None` = each token follows the one before. Only with
+    /// a cache.
+    pub tree: Option<Arc<TokenTree>>,
+}
+
+impl SequenceSpan {
+    /// The position of each of its tokens.
+    fn positions(&self) -> impl Iterator<Item = usize> {
+        let depth = |i| self.tree.as_ref().map_or(i, |tree| tree.depths()[i]);
+        (0..self.len).map(move |i| self.start + depth(i))
+    }
 }
 
 impl Batch {
@@ -242,14 +258,15 @@ impl Model {
             }
             config.context_len = context;
         }
-        if let Some(NewHead { head, .. }) = options.head {
+        let asked = match (options.head, options.task) {
+            (Some(NewHead { head, .. }), _) => Some(head),
+            (None, Some(task)) => Some(head_of(checkpoint, task)?),
+            (None, None) => None,
+        };
+        if let Some(head) = asked {
             if !family.has_head(head.task) {
-                let family = family.about.name;
-                return Err(LoadError::NoHead {
-                    file: checkpoint.path().to_path_buf(),
-                    family,
-                    task: head.task,
-                });
+                let (file, family) = (checkpoint.path().to_path_buf(), family.about.name);
+                return Err(LoadError::NoHead { file, family, task: head.task });
             }
             config.head = head;
         }
@@ -413,8 +430,10 @@ impl Model {
         );
         let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
         assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
-        let positions: Vec<usize> =
-            batch.spans.iter().flat_map(|span| span.start..span.start + span.len).collect();
+        for tree in batch.spans.iter().filter_map(|span| Some((span.len, span.tree.as_ref()?.n_nodes()))) {
+            assert!(cache.is_some() && tree.0 == tree.1, "a tree needs a cache, and a token for each node");
+        }
+        let positions: Vec<usize> = batch.spans.iter().flat_map(SequenceSpan::positions).collect();
         let last = positions.iter().max().copied().unwrap_or(0);
         assert!(
             last < self.config.context_len,
@@ -422,7 +441,12 @@ impl Model {
             self.config.context_len
         );
         let spans: Vec<Span> = (batch.spans.iter())
-            .map(|span| Span { table: &span.pages, start: span.start, len: span.len })
+            .map(|span| Span {
+                table: &span.pages,
+                start: span.start,
+                len: span.len,
+                tree: span.tree.as_ref().map(|tree| tree.mask()),
+            })
             .collect();
         let pass = Pass {
             of_row: Cow::Owned(positions),

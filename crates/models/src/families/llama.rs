@@ -4,17 +4,13 @@
 //! Source: LLaMA, arXiv:2302.13971, §2.2; grouped-query attention from LLaMA 2, arXiv:2307.09288, §2.2.
 
 use rhetor_catalog::{About, Source};
-use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeOrder;
-use rhetor_tensor::Tensor;
-use std::sync::Arc;
 
 use super::{BASE, Family};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Attention, Block, Decoder, GatedFeedForward, Norm, Pass, RmsNorm};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
+use crate::layers::PreNormBlock;
+use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
 pub const LLAMA: Family = Family {
@@ -40,7 +36,7 @@ pub const LLAMA: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: PreNormBlock::decoder,
     ..BASE
 };
 
@@ -48,14 +44,18 @@ pub(super) const TENSORS: &[TensorName] = &[
     name("token_embd", "embed_tokens", "V D"),
     name("rope_freqs", "rope_freqs", "r/2"),
     name("blk.{i}.attn_norm", "layers.{i}.input_layernorm", "D"),
-    name("blk.{i}.attn_q", "layers.{i}.self_attn.q_proj", "H*d D").stored(Stored::HeadRows),
-    name("blk.{i}.attn_k", "layers.{i}.self_attn.k_proj", "K*d D").stored(Stored::HeadRows),
-    name("blk.{i}.attn_v", "layers.{i}.self_attn.v_proj", "K*d D"),
-    name("blk.{i}.attn_output", "layers.{i}.self_attn.o_proj", "D H*d"),
+    name("blk.{i}.attn_q", "layers.{i}.self_attn.q_proj", "H*d D")
+        .stored(Stored::HeadRows)
+        .biased_if("attention_bias"),
+    name("blk.{i}.attn_k", "layers.{i}.self_attn.k_proj", "K*d D")
+        .stored(Stored::HeadRows)
+        .biased_if("attention_bias"),
+    name("blk.{i}.attn_v", "layers.{i}.self_attn.v_proj", "K*d D").biased_if("attention_bias"),
+    name("blk.{i}.attn_output", "layers.{i}.self_attn.o_proj", "D H*d").biased_if("attention_bias"),
     name("blk.{i}.ffn_norm", "layers.{i}.post_attention_layernorm", "D"),
-    name("blk.{i}.ffn_gate", "layers.{i}.mlp.gate_proj", "F D"),
-    name("blk.{i}.ffn_up", "layers.{i}.mlp.up_proj", "F D"),
-    name("blk.{i}.ffn_down", "layers.{i}.mlp.down_proj", "D F"),
+    name("blk.{i}.ffn_gate", "layers.{i}.mlp.gate_proj", "F D").biased_if("mlp_bias"),
+    name("blk.{i}.ffn_up", "layers.{i}.mlp.up_proj", "F D").biased_if("mlp_bias"),
+    name("blk.{i}.ffn_down", "layers.{i}.mlp.down_proj", "D F").biased_if("mlp_bias"),
     name("output_norm", "norm", "D"),
     name("output", "lm_head", "V D").head(&[Task::Vocabulary]),
     name("cls.output", "score", "C D").head(&[Task::Sequence]),
@@ -86,6 +86,10 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         attention_scale: (head_dim as f32).powf(-0.5),
         rope: Some(keys.rope(head_dim, RopeOrder::Interleaved, 10_000.0)?),
         tied: keys.switch_or("tie_word_embeddings", false)?,
+        own: vec![
+            ("attention_bias", keys.bias_or("blk.0.attn_q", "attention_bias", false)?),
+            ("mlp_bias", keys.bias_or("blk.0.ffn_up", "mlp_bias", false)?),
+        ],
         ..ModelConfig::default()
     })
 }
@@ -103,47 +107,9 @@ pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
         Key::size("context_length", "max_position_embeddings", config.context_len),
         Key::new("attention.layer_norm_rms_epsilon", "rms_norm_eps", config.norm_eps),
         Key::new("", "hidden_act", "silu"),
+        Key::new("", "attention_bias", config.own_opt("attention_bias") == Some(1.0)),
+        Key::new("", "mlp_bias", config.own_opt("mlp_bias") == Some(1.0)),
     ];
     keys.extend(config.window.map(|window| Key::size("attention.sliding_window", "sliding_window", window)));
     keys
-}
-
-struct LlamaBlock {
-    attn_norm: RmsNorm,
-    attn: Attention,
-    ffn_norm: RmsNorm,
-    ffn: GatedFeedForward,
-}
-
-pub(super) fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    let token_embd = weights.embedding("token_embd")?;
-    let blocks = (0..weights.config.n_layers)
-        .map(|i| {
-            let block = LlamaBlock {
-                attn_norm: weights.rms_norm("blk.{i}.attn_norm", i)?,
-                attn: weights.attention(
-                    &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"],
-                    "blk.{i}.attn_output",
-                    i,
-                )?,
-                ffn_norm: weights.rms_norm("blk.{i}.ffn_norm", i)?,
-                ffn: GatedFeedForward {
-                    gate_up: weights.linear(&["blk.{i}.ffn_gate", "blk.{i}.ffn_up"], i)?,
-                    down: weights.linear(&["blk.{i}.ffn_down"], i)?,
-                    activation: weights.config.activation,
-                },
-            };
-            Ok(Arc::new(block) as Arc<dyn Block>)
-        })
-        .collect::<Result<_, LoadError>>()?;
-    let output_norm = Norm::Rms(weights.rms_norm("output_norm", 0)?);
-    let output = weights.output(&token_embd)?;
-    Ok(Box::new(Decoder { token_embd, position_embd: None, blocks, output_norm, output }))
-}
-
-impl Block for LlamaBlock {
-    fn forward(&self, x: Tensor, pass: &Pass, cache: Option<&mut KvPages>) -> Tensor {
-        let x = self.attn.forward(&self.attn_norm.forward(&x), pass, cache) + x;
-        self.ffn.forward(&self.ffn_norm.forward(&x), pass) + x
-    }
 }

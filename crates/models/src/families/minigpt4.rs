@@ -35,6 +35,7 @@ pub const MINIGPT4: Family = Family {
     architectures: &[("MiniGPT4", Task::Vocabulary), ("MiniGPTv2", Task::Vocabulary)],
     config,
     tensors: TENSORS,
+    other_names: |name| vec![name.replace("llama_proj", "language_projection")],
     build,
     published: &[Published {
         name: "MiniGPT-v2 with LLaMA-2-chat 7B, 448 pixels",
@@ -45,8 +46,7 @@ pub const MINIGPT4: Family = Family {
     ..BASE
 };
 
-const TENSORS: &[TensorName] =
-    &[name("mm.proj", "llama_proj", "D X").biased().by_inputs().or("language_projection")];
+const TENSORS: &[TensorName] = &[name("mm.proj", "llama_proj", "D X").biased()];
 
 /// Patches that version 2 joins.
 const GROUP: usize = 4;

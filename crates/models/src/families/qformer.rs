@@ -30,52 +30,36 @@ pub const QFORMER: Family = Family {
     prefix: "qformer.",
     config,
     tensors: TENSORS,
+    other_names: names_of_minigpt4,
     ..BASE
 };
 
-/// The names of transformers, and those of MiniGPT-4.
+/// What MiniGPT-4 calls a tensor of transformers' Q-Former.
+fn names_of_minigpt4(name: &str) -> Vec<String> {
+    let name = name.strip_prefix("qformer.").unwrap_or(name);
+    let name = match name.strip_prefix("layernorm") {
+        Some(suffix) => format!("embeddings.LayerNorm{suffix}"),
+        None => name.replace("attention.attention.", "attention.self."),
+    };
+    vec![format!("Qformer.bert.{name}")]
+}
+
 const TENSORS: &[TensorName] = &[
     name("qf.query", "query_tokens|", "Q D").folded().outside(),
-    name("qf.norm", "layernorm", "D").biased().or("Qformer.bert.embeddings.LayerNorm"),
-    name("qf.blk.{i}.attn_q", "encoder.layer.{i}.attention.attention.query", "D D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.attention.self.query"),
-    name("qf.blk.{i}.attn_k", "encoder.layer.{i}.attention.attention.key", "D D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.attention.self.key"),
-    name("qf.blk.{i}.attn_v", "encoder.layer.{i}.attention.attention.value", "D D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.attention.self.value"),
-    name("qf.blk.{i}.attn_output", "encoder.layer.{i}.attention.output.dense", "D D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.attention.output.dense"),
-    name("qf.blk.{i}.attn_norm", "encoder.layer.{i}.attention.output.LayerNorm", "D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.attention.output.LayerNorm"),
-    name("qf.blk.{i}.cross_q", "encoder.layer.{i}.crossattention.attention.query", "D D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.crossattention.self.query"),
-    name("qf.blk.{i}.cross_k", "encoder.layer.{i}.crossattention.attention.key", "D X")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.crossattention.self.key"),
-    name("qf.blk.{i}.cross_v", "encoder.layer.{i}.crossattention.attention.value", "D X")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.crossattention.self.value"),
-    name("qf.blk.{i}.cross_output", "encoder.layer.{i}.crossattention.output.dense", "D D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.crossattention.output.dense"),
-    name("qf.blk.{i}.cross_norm", "encoder.layer.{i}.crossattention.output.LayerNorm", "D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.crossattention.output.LayerNorm"),
-    name("qf.blk.{i}.ffn_up", "encoder.layer.{i}.intermediate_query.dense", "F D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.intermediate_query.dense"),
-    name("qf.blk.{i}.ffn_down", "encoder.layer.{i}.output_query.dense", "D F")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.output_query.dense"),
-    name("qf.blk.{i}.ffn_norm", "encoder.layer.{i}.output_query.LayerNorm", "D")
-        .biased()
-        .or("Qformer.bert.encoder.layer.{i}.output_query.LayerNorm"),
+    name("qf.norm", "layernorm", "D").biased(),
+    name("qf.blk.{i}.attn_q", "encoder.layer.{i}.attention.attention.query", "D D").biased(),
+    name("qf.blk.{i}.attn_k", "encoder.layer.{i}.attention.attention.key", "D D").biased(),
+    name("qf.blk.{i}.attn_v", "encoder.layer.{i}.attention.attention.value", "D D").biased(),
+    name("qf.blk.{i}.attn_output", "encoder.layer.{i}.attention.output.dense", "D D").biased(),
+    name("qf.blk.{i}.attn_norm", "encoder.layer.{i}.attention.output.LayerNorm", "D").biased(),
+    name("qf.blk.{i}.cross_q", "encoder.layer.{i}.crossattention.attention.query", "D D").biased(),
+    name("qf.blk.{i}.cross_k", "encoder.layer.{i}.crossattention.attention.key", "D X").biased(),
+    name("qf.blk.{i}.cross_v", "encoder.layer.{i}.crossattention.attention.value", "D X").biased(),
+    name("qf.blk.{i}.cross_output", "encoder.layer.{i}.crossattention.output.dense", "D D").biased(),
+    name("qf.blk.{i}.cross_norm", "encoder.layer.{i}.crossattention.output.LayerNorm", "D").biased(),
+    name("qf.blk.{i}.ffn_up", "encoder.layer.{i}.intermediate_query.dense", "F D").biased(),
+    name("qf.blk.{i}.ffn_down", "encoder.layer.{i}.output_query.dense", "D F").biased(),
+    name("qf.blk.{i}.ffn_norm", "encoder.layer.{i}.output_query.LayerNorm", "D").biased(),
 ];
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {

@@ -31,7 +31,7 @@ pub const CLIP_VISION: Family = Family {
         options: &[],
     },
     model_type: "clip_vision_model",
-    architectures: &[("CLIPVisionModel", Task::Vocabulary)],
+    architectures: &[("CLIPVisionModel", Task::Hidden)],
     prefix: "vision_model.",
     config: |keys| sizes(keys, "clip_vision", "quick_gelu", 1e-5),
     tensors: CLIP_TENSORS,
@@ -56,12 +56,13 @@ pub const EVA_CLIP: Family = Family {
         options: &[],
     },
     model_type: "blip_2_vision_model",
-    architectures: &[("Blip2VisionModel", Task::Vocabulary)],
+    architectures: &[("Blip2VisionModel", Task::Hidden)],
     prefix: "vision_model.",
     config: |keys| sizes(keys, "eva_clip", "gelu", 1e-6),
     tensors: EVA_TENSORS,
+    other_names: names_of_minigpt4,
     build,
-    published: &[open_tower("the tower of BLIP-2: EVA-CLIP-g, 39 of 40 blocks", 985_952_256, 257)],
+    published: &[open_tower("EVA-CLIP-g without its last block, the tower of BLIP-2", 985_897_344, 257)],
     ..BASE
 };
 
@@ -77,7 +78,7 @@ pub const DINOV2: Family = Family {
         options: &[],
     },
     model_type: "dinov2",
-    architectures: &[("Dinov2Model", Task::Vocabulary)],
+    architectures: &[("Dinov2Model", Task::Hidden)],
     prefix: "dinov2.",
     config: |keys| match keys.switch_or("use_swiglu_ffn", false)? {
         true => Err(keys.refuse("", "use_swiglu_ffn", true, "false")),
@@ -115,42 +116,43 @@ const CLIP_TENSORS: &[TensorName] = &[
     name("v.post_ln", "post_layernorm", "D").biased(),
 ];
 
-/// The names of transformers, and those of MiniGPT-4.
+/// What MiniGPT-4 calls a tensor of transformers' tower.
+fn names_of_minigpt4(name: &str) -> Vec<String> {
+    let name = name.strip_prefix("vision_model.").unwrap_or(name);
+    if let Some(suffix) = name.strip_prefix("post_layernorm") {
+        return vec![format!("ln_vision{suffix}")];
+    }
+    let pairs = [
+        ("embeddings.class_embedding", "cls_token"),
+        ("embeddings.position_embedding", "pos_embed"),
+        ("embeddings.patch_embedding", "patch_embed.proj"),
+        ("encoder.layers", "blocks"),
+        ("self_attn.projection", "attn.proj"),
+        ("self_attn", "attn"),
+        ("layer_norm", "norm"),
+    ];
+    let renamed = pairs.iter().fold(name.to_string(), |name, (from, to)| name.replace(from, to));
+    vec![format!("visual_encoder.{renamed}")]
+}
+
 const EVA_TENSORS: &[TensorName] = &[
-    name("v.class_embd", "embeddings.class_embedding|", "1 D").folded().or("visual_encoder.cls_token|"),
-    name("v.patch_embd", "embeddings.patch_embedding", "D 3*p*p")
-        .folded()
-        .or("visual_encoder.patch_embed.proj"),
-    name("v.position_embd", "embeddings.position_embedding|", "P D").folded().or("visual_encoder.pos_embed|"),
-    name("v.blk.{i}.ln1", "encoder.layers.{i}.layer_norm1", "D")
-        .biased()
-        .or("visual_encoder.blocks.{i}.norm1"),
-    name("v.blk.{i}.attn_qkv", "encoder.layers.{i}.self_attn.qkv", "3*D D")
-        .or("visual_encoder.blocks.{i}.attn.qkv"),
-    name("v.blk.{i}.attn_q", "|encoder.layers.{i}.self_attn.q_bias", "D")
-        .stored(Stored::OnlyBias)
-        .or("|visual_encoder.blocks.{i}.attn.q_bias"),
-    name("v.blk.{i}.attn_v", "|encoder.layers.{i}.self_attn.v_bias", "D")
-        .stored(Stored::OnlyBias)
-        .or("|visual_encoder.blocks.{i}.attn.v_bias"),
-    name("v.blk.{i}.attn_out", "encoder.layers.{i}.self_attn.projection", "D D")
-        .biased()
-        .or("visual_encoder.blocks.{i}.attn.proj"),
-    name("v.blk.{i}.ln2", "encoder.layers.{i}.layer_norm2", "D")
-        .biased()
-        .or("visual_encoder.blocks.{i}.norm2"),
-    name("v.blk.{i}.ffn_up", "encoder.layers.{i}.mlp.fc1", "F D")
-        .biased()
-        .or("visual_encoder.blocks.{i}.mlp.fc1"),
-    name("v.blk.{i}.ffn_down", "encoder.layers.{i}.mlp.fc2", "D F")
-        .biased()
-        .or("visual_encoder.blocks.{i}.mlp.fc2"),
-    name("v.post_ln", "post_layernorm", "D").biased().or("ln_vision"),
+    name("v.class_embd", "embeddings.class_embedding|", "1 D").folded(),
+    name("v.patch_embd", "embeddings.patch_embedding", "D 3*p*p").folded().biased(),
+    name("v.position_embd", "embeddings.position_embedding|", "P D").folded(),
+    name("v.blk.{i}.ln1", "encoder.layers.{i}.layer_norm1", "D").biased(),
+    name("v.blk.{i}.attn_qkv", "encoder.layers.{i}.self_attn.qkv", "3*D D"),
+    name("v.blk.{i}.attn_q", "|encoder.layers.{i}.self_attn.q_bias", "D").stored(Stored::OnlyBias),
+    name("v.blk.{i}.attn_v", "|encoder.layers.{i}.self_attn.v_bias", "D").stored(Stored::OnlyBias),
+    name("v.blk.{i}.attn_out", "encoder.layers.{i}.self_attn.projection", "D D").biased(),
+    name("v.blk.{i}.ln2", "encoder.layers.{i}.layer_norm2", "D").biased(),
+    name("v.blk.{i}.ffn_up", "encoder.layers.{i}.mlp.fc1", "F D").biased(),
+    name("v.blk.{i}.ffn_down", "encoder.layers.{i}.mlp.fc2", "D F").biased(),
+    name("v.post_ln", "post_layernorm", "D").biased(),
 ];
 
 const DINOV2_TENSORS: &[TensorName] = &[
     name("v.class_embd", "embeddings.cls_token|", "1 D").folded(),
-    name("v.patch_embd", "embeddings.patch_embeddings.projection", "D 3*p*p").folded(),
+    name("v.patch_embd", "embeddings.patch_embeddings.projection", "D 3*p*p").folded().biased(),
     name("v.position_embd", "embeddings.position_embeddings|", "P D").folded(),
     name("v.blk.{i}.ln1", "encoder.layer.{i}.norm1", "D").biased(),
     name("v.blk.{i}.attn_q", "encoder.layer.{i}.attention.attention.query", "D D").biased(),
@@ -251,7 +253,7 @@ pub(super) fn vit(weights: &mut Weights) -> Result<Vit, LoadError> {
         .map(|i| Ok(Arc::new(block(weights, i)?) as Arc<dyn Block>))
         .collect::<Result<_, LoadError>>()?;
     let post_norm = LayerNorm { eps: config.own("post_eps") as f32, ..weights.layer_norm("v.post_ln", 0)? };
-    let output = Linear { weights: Vec::new(), bias: Vec::new(), hooks: Vec::new() };
+    let output = Linear::identity();
     Ok(Vit { patches, pre_norm, blocks, post_norm, output, side: config.own_size("side") })
 }
 
@@ -262,7 +264,7 @@ fn block(weights: &mut Weights, i: usize) -> Result<VitBlock, LoadError> {
         _ => &["v.blk.{i}.attn_q", "v.blk.{i}.attn_k", "v.blk.{i}.attn_v"],
     };
     let mut attn = weights.attention(qkv, "v.blk.{i}.attn_out", i)?;
-    if family == "eva_clip" && weights.has("v.blk.{i}.attn_q", i, ".bias") {
+    if family == "eva_clip" && weights.is_in_file("v.blk.{i}.attn_q", i, ".bias") {
         let q = weights.required_vector("v.blk.{i}.attn_q", i, ".bias")?;
         let v = weights.required_vector("v.blk.{i}.attn_v", i, ".bias")?;
         let k = Vector::Fixed(Tensor::from_vec(vec![0.0; q.len()], [q.len()]));

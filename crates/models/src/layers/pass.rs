@@ -131,7 +131,7 @@ impl Pass<'static> {
     pub fn full(lens: Vec<usize>, adapters: Active, training: Option<Training>) -> Pass<'static> {
         Pass {
             of_row: lens.iter().flat_map(|&len| 0..len).collect(),
-            spans: lens.iter().map(|&len| Span { table: &[], start: 0, len }).collect(),
+            spans: lens.iter().map(|&len| Span { len, ..Span::default() }).collect(),
             prefix_lens: Cow::Owned(lens),
             segments: Cow::Borrowed(&[]),
             embedded: Cow::Borrowed(&[]),
@@ -160,21 +160,19 @@ impl Pass<'_> {
 
     /// Rows at positions below `n`, each with its position: those of virtual positions.
     pub fn rows_below(&self, n: usize) -> Vec<(usize, usize)> {
-        // Positions ascend by one inside each span.
-        let mut first = 0;
-        let mut rows = Vec::new();
-        for span in self.spans.iter() {
-            rows.extend((span.start..n.min(span.start + span.len)).map(|at| (first + at - span.start, at)));
-            first += span.len;
-        }
-        rows
+        let rows = self.of_row.iter().copied().enumerate();
+        rows.filter(|&(_, position)| position < n).collect()
     }
 
     /// The same pass without a cache, for a tape to keep.
     pub fn to_owned(&self) -> Pass<'static> {
         Pass {
             of_row: Cow::Owned(self.of_row.to_vec()),
-            spans: self.spans.iter().map(|span| Span { table: &[], ..*span }).collect(),
+            spans: self
+                .spans
+                .iter()
+                .map(|span| Span { start: span.start, len: span.len, ..Span::default() })
+                .collect(),
             prefix_lens: Cow::Owned(self.prefix_lens.to_vec()),
             segments: Cow::Owned(self.segments.to_vec()),
             // Blocks come after the embeddings.
