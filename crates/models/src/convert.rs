@@ -107,17 +107,15 @@ enum Origin<'a> {
 }
 
 /// What is done to a tensor's elements besides changing their type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Turn {
     Nothing,
     /// `[r, c] → [c, r]`
     Transpose,
     /// The source's row of each new row.
     Rows(Vec<usize>),
-    /// One is added to each element.
-    PlusOne,
-    /// One is taken from each element.
-    MinusOne,
+    /// This is added to each element.
+    Add(f32),
 }
 
 /// Writes `source` to the GGUF file `path`; an existing file is replaced when the new one is complete.
@@ -258,9 +256,8 @@ fn turn(row: &TensorName, config: &ModelConfig, i: usize, suffix: &str, to_gguf:
         Some(order) if to_gguf => Turn::Rows(order),
         Some(order) => Turn::Rows(row_order::inverse(&order)),
         None if row.is_transposed() && suffix == ".weight" => Turn::Transpose,
-        None if row.offset(suffix) == 0.0 => Turn::Nothing,
-        None if to_gguf => Turn::PlusOne,
-        None => Turn::MinusOne,
+        None if row.offset(suffix) != 0.0 => Turn::Add(if to_gguf { 1.0 } else { -1.0 } * row.offset(suffix)),
+        None => Turn::Nothing,
     }
 }
 
@@ -320,7 +317,7 @@ fn write_tensor(
     let shape = &entry.shape;
     let turned;
     let bytes = match &plan.turn {
-        Turn::Nothing | Turn::PlusOne | Turn::MinusOne => bytes,
+        Turn::Nothing | Turn::Add(_) => bytes,
         Turn::Transpose => {
             turned = transpose(bytes, plan.from.block_bytes(), shape[0], shape[1]);
             &turned[..]
@@ -331,8 +328,7 @@ fn write_tensor(
         }
     };
     let offset = match plan.turn {
-        Turn::PlusOne => 1.0,
-        Turn::MinusOne => -1.0,
+        Turn::Add(offset) => offset,
         _ => 0.0,
     };
     if plan.from == plan.to_dtype && offset == 0.0 {
@@ -387,7 +383,8 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
 
 /// The first constant of `config` that is another in `read_back`: GGUF leaves some to the architecture.
 ///
-/// What the tensors of the file say is left out: a separate output layer, biases, and LLaMA 3's table of rotary factors.
+/// What the tensors of the file say is left out: a separate output layer, biases, which norms there are (what a family
+/// calls `..._bias` and `..._norms`), and LLaMA 3's table of rotary factors.
 fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
@@ -400,6 +397,15 @@ fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
         }
         format!("{config:#?}")
     };
+    let own = |config: &ModelConfig| -> Vec<(&str, f64)> {
+        let told =
+            config.own.iter().filter(|(name, _)| !name.ends_with("_bias") && !name.ends_with("_norms"));
+        told.copied().collect()
+    };
+    let other = |pair: &&(&str, f64)| !own(read_back).contains(pair);
+    if let Some((name, value)) = own(config).iter().find(other) {
+        return Some(format!("{name}: {value}"));
+    }
     let (ours, theirs) = (told_by_keys(config), told_by_keys(read_back));
     let line = ours.lines().zip(theirs.lines()).find(|(a, b)| a != b)?.0;
     Some(line.trim().trim_end_matches(',').to_string())

@@ -11,7 +11,7 @@ use rhetor_tensor::Tensor;
 
 use super::qformer::{QFormer, qformer};
 use super::vit::{Vit, vit};
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Keys, ModelConfig, Part};
 use crate::head::Task;
 use crate::kv_cache::KvCache;
@@ -37,12 +37,7 @@ pub const MINIGPT4: Family = Family {
     tensors: TENSORS,
     other_names: |name| vec![name.replace("llama_proj", "language_projection")],
     build,
-    published: &[Published {
-        name: "MiniGPT-v2 with LLaMA-2-chat 7B, 448 pixels",
-        n_parameters: 7_748_467_072,
-        context_len: 4096,
-        licence: Licence::Restricted,
-    }],
+    published: &[published("minigpt-v2", 7_748_467_072, 4096, Licence::Restricted)],
     ..BASE
 };
 

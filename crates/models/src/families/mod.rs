@@ -10,14 +10,22 @@ use crate::model::Network;
 use crate::names::TensorName;
 
 mod albert;
+mod attention_only;
 mod awd_lstm;
 mod bert;
+mod codegen;
 mod distilbert;
 mod electra;
+mod falcon;
+mod gpt;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neox;
 mod llama;
+mod llama_kin;
 mod minigpt4;
 mod mistral;
+mod phi;
 mod qformer;
 mod roberta;
 mod vit;
@@ -112,7 +120,13 @@ const BASE: Family = Family {
 pub const FAMILIES: &[&Family] = &[
     &mistral::MISTRAL,
     &llama::LLAMA,
+    &gpt::GPT,
     &gpt2::GPT2,
+    &gpt_neox::GPT_NEOX,
+    &falcon::FALCON,
+    &phi::PHI,
+    &gpt_bigcode::GPT_BIGCODE,
+    &codegen::CODEGEN,
     &bert::BERT,
     &albert::ALBERT,
     &roberta::ROBERTA,
@@ -124,6 +138,7 @@ pub const FAMILIES: &[&Family] = &[
     &vit::EVA_CLIP,
     &vit::DINOV2,
     &minigpt4::MINIGPT4,
+    &attention_only::ATTENTION_ONLY,
 ];
 
 /// Families that are parts of models and no models by themselves.

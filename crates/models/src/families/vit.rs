@@ -10,7 +10,7 @@ use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::{Tensor, Vector, ops};
 use std::sync::Arc;
 
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Keys, ModelConfig};
 use crate::head::Task;
 use crate::kv_cache::KvCache;
@@ -37,9 +37,9 @@ pub const CLIP_VISION: Family = Family {
     tensors: CLIP_TENSORS,
     build,
     published: &[
-        open_tower("clip-vit-base-patch32", 87_456_000, 50),
-        open_tower("clip-vit-base-patch16", 85_799_424, 197),
-        open_tower("clip-vit-large-patch14", 303_179_776, 257),
+        published("clip-vit-base-patch32", 87_456_000, 50, Licence::Open),
+        published("clip-vit-base-patch16", 85_799_424, 197, Licence::Open),
+        published("clip-vit-large-patch14", 303_179_776, 257, Licence::Open),
     ],
     ..BASE
 };
@@ -62,7 +62,8 @@ pub const EVA_CLIP: Family = Family {
     tensors: EVA_TENSORS,
     other_names: names_of_minigpt4,
     build,
-    published: &[open_tower("EVA-CLIP-g without its last block, the tower of BLIP-2", 985_897_344, 257)],
+    // Without its last block, and without the biases of keys, which are 0.
+    published: &[published("eva-clip-g", 985_897_344, 257, Licence::Open)],
     ..BASE
 };
 
@@ -88,17 +89,12 @@ pub const DINOV2: Family = Family {
     build,
     // Without the row that hides patches in training.
     published: &[
-        open_tower("dinov2-small", 22_056_192, 1370),
-        open_tower("dinov2-base", 86_579_712, 1370),
-        open_tower("dinov2-large", 304_367_616, 1370),
+        published("dinov2-small", 22_056_192, 1370, Licence::Open),
+        published("dinov2-base", 86_579_712, 1370, Licence::Open),
+        published("dinov2-large", 304_367_616, 1370, Licence::Open),
     ],
     ..BASE
 };
-
-/// A published tower that anybody may use.
-const fn open_tower(name: &'static str, n_parameters: u64, context_len: usize) -> Published {
-    Published { name, n_parameters, context_len, licence: Licence::Open }
-}
 
 const CLIP_TENSORS: &[TensorName] = &[
     name("v.class_embd", "embeddings.class_embedding|", "1 D").folded(),

@@ -1,5 +1,6 @@
 //! The bricks that families are built of. Each holds its weights and has one `forward`.
 
+mod alibi;
 mod attention;
 mod cross_attention;
 mod decoder;
@@ -10,9 +11,10 @@ mod linear;
 mod norm;
 mod pass;
 mod patches;
-mod pre_norm_block;
+mod probe;
 mod residual;
 
+pub use alibi::slopes as alibi_slopes;
 pub use attention::Attention;
 pub use cross_attention::CrossAttention;
 pub use decoder::{Block, Decoder};
@@ -23,5 +25,5 @@ pub use linear::{Attached, Linear};
 pub use norm::{HeadNorm, LayerNorm, Norm, RmsNorm};
 pub use pass::{Active, Embedded, Keep, Pass, Source, SourceTokens, Training};
 pub use patches::Patches;
-pub use pre_norm_block::PreNormBlock;
+pub use probe::{Attended, Probe};
 pub use residual::{Residual, ResidualBlock};

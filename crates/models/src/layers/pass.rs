@@ -7,6 +7,8 @@ use rhetor_tensor::ops::dropout::Stream;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::Probe;
+
 /// Where the rows of a batch stand, which adapters are on, and whether this is training.
 #[derive(Clone)]
 pub struct Pass<'a> {
@@ -26,6 +28,8 @@ pub struct Pass<'a> {
     pub adapters: Active,
     /// What only training has.
     pub training: Option<Training>,
+    /// Who looks on.
+    pub probe: Option<Arc<dyn Probe>>,
 }
 
 /// Rows of a batch that are given, such as those of a picture, in the place of the embeddings of their tokens.
@@ -138,6 +142,7 @@ impl Pass<'static> {
             source: Source::None,
             adapters,
             training,
+            probe: None,
         }
     }
 }
@@ -187,6 +192,7 @@ impl Pass<'_> {
             },
             adapters: self.adapters.clone(),
             training: self.training,
+            probe: self.probe.clone(),
         }
     }
 }
