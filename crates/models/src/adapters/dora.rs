@@ -127,6 +127,7 @@ mod tests {
             segments: std::borrow::Cow::Borrowed(&[]),
             of_row: Cow::Owned(vec![0]),
             spans: Cow::Owned(Vec::new()),
+            embedded: Cow::Borrowed(&[]),
             source: crate::layers::Source::None,
             adapters: Active::All,
             training: None,
