@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::adapters::{Adapter, AdapterError, Site, order};
-use crate::config::{Keys, ModelConfig};
+use crate::config::{Keys, ModelConfig, Part};
 use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
 use crate::head::Task;
@@ -144,10 +144,14 @@ pub enum LoadError {
 const LEGACY_BUFFERS: &[&str] = &[
     ".attn.bias",
     ".attn.masked_bias",
+    ".attn.causal_mask",
     ".attention.bias",
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
+    "maybe_rotary.inv_freq",
     ".position_ids",
+    // What hides patches in DINOv2's pre-training.
+    "embeddings.mask_token",
     "EncDecAttention.relative_attention_bias.weight",
 ];
 
@@ -159,6 +163,8 @@ pub struct Weights<'a> {
     pub config: &'a ModelConfig,
     /// `model.` or empty: Hugging Face files may leave it out.
     prefix: &'static str,
+    /// The part of the model whose tensors are handed out, if it is one.
+    part: Option<&'a Part>,
     taken: HashSet<String>,
     misfits: Misfits,
     n_parameters: usize,
@@ -199,6 +205,7 @@ impl<'a> Weights<'a> {
             family,
             config,
             prefix,
+            part: None,
             taken: HashSet::new(),
             misfits: Misfits::default(),
             n_parameters: 0,
@@ -214,7 +221,44 @@ impl<'a> Weights<'a> {
 
     /// The file's own keys.
     pub fn keys(&self) -> Keys<'a> {
-        Keys::new(self.checkpoint, self.family.gguf)
+        let keys = Keys::new(self.checkpoint, self.family.gguf);
+        match self.part {
+            Some(part) => keys.section(part.section),
+            None => keys,
+        }
+    }
+
+    /// What `load` makes of part `number` of the model: in it the names, the shapes and the keys are the part's.
+    pub fn part<T>(
+        &mut self,
+        number: usize,
+        load: impl FnOnce(&mut Weights<'a>) -> Result<T, LoadError>,
+    ) -> Result<T, LoadError> {
+        let part = &self.config.parts[number];
+        let family = Family::of_part(part);
+        let before = (self.family, self.config, self.prefix, self.part);
+        let with_prefix = format!("{}{}", part.root, family.prefix);
+        let has_prefix = self.checkpoint.tensors().iter().any(|tensor| tensor.name.starts_with(&with_prefix));
+        (self.family, self.config, self.part) = (family, &part.config, Some(part));
+        self.prefix = if has_prefix { family.prefix } else { "" };
+        let loaded = load(self);
+        (self.family, self.config, self.prefix, self.part) = before;
+        loaded
+    }
+
+    /// What the names of all tensors of the part begin with.
+    fn root(&self) -> &'static str {
+        self.part.map_or("", |part| part.root)
+    }
+
+    /// The name that a tensor goes by outside the files: that of Hugging Face, in full.
+    fn known_name(&self, row: &TensorName, i: usize, suffix: &str) -> String {
+        format!("{}{}", self.root(), row.hugging_face_name(self.family.prefix, i, suffix))
+    }
+
+    /// Whether the file has the weight or the bias of `ours` in layer `i`.
+    pub fn is_in_file(&self, ours: &str, i: usize, suffix: &str) -> bool {
+        self.family.find(self.checkpoint, &self.file_name(self.row(ours), i, suffix)).is_some()
     }
 
     fn speaks_gguf(&self) -> bool {
@@ -242,7 +286,7 @@ impl<'a> Weights<'a> {
         if self.speaks_gguf() {
             row.gguf_name(i, suffix)
         } else {
-            row.hugging_face_name(self.prefix, i, suffix)
+            format!("{}{}", self.root(), row.hugging_face_name(self.prefix, i, suffix))
         }
     }
 
@@ -262,12 +306,13 @@ impl<'a> Weights<'a> {
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.bias", ".LayerNorm.beta")?));
         let Some(entry) = found else { return Ok(None) };
         let name = entry.name.clone();
-        if entry.shape != expected && self.head_seed.is_some() && row.is_head() {
+        let fits = row.fits(&entry.shape, expected);
+        if !fits && self.head_seed.is_some() && row.is_head() {
             // Of another number of labels: a new one takes its place.
             self.taken.insert(name);
             return Ok(None);
         }
-        if entry.shape != expected {
+        if !fits {
             let (got, expected) = (entry.shape.clone(), expected.to_vec());
             self.taken.insert(name.clone());
             self.misfits.misshapen.push(Misshapen { name, got, expected, letters: row.shape });
@@ -331,7 +376,7 @@ impl<'a> Weights<'a> {
         let order = row.order(self.config, i, self.speaks_gguf());
         let site = Site {
             ours: row.ours,
-            name: &row.hugging_face_name(self.family.prefix, i, ""),
+            name: &self.known_name(row, i, ""),
             suffix,
             layer: i,
             shape,
@@ -372,7 +417,7 @@ impl<'a> Weights<'a> {
         shape: &[usize],
         values: Vec<f32>,
     ) -> Result<Parameter, LoadError> {
-        let name = row.hugging_face_name(self.family.prefix, i, suffix);
+        let name = self.known_name(row, i, suffix);
         let parameter = Parameter::new(name, shape, values, self.precision);
         self.parameters.push(parameter.clone());
         self.for_each_adapter(row, i, suffix, shape, |_, adapter, site| {
@@ -450,23 +495,21 @@ impl<'a> Weights<'a> {
         Ok(LayerNorm { weight, bias: self.required_vector(ours, i, ".bias")?, eps: self.config.norm_eps })
     }
 
-    /// The norm called `ours` in layer `i`: a layer norm if the family's has a bias, else of root mean squares.
+    /// The norm called `ours` in layer `i`, of the model's kind.
     pub fn norm(&mut self, ours: &str, i: usize) -> Result<Norm, LoadError> {
-        Ok(match self.row(ours).has_bias {
-            true => Norm::Layer(self.layer_norm(ours, i)?),
-            false => Norm::Rms(self.rms_norm(ours, i)?),
+        Ok(match self.config.norm_kind {
+            NormKind::Layer => Norm::Layer(self.layer_norm(ours, i)?),
+            NormKind::Rms => Norm::Rms(self.rms_norm(ours, i)?),
         })
     }
 
-    /// The norm of each head called `ours` in layer `i`, if such models have it: of the kind of the last norm, without a
-    /// bias.
+    /// The norm of each head called `ours` in layer `i`, if such models have it: of the model's kind, without a bias.
     fn head_norm(&mut self, ours: &str, i: usize) -> Result<Option<HeadNorm>, LoadError> {
         if !self.has(ours) {
             return Ok(None);
         }
-        let kind = if self.row("output_norm").has_bias { NormKind::Layer } else { NormKind::Rms };
         let weight = self.required_vector(ours, i, ".weight")?;
-        Ok(Some(HeadNorm { kind, weight, eps: self.config.norm_eps }))
+        Ok(Some(HeadNorm { kind: self.config.norm_kind, weight, eps: self.config.norm_eps }))
     }
 
     /// The matrix `ours` of layer `i`, packed.
@@ -513,8 +556,10 @@ impl<'a> Weights<'a> {
             self.checkpoint.release(entry);
             return self.unstored(row, i, values, trains).map(Some);
         }
-        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output")
-            && !row.ours.ends_with("attn_rel_b");
+        let is_table = matches!(row.ours, "token_embd" | "position_embd" | "token_types")
+            || row.ours.ends_with("attn_rel_b");
+        // What looks at pictures stays as it is stored.
+        let is_linear = !is_table && row.ours != "output" && !row.ours.starts_with("v.");
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -605,7 +650,7 @@ impl<'a> Weights<'a> {
             (".bias", _) => return None,
             (_, 1) => vec![1.0; extents[0]],
             _ => {
-                let name = row.hugging_face_name(self.family.prefix, i, suffix);
+                let name = self.known_name(row, i, suffix);
                 let deviation = row.spread.deviation(&extents, self.config, 0.02, 1.0);
                 crate::adapters::normal(seed, &name, extents.iter().product(), deviation)
             }
@@ -691,10 +736,12 @@ impl<'a> Weights<'a> {
     }
 
     /// The output layer of the model's head; over the vocabulary it is `embedding` again if the file holds none and the
-    /// model may tie them.
+    /// model may tie them. Without a head it changes nothing.
     pub fn output(&mut self, embedding: &Embedding) -> Result<Linear, LoadError> {
-        if self.config.head.task != Task::Vocabulary {
-            return self.linear(&["cls.output"], 0);
+        match self.config.head.task {
+            Task::Vocabulary => {}
+            Task::Hidden | Task::Pooled => return Ok(Linear::identity()),
+            _ => return self.linear(&["cls.output"], 0),
         }
         let ours = "output";
         let row = self.row(ours);
@@ -790,6 +837,7 @@ impl<'a> Weights<'a> {
             hooks.extend(hook.map(|hook| (number, hook)));
         }
         Ok(Attention {
+            layer: i,
             qkv,
             output,
             n_heads: config.n_heads,
@@ -801,7 +849,11 @@ impl<'a> Weights<'a> {
             q_norm,
             k_norm,
             rope,
-            scores: Scores { soft_cap: config.score_cap, ..Scores::default() },
+            scores: Scores {
+                alibi: (!config.alibi_slopes.is_empty()).then(|| config.alibi_slopes.as_slice().into()),
+                soft_cap: config.score_cap,
+                ..Scores::default()
+            },
             hooks,
         })
     }
@@ -853,7 +905,7 @@ impl<'a> Weights<'a> {
 }
 
 /// Biases of layers that share their input, side by side in one vector if none of them trains.
-fn join(biases: Vec<Vector>) -> Vec<Vector> {
+pub(crate) fn join(biases: Vec<Vector>) -> Vec<Vector> {
     if biases.len() < 2 || biases.iter().any(|bias| matches!(bias, Vector::Trained(_))) {
         return biases;
     }

@@ -16,6 +16,8 @@ pub struct TensorName {
     pub hugging_face: &'static str,
     /// Shape of the weight as a linear layer has it: `[out, in]`, in the letters of the glossary, as in `H*d D`.
     pub shape: &'static str,
+    /// Whether files may have the same elements under more extents: those of a convolution, or a leading 1.
+    pub is_folded: bool,
     /// How Hugging Face stores the weight.
     pub stored: Stored,
     /// Whether every model of the family has a bias here.
@@ -71,6 +73,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         ours,
         hugging_face,
         shape,
+        is_folded: false,
         stored: Stored::Same,
         has_bias: false,
         bias_switch: "",
@@ -83,10 +86,32 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
     }
 }
 
+/// Two tables as one, N rows in all.
+pub const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
+    assert!(first.len() + second.len() == N);
+    let mut rows = [name("", "", ""); N];
+    let mut i = 0;
+    while i < N {
+        rows[i] = if i < first.len() { first[i] } else { second[i - first.len()] };
+        i += 1;
+    }
+    rows
+}
+
 impl TensorName {
     /// The same row, stored in another way by Hugging Face.
     pub const fn stored(self, stored: Stored) -> TensorName {
         TensorName { stored, ..self }
+    }
+
+    /// The same row, whose extents files may write as several, or with a leading 1.
+    pub const fn folded(self) -> TensorName {
+        TensorName { is_folded: true, ..self }
+    }
+
+    /// The same row, beside the model and outside its prefix.
+    pub const fn outside(self) -> TensorName {
+        TensorName { is_outside: true, ..self }
     }
 
     /// The same row, of a layer with a bias.
@@ -226,16 +251,27 @@ impl TensorName {
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
     pub fn hugging_face_name(&self, prefix: &str, i: usize, suffix: &str) -> String {
         let prefix = if self.is_outside { "" } else { prefix };
-        let name = self.hugging_face.replace("{i}", &i.to_string());
-        match name.split_once('|') {
-            Some((weight, _)) if suffix == ".weight" => format!("{prefix}{weight}"),
-            Some((_, bias)) if suffix == ".bias" => format!("{prefix}{bias}"),
-            Some((weight, _)) => format!("{prefix}{weight}{suffix}"),
-            None => format!("{prefix}{name}{suffix}"),
-        }
+        format!("{prefix}{}", in_full(self.hugging_face, i, suffix))
     }
 
-    /// How many tensors of a model the row names: one, or one for each layer.
+    /// Whether a tensor of the extents `shape` holds what is `expected` here.
+    pub fn fits(&self, shape: &[usize], expected: &[usize]) -> bool {
+        let mut left = shape.iter().copied().filter(|&extent| extent != 1);
+        let mut merged = |expected: usize| {
+            let mut product = 1;
+            while product < expected {
+                match left.next() {
+                    Some(extent) => product = product.saturating_mul(extent),
+                    None => return false,
+                }
+            }
+            product == expected
+        };
+        shape == expected
+            || self.is_folded && expected.iter().all(|&extent| merged(extent)) && left.next().is_none()
+    }
+
+    /// How many tensors of a model the row names: one, or one for each layer; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
         match (self.ours.contains("{i}"), self.times) {
             (true, times) => letter(times, config, 0),
@@ -259,6 +295,17 @@ impl Spread {
     }
 }
 
+/// A name of a table in layer `i`, with its suffix unless it has one.
+fn in_full(name: &str, i: usize, suffix: &str) -> String {
+    let name = name.replace("{i}", &i.to_string());
+    match name.split_once('|') {
+        Some((weight, _)) if suffix == ".weight" => weight.to_string(),
+        Some((_, bias)) if suffix == ".bias" => bias.to_string(),
+        Some((weight, _)) => format!("{weight}{suffix}"),
+        None => name + suffix,
+    }
+}
+
 fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
     match factor {
         "V" => config.vocab_size,
@@ -279,7 +326,24 @@ fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
         "r/2" => config.rope.as_ref().map_or(0, |rope| rope.rotary_dim / 2),
         own => match config.own_opt(own) {
             Some(size) => size as usize,
+            // Of an embedding that is not factorised.
+            None if own == "e" => config.hidden_size,
             None => own.parse().unwrap_or_else(|_| panic!("`{own}` is no letter of a shape")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_of_a_convolution_fold_into_those_of_a_product() {
+        let row = name("v.patch_embd", "patch_embedding", "D 3*p*p").folded();
+        assert!(row.fits(&[32, 3, 4, 4], &[32, 48]));
+        assert!(row.fits(&[1, 1, 32], &[1, 32]) && row.fits(&[32], &[1, 32]));
+        assert!(!row.fits(&[32, 3, 4, 5], &[32, 48]) && !row.fits(&[3, 32, 16], &[32, 48]));
+        assert!(!row.fits(&[32, 48, 2], &[32, 48]) && !row.fits(&[32], &[32, 48]));
+        assert!(!name("v.ln", "ln", "D").fits(&[1, 32], &[32]));
     }
 }

@@ -5,7 +5,7 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{BASE, Family};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::PreNormBlock;
@@ -36,6 +36,12 @@ pub const GPT2: Family = Family {
     keys,
     tensors: TENSORS,
     build: PreNormBlock::decoder,
+    published: &[
+        published("gpt2", 124_439_808, 1024, Licence::Open),
+        published("gpt2-medium", 354_823_168, 1024, Licence::Open),
+        published("gpt2-large", 774_030_080, 1024, Licence::Open),
+        published("gpt2-xl", 1_557_611_200, 1024, Licence::Open),
+    ],
     ..BASE
 };
 
@@ -55,14 +61,10 @@ const TENSORS: &[TensorName] = &[
     name("cls.output", "qa_outputs", "C D").biased().head(&[Task::Span]),
 ];
 
-fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
+pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let hidden_size = keys.size("embedding_length", "n_embd")?;
     let n_heads = keys.size("attention.head_count", "n_head")?;
-    if hidden_size % n_heads != 0 {
-        let expected = format!("a divisor of the width {hidden_size}");
-        return Err(keys.refuse("attention.head_count", "n_head", n_heads, &expected));
-    }
-    let head_dim = hidden_size / n_heads;
+    let head_dim = keys.head_dim(hidden_size, n_heads, "attention.head_count", "n_head")?;
     let context_len = keys.size("context_length", "n_positions")?;
     let scales = keys.switch_or("scale_attn_weights", true)?;
     Ok(ModelConfig {
@@ -85,7 +87,7 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     })
 }
 
-fn keys(config: &ModelConfig) -> Vec<Key> {
+pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
     let scales = config.attention_scale != 1.0;
     vec![
         Key::size("vocab_size", "vocab_size", config.vocab_size),

@@ -3,20 +3,36 @@
 use rhetor_catalog::{About, Source};
 use rhetor_formats::{Checkpoint, Kind, TensorEntry};
 
-use crate::config::{Key, Keys, ModelConfig};
+use crate::config::{Key, Keys, ModelConfig, Part};
 use crate::head::Task;
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::TensorName;
 
+mod albert;
+mod attention_only;
 mod awd_lstm;
 mod bert;
+mod codegen;
+mod distilbert;
+mod electra;
+mod falcon;
 mod fid;
+mod gpt;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neox;
 mod llama;
+mod llama_kin;
+mod minigpt4;
 mod mistral;
+mod phi;
+mod qformer;
+mod roberta;
 mod t5;
 mod transformer;
+mod vit;
+mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -24,6 +40,8 @@ pub struct Family {
     pub about: About,
     /// `general.architecture` in GGUF files; empty = GGUF does not know it.
     pub gguf: &'static str,
+    /// What the head of its GGUF files is for.
+    pub gguf_task: Task,
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
     /// `architectures` in `config.json`, and the head that each has; the first of a head is the one that is written.
@@ -60,6 +78,16 @@ pub struct Published {
     pub licence: Licence,
 }
 
+/// A line of a family's table of published checkpoints.
+pub(crate) const fn published(
+    name: &'static str,
+    n_parameters: u64,
+    context_len: usize,
+    licence: Licence,
+) -> Published {
+    Published { name, n_parameters, context_len, licence }
+}
+
 /// What a licence lets one do with weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Licence {
@@ -77,6 +105,7 @@ pub enum Licence {
 const BASE: Family = Family {
     about: About { name: "", summary: "", source: Source::Folklore, options: &[] },
     gguf: "",
+    gguf_task: Task::Vocabulary,
     model_type: "",
     architectures: &[],
     prefix: "",
@@ -94,19 +123,50 @@ const BASE: Family = Family {
 pub const FAMILIES: &[&Family] = &[
     &mistral::MISTRAL,
     &llama::LLAMA,
+    &gpt::GPT,
     &gpt2::GPT2,
+    &gpt_neox::GPT_NEOX,
+    &falcon::FALCON,
+    &phi::PHI,
+    &gpt_bigcode::GPT_BIGCODE,
+    &codegen::CODEGEN,
     &bert::BERT,
+    &albert::ALBERT,
+    &roberta::ROBERTA,
+    &xlm_roberta::XLM_ROBERTA,
+    &electra::ELECTRA,
+    &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
+    &vit::CLIP_VISION,
+    &vit::EVA_CLIP,
+    &vit::DINOV2,
+    &minigpt4::MINIGPT4,
+    &attention_only::ATTENTION_ONLY,
     &t5::T5,
     &fid::FID,
     &transformer::TRANSFORMER,
 ];
 
+/// Families that are parts of models and no models by themselves.
+const PARTS: &[&Family] = &[&qformer::QFORMER];
+
 impl Family {
+    /// The family whose `model_type` this is, as the section of a part has it.
+    pub(crate) fn of_type(model_type: &str) -> Option<&'static Family> {
+        FAMILIES.iter().chain(PARTS).find(|family| family.model_type == model_type).copied()
+    }
+
+    /// The family of a part of a model.
+    pub(crate) fn of_part(part: &Part) -> &'static Family {
+        let named = |family: &&&Family| family.about.name == part.config.family;
+        FAMILIES.iter().chain(PARTS).find(named).expect("a part's config is made by its family")
+    }
+
     /// Elements of all weights of a model of these sizes, tied ones counted once.
     pub fn n_parameters(&self, config: &ModelConfig) -> u64 {
         let rows = self.tensors.iter().filter(|row| row.is_new_in(config));
-        rows.map(|row| row.n_elements(config)).sum()
+        let own: u64 = rows.map(|row| row.n_elements(config)).sum();
+        own + config.parts.iter().map(|part| Family::of_part(part).n_parameters(&part.config)).sum::<u64>()
     }
 
     /// The tensor of a checkpoint that is called `name`, or otherwise in [some files](Family::other_names).
@@ -132,7 +192,7 @@ impl Family {
                 let mut found = None;
                 for family in FAMILIES.iter().filter(|family| family.gguf == architecture) {
                     if found.is_none() && (family.is_told_by)(&Keys::new(checkpoint, family.gguf))? {
-                        found = Some((*family, Task::Vocabulary));
+                        found = Some((*family, family.gguf_task));
                     }
                 }
                 (found, architecture.to_string())

@@ -14,6 +14,7 @@ use crate::layers::{EncoderDecoder, Entrance, NormPlace, Stack, StackOptions};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::{Spread, TensorName, name};
+use rhetor_tensor::ops::head_norm::NormKind;
 
 pub const T5: Family = Family {
     about: About {
@@ -142,6 +143,7 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let switch = |is_on: bool| f64::from(u8::from(is_on));
     Ok(ModelConfig {
         family: "t5",
+        norm_kind: NormKind::Rms,
         vocab_size: keys.vocab_size()?,
         hidden_size,
         n_layers,

@@ -2,7 +2,6 @@
 
 use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::Tensor;
-use std::sync::Arc;
 
 use super::{Attention, Block, Decoder, FeedForward, GatedFeedForward, Norm, Pass, Sublayer};
 use crate::load::{LoadError, Weights};
@@ -10,8 +9,9 @@ use crate::model::Network;
 
 /// `x + attention(norm(x))`, then the same with the feed-forward layer. Source: arXiv:2002.04745, section 2.
 ///
-/// What a sublayer adds may be normed once more (Gemma 2, arXiv:2408.00118, section 2), and both sublayers may read the
-/// same normed row, side by side (GPT-J; StableLM 2, arXiv:2402.17834, section 2).
+/// What a sublayer adds may be normed once more (Gemma 2, arXiv:2408.00118, section 2). Both sublayers may stand side by
+/// side, `x + attention(norm(x)) + feed_forward(norm(x))`, with one norm (GPT-J; StableLM 2, arXiv:2402.17834, section 2)
+/// or one each (GPT-NeoX, arXiv:2204.06745, section 2.1).
 pub struct PreNormBlock {
     /// Before attention.
     pub attn_norm: Norm,
@@ -21,6 +21,8 @@ pub struct PreNormBlock {
     pub attn_post_norm: Option<Norm>,
     /// Before the feed-forward layer; without one, that layer reads what attention reads.
     pub ffn_norm: Option<Norm>,
+    /// Whether `ffn_norm` norms the input of the block, not what attention has made of it.
+    pub is_parallel: bool,
     /// The second sublayer.
     pub ffn: Box<dyn Sublayer>,
     /// After the feed-forward layer.
@@ -30,7 +32,7 @@ pub struct PreNormBlock {
 impl PreNormBlock {
     /// A decoder of such blocks, each with what the family's table has.
     pub fn decoder(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-        Decoder::load(weights, |weights, i| Ok(Arc::new(PreNormBlock::load(weights, i)?)))
+        Decoder::load(weights, PreNormBlock::load)
     }
 
     /// The block of layer `i`.
@@ -39,11 +41,17 @@ impl PreNormBlock {
             true => &["blk.{i}.attn_qkv"],
             false => &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"],
         };
+        // GGUF's name for the norm of attention where the norm of the feed-forward layer has its usual one: Falcon.
+        let (attn_norm, ffn_norm) = match weights.has("blk.{i}.attn_norm_2") {
+            true => ("blk.{i}.attn_norm_2", "blk.{i}.attn_norm"),
+            false => ("blk.{i}.attn_norm", "blk.{i}.ffn_norm"),
+        };
         Ok(PreNormBlock {
-            attn_norm: weights.norm("blk.{i}.attn_norm", i)?,
+            attn_norm: weights.norm(attn_norm, i)?,
             attn: weights.attention(qkv, "blk.{i}.attn_output", i)?,
             attn_post_norm: optional(weights, "blk.{i}.post_attention_norm", i)?,
-            ffn_norm: optional(weights, "blk.{i}.ffn_norm", i)?,
+            ffn_norm: optional(weights, ffn_norm, i)?,
+            is_parallel: weights.config.own_opt("parallel") == Some(1.0),
             ffn: feed_forward(weights, i)?,
             ffn_post_norm: optional(weights, "blk.{i}.post_ffw_norm", i)?,
         })
@@ -74,9 +82,10 @@ impl Block for PreNormBlock {
             None => y,
         };
         let normed = self.attn_norm.forward(&x); // [T, D]
+        let early = self.ffn_norm.as_ref().filter(|_| self.is_parallel).map(|norm| norm.forward(&x));
         let x = post(&self.attn_post_norm, self.attn.forward(&normed, pass, cache)) + x;
         let normed = match &self.ffn_norm {
-            Some(norm) => norm.forward(&x),
+            Some(norm) => early.unwrap_or_else(|| norm.forward(&x)),
             None => normed,
         };
         post(&self.ffn_post_norm, self.ffn.forward(&normed, pass)) + x
