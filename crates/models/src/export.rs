@@ -33,7 +33,7 @@ pub fn write(
         parameters.iter().enumerate().map(|(i, parameter)| (parameter.name(), i)).collect();
     let (mut to_write, mut origins) = (Vec::new(), Vec::new());
     for row in family.tensors.iter().filter(|row| row.belongs_to(labelled.head.task)) {
-        for i in 0..row.n_repeats(&config) {
+        for i in row.places(&config) {
             for suffix in [".weight", ".bias"] {
                 if row.is_head() && suffix == ".bias" && !row.has_bias {
                     // What another head of the same name has is not this one's.
@@ -43,13 +43,13 @@ pub fn write(
                 if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
                     continue;
                 }
-                let entry = base.find(&row.hugging_face_name(prefix_in, i, suffix));
+                let entry = row.find(base, false, prefix_in, i, suffix, &config);
                 let trained = by_name.get(&*name).copied();
                 let is_turned = row.stored == Stored::Transposed && suffix == ".weight";
                 let shape = match (trained, entry) {
                     (Some(i), _) if is_turned => parameters[i].shape().iter().rev().copied().collect(),
                     (Some(i), _) => parameters[i].shape().to_vec(),
-                    (None, Some(entry)) => entry.shape.clone(),
+                    (None, Some(entry)) => entry.shape(),
                     (None, None) => continue,
                 };
                 to_write.push(TensorToWrite { name, dtype: ElementType::Known(dtype), shape });
@@ -73,10 +73,10 @@ pub fn write(
                 let (values, shape) = (values(i), parameters[i].shape());
                 if is_turned { turn(&values, shape[0], shape[1]) } else { values }
             }
-            (None, Some(entry), _) => {
-                let mut values = vec![0.0; entry.shape.iter().product()];
-                let stored = entry.dtype.known().expect("the model was loaded from it");
-                quant::dequantize(stored, base.bytes(entry), &mut values);
+            (None, Some(piece), _) => {
+                let mut values = vec![0.0; piece.shape().iter().product()];
+                let stored = piece.entry.dtype.known().expect("the model was loaded from it");
+                quant::dequantize(stored, piece.bytes(base), &mut values);
                 values
             }
             (None, None, _) => unreachable!("left out above"),

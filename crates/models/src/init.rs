@@ -73,7 +73,7 @@ fn tensors(
         if row.ours == "rope_freqs" || is_tied || !row.belongs_to(config.head.task) {
             continue;
         }
-        for i in 0..row.n_repeats(config) {
+        for i in row.places(config) {
             let mut shape = row.extents(config, i);
             let is_vector = shape.len() == 1;
             let has_bias = row.has_bias || row.stored == Stored::OnlyBias || !is_vector && biases.of(row);

@@ -1,11 +1,13 @@
 //! What a family's tensors are called in each kind of file, and what shape they have.
 
+use rhetor_formats::{Checkpoint, TensorEntry};
+
 use crate::config::ModelConfig;
 use crate::head::Task;
 
 /// One row of a family's table of tensors.
 ///
-/// Names stand without `.weight` and `.bias`; `{i}` is the layer. Ours are GGUF's.
+/// Names stand without `.weight` and `.bias`; `{i}` is the layer and `{e}` the expert of a mixture. Ours are GGUF's.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorName {
     /// Our name, which is GGUF's.
@@ -29,6 +31,91 @@ pub struct TensorName {
     pub times: &'static str,
     /// Whether a new one is the wider spread the fewer its inputs are: N(0, 1 / (3·in)), the variance of PyTorch's `Linear`.
     pub by_inputs: bool,
+    /// Whether it is held in f32 whatever the file stores: it is small, and what it says decides.
+    pub is_exact: bool,
+    /// Tensors with other matrices in them where files may have the weight.
+    pub stacks: &'static [Stack],
+}
+
+/// A tensor in which several matrices of a row's shape stand one after another: those of all experts, `[E, out, in]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stack {
+    /// Its name in full, with `{i}` for the layer.
+    pub name: &'static str,
+    /// Whether it is GGUF's; else it is Hugging Face's, without the prefix that some files leave out.
+    pub is_gguf: bool,
+    /// Which part of an expert's matrix is the row's.
+    pub part: usize,
+    /// Parts of an expert's matrix, `[E, parts · out, in]`: gate and up may be one.
+    pub n_parts: usize,
+}
+
+impl Stack {
+    /// GGUF's stack.
+    pub const fn gguf(name: &'static str) -> Stack {
+        Stack { name, is_gguf: true, part: 0, n_parts: 1 }
+    }
+
+    /// Hugging Face's stack, of which the row has one part of several.
+    pub const fn hugging_face(name: &'static str, part: usize, n_parts: usize) -> Stack {
+        Stack { name, is_gguf: false, part, n_parts }
+    }
+
+    /// The tensor's name in layer `i`.
+    pub fn name_in(&self, prefix: &str, i: usize) -> String {
+        let prefix = if self.is_gguf { "" } else { prefix };
+        format!("{prefix}{}", self.name.replace("{i}", &i.to_string()))
+    }
+}
+
+/// A tensor of a file, or one of several equal parts of its rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    /// The tensor.
+    pub entry: &'a TensorEntry,
+    /// Which part of it.
+    pub part: usize,
+    /// How many parts it has.
+    pub n_parts: usize,
+}
+
+impl<'a> Piece<'a> {
+    /// All of a tensor.
+    pub fn whole(entry: &'a TensorEntry) -> Piece<'a> {
+        Piece { entry, part: 0, n_parts: 1 }
+    }
+
+    /// Its shape: that of the tensor, or of a matrix.
+    pub fn shape(&self) -> Vec<usize> {
+        match (self.n_parts, self.entry.shape.last()) {
+            (2.., Some(&n_in)) => {
+                vec![self.entry.shape.iter().product::<usize>() / (n_in * self.n_parts).max(1), n_in]
+            }
+            _ => self.entry.shape.clone(),
+        }
+    }
+
+    /// Its bytes: rows are whole blocks of any type, so a part of the rows is a part of the bytes.
+    pub fn bytes(&self, file: &'a Checkpoint) -> &'a [u8] {
+        let bytes = file.bytes(self.entry);
+        let len = bytes.len() / self.n_parts;
+        &bytes[self.part * len..(self.part + 1) * len]
+    }
+}
+
+/// Where a row is repeated: in which layer, and for which expert. A number is a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The layer, from 0.
+    pub layer: usize,
+    /// The expert, from 0; 0 where there are none.
+    pub expert: usize,
+}
+
+impl From<usize> for Place {
+    fn from(layer: usize) -> Place {
+        Place { layer, expert: 0 }
+    }
 }
 
 /// How Hugging Face stores a weight, compared with ours.
@@ -57,6 +144,8 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         is_outside: false,
         times: "L",
         by_inputs: false,
+        is_exact: false,
+        stacks: &[],
     }
 }
 
@@ -96,6 +185,21 @@ impl TensorName {
         TensorName { by_inputs: true, ..self }
     }
 
+    /// The same row, held in f32 always.
+    pub const fn exact(self) -> TensorName {
+        TensorName { is_exact: true, ..self }
+    }
+
+    /// The same row, which files may also have in one of these.
+    pub const fn stacked(self, stacks: &'static [Stack]) -> TensorName {
+        TensorName { stacks, ..self }
+    }
+
+    /// Whether each expert of a layer has one.
+    pub fn is_of_experts(&self) -> bool {
+        self.ours.contains("{e}")
+    }
+
     /// The deviation of a new matrix with `n_in` inputs, where others have `usual`.
     pub fn deviation(&self, n_in: usize, usual: f32) -> f32 {
         if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
@@ -112,7 +216,8 @@ impl TensorName {
     }
 
     /// The shape in layer `i`, in numbers, outermost first.
-    pub fn extents(&self, config: &ModelConfig, i: usize) -> Vec<usize> {
+    pub fn extents(&self, config: &ModelConfig, i: impl Into<Place>) -> Vec<usize> {
+        let i = i.into().layer;
         self.shape
             .split(' ')
             .map(|extent| extent.split('*').map(|factor| letter(factor, config, i)).product())
@@ -120,14 +225,14 @@ impl TensorName {
     }
 
     /// GGUF's name in layer `i`, with `.weight` or `.bias`.
-    pub fn gguf_name(&self, i: usize, suffix: &str) -> String {
-        self.ours.replace("{i}", &i.to_string()) + suffix
+    pub fn gguf_name(&self, i: impl Into<Place>, suffix: &str) -> String {
+        at(self.ours, i.into()) + suffix
     }
 
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
-    pub fn hugging_face_name(&self, prefix: &str, i: usize, suffix: &str) -> String {
+    pub fn hugging_face_name(&self, prefix: &str, i: impl Into<Place>, suffix: &str) -> String {
         let prefix = if self.is_outside { "" } else { prefix };
-        let name = self.hugging_face.replace("{i}", &i.to_string());
+        let name = at(self.hugging_face, i.into());
         match name.split_once('|') {
             Some((weight, _)) if suffix == ".weight" => format!("{prefix}{weight}"),
             Some((_, bias)) if suffix == ".bias" => format!("{prefix}{bias}"),
@@ -136,10 +241,70 @@ impl TensorName {
         }
     }
 
-    /// How many tensors of a model the row names: one, or one for each layer.
+    /// GGUF's stack of the row, if its experts stand in one.
+    pub fn gguf_stack(&self) -> Option<&'static Stack> {
+        self.stacks.iter().find(|stack| stack.is_gguf)
+    }
+
+    /// The stacks that a file of this kind may have, with the shape that each has there and how the row is a part of it.
+    pub(crate) fn stacks_in(
+        &self,
+        is_gguf: bool,
+        place: Place,
+        config: &ModelConfig,
+    ) -> impl Iterator<Item = (&'static Stack, Vec<usize>, (usize, usize))> {
+        let n_experts = self.is_of_experts().then(|| letter("experts", config, 0));
+        let extents = self.extents(config, place);
+        self.stacks.iter().filter(move |stack| stack.is_gguf == is_gguf).map(move |stack| {
+            let matrix = [stack.n_parts * extents[0], extents[1]];
+            let shape = n_experts.into_iter().chain(matrix).collect();
+            let part = place.expert * stack.n_parts + stack.part;
+            (stack, shape, (part, n_experts.unwrap_or(1) * stack.n_parts))
+        })
+    }
+
+    /// What a file, whose Hugging Face names begin with `prefix`, has of the row: a tensor, or a part of a stack of the right shape.
+    pub(crate) fn find<'a>(
+        &self,
+        file: &'a Checkpoint,
+        is_gguf: bool,
+        prefix: &str,
+        place: Place,
+        suffix: &str,
+        config: &ModelConfig,
+    ) -> Option<Piece<'a>> {
+        let name = match is_gguf {
+            true => self.gguf_name(place, suffix),
+            false => self.hugging_face_name(prefix, place, suffix),
+        };
+        if let Some(entry) = file.find(&name) {
+            return Some(Piece::whole(entry));
+        }
+        if suffix != ".weight" || self.stacks.is_empty() {
+            return None;
+        }
+        self.stacks_in(is_gguf, place, config).find_map(|(stack, shape, (part, n_parts))| {
+            let entry = file.find(&stack.name_in(prefix, place.layer))?;
+            (entry.shape == shape).then_some(Piece { entry, part, n_parts })
+        })
+    }
+
+    /// Where a model has the row: once, or once in each layer, or for each expert of each layer.
+    pub fn places(&self, config: &ModelConfig) -> impl Iterator<Item = Place> + use<> {
+        let n_experts = if self.is_of_experts() { letter("experts", config, 0) } else { 1 };
+        let all = 0..self.n_repeats(config);
+        all.flat_map(move |layer| (0..n_experts).map(move |expert| Place { layer, expert }))
+    }
+
+    /// In how many layers a model has the row.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
         if self.ours.contains("{i}") { letter(self.times, config, 0) } else { 1 }
     }
+}
+
+/// `name` in layer and expert.
+fn at(name: &str, place: Place) -> String {
+    name.replace("{i}", &place.layer.to_string()).replace("{e}", &place.expert.to_string())
 }
 
 fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {

@@ -14,6 +14,7 @@ mod bert;
 mod gpt2;
 mod llama;
 mod mistral;
+mod mixtral;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -85,7 +86,7 @@ const BASE: Family = Family {
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
 pub const FAMILIES: &[&Family] =
-    &[&mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
+    &[&mixtral::MIXTRAL, &mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
 
 impl Family {
     /// The family that reads `checkpoint`.

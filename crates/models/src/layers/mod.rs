@@ -6,6 +6,7 @@ mod decoder;
 mod embedding;
 mod feed_forward;
 mod linear;
+mod mixture;
 mod norm;
 mod pass;
 
@@ -15,5 +16,6 @@ pub use decoder::{Block, Decoder};
 pub use embedding::Embedding;
 pub use feed_forward::{FeedForward, GatedFeedForward};
 pub use linear::{Attached, Linear};
+pub use mixture::Mixture;
 pub use norm::{LayerNorm, Norm, RmsNorm};
 pub use pass::{Active, Keep, Pass, Source, SourceTokens, Training};

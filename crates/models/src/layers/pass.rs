@@ -4,6 +4,7 @@ use rhetor_kernels::attention::Span;
 use rhetor_tensor::Tensor;
 use rhetor_tensor::ops::attention::TrainSequence;
 use rhetor_tensor::ops::dropout::Stream;
+use rhetor_tensor::ops::mixture::Balance;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Pass<'a> {
     pub adapters: Active,
     /// What only training has.
     pub training: Option<Training>,
+    /// Counts how evenly experts are used, if somebody wants to know.
+    pub balance: Option<Arc<Balance>>,
 }
 
 /// What the sequences of a decoder read besides their own tokens, in the state in which it is.
@@ -81,6 +84,7 @@ impl SourceTokens {
             source: Source::None,
             adapters,
             training,
+            balance: None,
         }
     }
 }
@@ -167,6 +171,7 @@ impl Pass<'_> {
             },
             adapters: self.adapters.clone(),
             training: self.training,
+            balance: self.balance.clone(),
         }
     }
 }

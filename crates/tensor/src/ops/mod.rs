@@ -9,6 +9,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod linear;
 pub mod lstm;
+pub mod mixture;
 pub mod norm;
 pub mod pooling;
 pub mod rope;
