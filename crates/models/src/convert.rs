@@ -2,8 +2,8 @@
 //!
 //! Between files of one kind the tensors keep their names and only their types change, whatever the architecture.
 //! Between GGUF and a Hugging Face directory the family's table gives the names, and what the two kinds store
-//! differently is turned: `Conv1D` weights are transposed, and the rows of query and key heads reordered, since
-//! GGUF's LLaMA pairs neighbours in its rotary positions where Hugging Face pairs halves.
+//! differently is turned: `Conv1D` weights are transposed, and rows get GGUF's order where Hugging Face has another
+//! (`row_order`).
 //!
 //! The vocabulary is not this crate's affair: its keys come and go as [`ConvertOptions::vocabulary`] and files beside the weights.
 
@@ -18,11 +18,13 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Key, Keys, ModelConfig};
 use crate::families::Family;
-use crate::head::Head;
+use crate::head::Task;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
-use crate::names::{Piece, Stored, TensorName};
+use crate::names::TensorName;
+use crate::places::Piece;
 use crate::quant_mix::{Mix, ModelFacts};
+use crate::row_order;
 
 /// How important each input column of a weight is: the mean square of its activations.
 pub type Importance = HashMap<String, Vec<f32>>;
@@ -107,19 +109,15 @@ enum Origin<'a> {
 }
 
 /// What is done to a tensor's elements besides changing their type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+#[derive(Debug, Clone, PartialEq)]
+enum Turn {
     Nothing,
     /// `[r, c] → [c, r]`
     Transpose,
-    /// Rows of heads of `head_dim`, from halves to neighbours.
-    ToNeighbours {
-        head_dim: usize,
-    },
-    /// Rows of heads of `head_dim`, from neighbours to halves.
-    ToHalves {
-        head_dim: usize,
-    },
+    /// The source's row of each new row.
+    Rows(Vec<usize>),
+    /// This is added to each element.
+    Add(f32),
 }
 
 /// Writes `source` to the GGUF file `path`; an existing file is replaced when the new one is complete.
@@ -131,10 +129,11 @@ pub fn to_gguf(
 ) -> Result<(), ConvertError> {
     let config = Model::config_of(source)?;
     let family = Family::of(source)?;
-    if family.gguf.is_empty() || config.is_encoder || config.head != Head::VOCABULARY {
-        let what = match (family.gguf, config.is_encoder) {
+    // An encoder's file holds hidden states alone: GGUF has no masked language model.
+    if family.gguf.is_empty() || config.head.task != family.gguf_task {
+        let what = match (family.gguf, config.head.task) {
             ("", _) => format!("a model of the family {}", family.about.name),
-            (_, true) => "an encoder".to_string(),
+            (_, Task::Vocabulary) => "the masked language model of an encoder".to_string(),
             _ => "a head for a task".to_string(),
         };
         let file = source.path().to_path_buf();
@@ -223,13 +222,15 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     let has_prefix = source.tensors().iter().any(|tensor| tensor.name.starts_with(family.prefix));
     let prefix_in = if has_prefix { family.prefix } else { "" };
     let mut planned = Vec::new();
-    for row in family.tensors {
+    // What stands beside the model is of a head; a pooler is nobody's without one.
+    let task = config.head.task;
+    for row in family.tensors.iter().filter(|row| task == Task::Vocabulary || row.belongs_to(task)) {
         let stack = row.gguf_stack().filter(|_| to_gguf);
         let mut stacked: Vec<Piece> = Vec::new();
         for place in row.places(&config) {
             for suffix in [".weight", ".bias"] {
                 let prefix = if to_gguf { prefix_in } else { "" };
-                let Some(piece) = row.find(source, !to_gguf, prefix, place, suffix, &config) else {
+                let Some(piece) = row.find(family, source, !to_gguf, prefix, place, suffix, &config) else {
                     continue;
                 };
                 if row.ours == "rope_freqs" {
@@ -241,7 +242,12 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
                         true => row.gguf_name(place, suffix),
                         false => row.hugging_face_name(family.prefix, place, suffix),
                     };
-                    planned.push(plan(source, vec![piece], to, turn(row, &config, suffix, to_gguf))?);
+                    planned.push(plan(
+                        source,
+                        vec![piece],
+                        to,
+                        turn(row, &config, place.layer, suffix, to_gguf),
+                    )?);
                     continue;
                 };
                 stacked.push(piece);
@@ -264,14 +270,13 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     Ok(planned)
 }
 
-fn turn(row: &TensorName, config: &ModelConfig, suffix: &str, to_gguf: bool) -> Turn {
-    let head_dim = config.head_dim;
-    match row.stored {
-        Stored::Same | Stored::OnlyBias => Turn::Nothing,
-        Stored::Transposed if suffix == ".bias" => Turn::Nothing,
-        Stored::Transposed => Turn::Transpose,
-        Stored::HeadRows if to_gguf => Turn::ToNeighbours { head_dim },
-        Stored::HeadRows => Turn::ToHalves { head_dim },
+fn turn(row: &TensorName, config: &ModelConfig, i: usize, suffix: &str, to_gguf: bool) -> Turn {
+    match row.gguf_order(config, i) {
+        Some(order) if to_gguf => Turn::Rows(order),
+        Some(order) => Turn::Rows(row_order::inverse(&order)),
+        None if row.is_transposed() && suffix == ".weight" => Turn::Transpose,
+        None if row.offset(suffix) != 0.0 => Turn::Add(if to_gguf { 1.0 } else { -1.0 } * row.offset(suffix)),
+        None => Turn::Nothing,
     }
 }
 
@@ -325,21 +330,6 @@ fn check_importance(planned: &[Planned], importance: Option<&Importance>) -> Res
     Ok(())
 }
 
-/// The new order of rows: row `i` of the result is row `order(i)` of the source.
-pub(crate) fn source_row(turn: Turn, i: usize) -> usize {
-    match turn {
-        Turn::Nothing | Turn::Transpose => i,
-        Turn::ToNeighbours { head_dim } => {
-            let (head, at) = (i / head_dim, i % head_dim);
-            head * head_dim + (at % 2) * (head_dim / 2) + at / 2
-        }
-        Turn::ToHalves { head_dim } => {
-            let (head, at) = (i / head_dim, i % head_dim);
-            head * head_dim + (at % (head_dim / 2)) * 2 + at / (head_dim / 2)
-        }
-    }
-}
-
 /// Turns, converts and writes one tensor.
 fn write_tensor(
     source: &Checkpoint,
@@ -368,23 +358,22 @@ fn write_piece(
     let from = entry.dtype.known().unwrap_or(plan.from);
     let shape = &entry.shape;
     let turned;
-    let bytes = match plan.turn {
-        Turn::Nothing => bytes,
+    let bytes = match &plan.turn {
+        Turn::Nothing | Turn::Add(_) => bytes,
         Turn::Transpose => {
             turned = transpose(bytes, from.block_bytes(), shape[0], shape[1]);
             &turned[..]
         }
-        turn => {
-            let row_bytes = bytes.len() / shape[0].max(1);
-            let rows = (0..shape[0]).flat_map(|i| {
-                let row = source_row(turn, i);
-                &bytes[row * row_bytes..(row + 1) * row_bytes]
-            });
-            turned = rows.copied().collect();
+        Turn::Rows(order) => {
+            turned = row_order::in_order(bytes, order);
             &turned[..]
         }
     };
-    if from == plan.to_dtype {
+    let offset = match plan.turn {
+        Turn::Add(offset) => offset,
+        _ => 0.0,
+    };
+    if from == plan.to_dtype && offset == 0.0 {
         out.write_all(bytes)?;
     } else {
         let n_columns = plan.to.shape.last().copied().unwrap_or(1);
@@ -398,6 +387,7 @@ fn write_piece(
             let n_slab = slab_rows.min(n_rows - start);
             values.resize(n_slab * n_columns, 0.0);
             quant::dequantize(from, &bytes[start * row_bytes..(start + n_slab) * row_bytes], &mut values);
+            values.iter_mut().for_each(|value| *value += offset);
             encoded.resize(plan.to_dtype.bytes_of(values.len()).unwrap_or(0), 0);
             quant::quantize(plan.to_dtype, &values, importance, &mut encoded);
             out.write_all(&encoded)?;
@@ -418,10 +408,11 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
     }
     for key in keys(source, family, &config)? {
         if !key.gguf.is_empty() {
-            metadata.set(format!("{}.{}", family.gguf, key.gguf), key.value);
+            metadata.set(key.gguf_name(family.gguf), key.value);
         }
     }
-    let read_back = (family.config)(&Keys::of_gguf(source, &metadata, family.gguf))?;
+    let mut read_back = (family.config)(&Keys::of_gguf(source, &metadata, family.gguf))?;
+    read_back.head = config.head;
     match difference(&config, &read_back) {
         Some(what) => Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind: "GGUF" }),
         None => Ok(metadata),
@@ -430,13 +421,16 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
 
 /// The first constant of `config` that is another in `read_back`: GGUF leaves some to the architecture.
 ///
-/// What the tensors of the file say is left out: a separate output layer, and LLaMA 3's table of rotary factors.
+/// What the tensors of the file say is left out: a separate output layer, biases, which norms there are (what a family
+/// calls `..._bias` and `..._norms`), and LLaMA 3's table of rotary factors.
 fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
+    // What a file's tensors say has no key, and what only training reads has none either.
+    let is_told =
+        |name: &str| !name.ends_with("_bias") && !name.ends_with("_norms") && !name.starts_with("train.");
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
-        // What only training reads has no key.
-        config.own.retain(|(name, _)| !name.starts_with("train."));
-        if let Some(rope) = &mut config.rope {
+        config.own.retain(|(name, _)| is_told(name));
+        for rope in config.rope.iter_mut().chain(&mut config.local_rope) {
             rope.order = RopeOrder::Half;
             if matches!(rope.scaling, RopeScaling::Llama3 { .. }) {
                 rope.scaling = RopeScaling::None;
@@ -444,6 +438,13 @@ fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
         }
         format!("{config:#?}")
     };
+    let own = |config: &ModelConfig| -> Vec<(&str, f64)> {
+        config.own.iter().filter(|(name, _)| is_told(name)).copied().collect()
+    };
+    let other = |pair: &&(&str, f64)| !own(read_back).contains(pair);
+    if let Some((name, value)) = own(config).iter().find(other) {
+        return Some(format!("{name}: {value}"));
+    }
     let (ours, theirs) = (told_by_keys(config), told_by_keys(read_back));
     let line = ours.lines().zip(theirs.lines()).find(|(a, b)| a != b)?.0;
     Some(line.trim().trim_end_matches(',').to_string())
@@ -547,8 +548,9 @@ fn rope_keys(rope: &RopeOptions, source: &Checkpoint) -> Result<Vec<Key>, Conver
 fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
     let config = Model::config_of(source)?;
     let family = Family::of(source)?;
+    let class = family.architectures.iter().find(|(_, task)| *task == config.head.task);
     let mut json = serde_json::json!({
-        "architectures": [family.architectures[0].0],
+        "architectures": [class.expect("every head has its class").0],
         "model_type": family.model_type,
         "torch_dtype": torch_name(dtype),
     });
@@ -563,11 +565,6 @@ fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::
     }
     let is_tied = !source.tensors().iter().any(|tensor| tensor.name == "output.weight");
     json["tie_word_embeddings"] = is_tied.into();
-    if family.model_type == "llama" {
-        let has = |suffix: &str| source.tensors().iter().any(|tensor| tensor.name.ends_with(suffix));
-        json["attention_bias"] = has(".attn_q.bias").into();
-        json["mlp_bias"] = has(".ffn_up.bias").into();
-    }
     for (key, id) in [("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")] {
         if let Some(id) = source.metadata().get_u64(&format!("tokenizer.ggml.{id}_token_id"))? {
             json[key] = id.into();
@@ -595,20 +592,5 @@ fn to_json(value: &Value) -> serde_json::Value {
         }
         Value::String(value) => value.as_str().into(),
         Value::Array(values) => values.iter().map(|value| to_json(&value)).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reordering_head_rows_there_and_back_changes_nothing() {
-        for i in 0..24 {
-            let there = source_row(Turn::ToNeighbours { head_dim: 6 }, i);
-            assert_eq!(source_row(Turn::ToHalves { head_dim: 6 }, there), i);
-        }
-        // Neighbours 0 and 1 are the first elements of the two halves.
-        assert_eq!(source_row(Turn::ToNeighbours { head_dim: 6 }, 1), 3);
     }
 }

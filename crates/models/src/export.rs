@@ -10,7 +10,7 @@ use crate::families::Family;
 use crate::head::Labelled;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
-use crate::names::Stored;
+use crate::row_order;
 
 /// Writes the model of `base`, a Hugging Face directory, to `dir`: trained tensors from `values`, which gives them in the
 /// order of `parameters`, the others as they are in the base; all as `dtype` (a dense type). What belongs to another head
@@ -43,9 +43,9 @@ pub fn write(
                 if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
                     continue;
                 }
-                let entry = row.find(base, false, prefix_in, i, suffix, &config);
+                let entry = row.find(family, base, false, prefix_in, i, suffix, &config);
                 let trained = by_name.get(&*name).copied();
-                let is_turned = row.stored == Stored::Transposed && suffix == ".weight";
+                let is_turned = row.is_transposed() && suffix == ".weight";
                 let shape = match (trained, entry) {
                     (Some(i), _) if is_turned => parameters[i].shape().iter().rev().copied().collect(),
                     (Some(i), _) => parameters[i].shape().to_vec(),
@@ -53,7 +53,8 @@ pub fn write(
                     (None, None) => continue,
                 };
                 to_write.push(TensorToWrite { name, dtype: ElementType::Known(dtype), shape });
-                origins.push((trained, entry, is_turned));
+                let order = row.order(&config, i.layer, false).map(|order| row_order::inverse(&order));
+                origins.push((trained, entry, is_turned, order, row.offset(suffix)));
             }
         }
     }
@@ -68,18 +69,23 @@ pub fn write(
     };
     std::fs::create_dir_all(dir).map_err(rhetor_formats::Error::create(dir))?;
     safetensors::write(&dir.join("model.safetensors"), &[("format", "pt")], &to_write, |i, out| {
-        let values = match origins[i] {
-            (Some(i), _, is_turned) => {
-                let (values, shape) = (values(i), parameters[i].shape());
-                if is_turned { turn(&values, shape[0], shape[1]) } else { values }
+        let values = match &origins[i] {
+            (Some(i), _, is_turned, order, offset) => {
+                let (mut values, shape) = (values(*i), parameters[*i].shape());
+                values.iter_mut().for_each(|value| *value -= offset);
+                match order {
+                    Some(order) => row_order::in_order(&values, order),
+                    None if *is_turned => turn(&values, shape[0], shape[1]),
+                    None => values,
+                }
             }
-            (None, Some(piece), _) => {
+            (None, Some(piece), ..) => {
                 let mut values = vec![0.0; piece.shape().iter().product()];
                 let stored = piece.entry.dtype.known().expect("the model was loaded from it");
                 quant::dequantize(stored, piece.bytes(base), &mut values);
                 values
             }
-            (None, None, _) => unreachable!("left out above"),
+            (None, None, ..) => unreachable!("left out above"),
         };
         let mut bytes = vec![0; values.len() * dtype.block_bytes()];
         quant::quantize(dtype, &values, None, &mut bytes);

@@ -21,7 +21,9 @@ mod load;
 mod misfits;
 mod model;
 mod names;
+mod places;
 pub mod quant_mix;
+mod row_order;
 pub mod transfer;
 mod tree;
 
@@ -35,4 +37,5 @@ pub use load::{LoadError, Weights};
 pub use misfits::{Misfits, Misshapen};
 pub use model::{AttachedAdapter, Batch, LoadOptions, Model, Network, SequenceSpan};
 pub use names::TensorName;
+pub use places::{Piece, Place, Stack};
 pub use tree::TokenTree;

@@ -5,7 +5,8 @@ use rhetor_kernels::DType;
 use rhetor_kernels::gemm::{Precision, Rows};
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
-use rhetor_kernels::rope::{RopeScaling, RopeTable};
+use rhetor_kernels::rope::{RopeOptions, RopeScaling, RopeTable};
+use rhetor_tensor::ops::head_norm::NormKind;
 use rhetor_tensor::ops::lstm::Lstm;
 use rhetor_tensor::ops::scored_attention::Scores;
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
@@ -18,10 +19,14 @@ use crate::config::{Keys, ModelConfig};
 use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
 use crate::head::Task;
-use crate::layers::{Attached, Attention, CrossAttention, Embedding, LayerNorm, Linear, RmsNorm};
+use crate::layers::{
+    Attached, Attention, CrossAttention, Embedding, HeadNorm, LayerNorm, Linear, Norm, RmsNorm,
+};
 use crate::misfits::{self, Misfits, Misshapen};
 use crate::model::LoadOptions;
-use crate::names::{Piece, Place, Stored, TensorName};
+use crate::names::{Stored, TensorName};
+use crate::places::{Piece, Place};
+use crate::row_order;
 
 /// Why a checkpoint cannot become a model.
 #[derive(Debug, thiserror::Error)]
@@ -140,10 +145,13 @@ pub enum LoadError {
 const LEGACY_BUFFERS: &[&str] = &[
     ".attn.bias",
     ".attn.masked_bias",
+    ".attn.causal_mask",
     ".attention.bias",
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
+    "maybe_rotary.inv_freq",
     ".position_ids",
+    "EncDecAttention.relative_attention_bias.weight",
 ];
 
 /// Hands out a checkpoint's tensors by our names, checked, and keeps account of which were taken.
@@ -158,7 +166,7 @@ pub struct Weights<'a> {
     misfits: Misfits,
     n_parameters: usize,
     n_bytes: usize,
-    rope_table: Option<Arc<RopeTable>>,
+    rope_tables: Vec<(RopeOptions, Arc<RopeTable>)>,
     adapters: &'a mut [Box<dyn Adapter>],
     /// Of products with trained weights, and of gradients that pass frozen ones.
     precision: Precision,
@@ -198,7 +206,7 @@ impl<'a> Weights<'a> {
             misfits: Misfits::default(),
             n_parameters: 0,
             n_bytes: 0,
-            rope_table: None,
+            rope_tables: Vec::new(),
             adapters,
             precision: options.precision,
             quantize: options.quantize,
@@ -217,9 +225,19 @@ impl<'a> Weights<'a> {
     }
 
     fn row(&self, ours: &str) -> &'static TensorName {
-        let task = self.config.head.task;
-        let row = self.family.tensors.iter().find(|row| row.ours == ours && row.belongs_to(task));
+        let is_here = |row: &&TensorName| row.ours == ours && row.is_in(self.config);
+        let row = self.family.tensors.iter().find(is_here);
         row.unwrap_or_else(|| panic!("`{ours}` is not in the table of {}", self.family.about.name))
+    }
+
+    /// Whether models of this family, with these sizes and this head, have the tensor `ours`.
+    pub fn has(&self, ours: &str) -> bool {
+        self.family.tensors.iter().any(|row| row.ours == ours && row.is_in(self.config))
+    }
+
+    /// The extents of the weight `ours` in layer `i`, outermost first.
+    pub fn extents(&self, ours: &str, i: usize) -> Vec<usize> {
+        self.row(ours).extents(self.config, i)
     }
 
     /// The name in this file of our tensor `ours` in layer `i`.
@@ -242,7 +260,7 @@ impl<'a> Weights<'a> {
         let name = self.file_name(row, i, suffix);
         // Old files of BERT's call weight and bias of a norm so.
         let old = |from, to| name.strip_suffix(from).map(|name| format!("{name}{to}"));
-        let found = self.checkpoint.find(&name);
+        let found = self.family.find(self.checkpoint, &name);
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.weight", ".LayerNorm.gamma")?));
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.bias", ".LayerNorm.beta")?));
         let Some(entry) = found else { return Ok(None) };
@@ -334,16 +352,16 @@ impl<'a> Weights<'a> {
             return Ok(());
         }
         let i = i.into();
-        let is_gguf = self.speaks_gguf();
-        let is_interleaved = row.stored == Stored::HeadRows && is_gguf && self.config.rope.is_some();
+        let order = row.order(self.config, i.layer, self.speaks_gguf());
         let site = Site {
             ours: row.ours,
             name: &row.hugging_face_name(self.family.prefix, i, ""),
             suffix,
             layer: i.layer,
             shape,
-            is_transposed: row.stored == Stored::Transposed,
-            interleaved: is_interleaved.then_some(self.config.head_dim),
+            is_transposed: row.is_transposed(),
+            order: order.map(Arc::from),
+            offset: row.offset(suffix),
             config: self.config,
         };
         for (number, adapter) in self.adapters.iter_mut().enumerate() {
@@ -391,6 +409,11 @@ impl<'a> Weights<'a> {
         Ok(parameter)
     }
 
+    /// The file's row of each row that we want, where the two differ.
+    fn order_in_file(&self, row: &TensorName, i: usize) -> Option<Vec<usize>> {
+        if self.speaks_gguf() { None } else { row.order(self.config, i, false) }
+    }
+
     /// The vector `ours` with suffix `.weight` or `.bias`; the first extent of the row's shape is its length.
     fn values_of(
         &mut self,
@@ -402,7 +425,15 @@ impl<'a> Weights<'a> {
         let row = self.row(ours);
         let len = row.extents(self.config, i)[0];
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
-        self.values(entry).map(Some)
+        let mut values = self.values(entry)?;
+        if let Some(order) = self.order_in_file(row, i.layer) {
+            values = row_order::in_order(&values, &order);
+        }
+        let offset = if self.speaks_gguf() { 0.0 } else { row.offset(suffix) };
+        if offset != 0.0 {
+            values.iter_mut().for_each(|value| *value += offset);
+        }
+        Ok(Some(values))
     }
 
     /// As [`values_of`](Weights::values_of), trained or replaced where an adapter says so.
@@ -456,6 +487,23 @@ impl<'a> Weights<'a> {
         Ok(LayerNorm { weight, bias: self.required_vector(ours, i, ".bias")?, eps: self.config.norm_eps })
     }
 
+    /// The norm called `ours` in layer `i`, of the model's kind.
+    pub fn norm(&mut self, ours: &str, i: usize) -> Result<Norm, LoadError> {
+        Ok(match self.config.norm_kind {
+            NormKind::Layer => Norm::Layer(self.layer_norm(ours, i)?),
+            NormKind::Rms => Norm::Rms(self.rms_norm(ours, i)?),
+        })
+    }
+
+    /// The norm of each head called `ours` in layer `i`, if such models have it: of the model's kind, without a bias.
+    fn head_norm(&mut self, ours: &str, i: usize) -> Result<Option<HeadNorm>, LoadError> {
+        if !self.has(ours) {
+            return Ok(None);
+        }
+        let weight = self.required_vector(ours, i, ".weight")?;
+        Ok(Some(HeadNorm { kind: self.config.norm_kind, weight, eps: self.config.norm_eps }))
+    }
+
     /// The matrix `ours` of layer `i`, packed.
     fn required_matrix(&mut self, ours: &str, i: impl Into<Place>) -> Result<Weight, LoadError> {
         let i = i.into();
@@ -470,7 +518,7 @@ impl<'a> Weights<'a> {
         let i = i.into();
         let row = self.row(ours);
         let extents = row.extents(self.config, i);
-        let transposed = row.stored == Stored::Transposed && !self.speaks_gguf();
+        let transposed = row.is_transposed() && !self.speaks_gguf();
         let in_file = if transposed { vec![extents[1], extents[0]] } else { extents.clone() };
         if let Some(weight) = self.four_bit(row, i, &extents)? {
             return Ok(Some(weight));
@@ -489,6 +537,8 @@ impl<'a> Weights<'a> {
         if dtype == DType::F32 {
             self.check_finite(entry, bytes)?;
         }
+        let ordered = self.order_in_file(row, i.layer).map(|order| row_order::in_order(bytes, &order));
+        let bytes = ordered.as_deref().unwrap_or(bytes);
         let (replaced, trains) = self.adapted(row, i, ".weight", &extents)?;
         if replaced.is_some() || trains || (row.is_exact && dtype != DType::F32) {
             let mut values = vec![0.0; extents.iter().product()];
@@ -504,7 +554,9 @@ impl<'a> Weights<'a> {
             self.checkpoint.release(entry);
             return self.unstored(row, i, values, trains).map(Some);
         }
-        let is_linear = !row.is_exact && !matches!(row.ours, "token_embd" | "position_embd" | "output");
+        let is_table = matches!(row.ours, "token_embd" | "position_embd" | "token_types")
+            || row.ours.ends_with("attn_rel_b");
+        let is_linear = !is_table && !row.is_exact && row.ours != "output";
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -551,6 +603,7 @@ impl<'a> Weights<'a> {
         let Some(matrix) = four_bit::read(self.checkpoint, &name, extents, &mut taken)? else {
             return Ok(None);
         };
+        let matrix = matrix.in_order(self.order_in_file(row, i.layer));
         self.taken.extend(taken);
         self.n_parameters += extents.iter().product::<usize>();
         let (replaced, trains) = self.adapted(row, i, ".weight", extents)?;
@@ -590,12 +643,12 @@ impl<'a> Weights<'a> {
         let seed = self.head_seed.filter(|_| !row.tasks.is_empty() && row.ours != "output")?;
         let extents = row.extents(self.config, i);
         let values = match (suffix, extents.len()) {
-            (".bias", _) if row.has_bias || row.stored == Stored::OnlyBias => vec![0.0; extents[0]],
+            (".bias", _) if row.is_biased(self.config) => vec![0.0; extents[0]],
             (".bias", _) => return None,
             (_, 1) => vec![1.0; extents[0]],
             _ => {
                 let name = row.hugging_face_name(self.family.prefix, i, suffix);
-                let deviation = row.deviation(extents[1], 0.02);
+                let deviation = row.spread.deviation(&extents, self.config, 0.02, 1.0);
                 crate::adapters::normal(seed, &name, extents.iter().product(), deviation)
             }
         };
@@ -637,7 +690,7 @@ impl<'a> Weights<'a> {
             }
             weights.push(weight);
         }
-        Ok(Linear { weights, bias: join(biases), hooks })
+        Ok(Linear { weights, bias: join(biases), hooks, soft_cap: None })
     }
 
     /// What adapters do to the linear layer `ours` of layer `i`, whose outputs begin at column `start`.
@@ -681,10 +734,12 @@ impl<'a> Weights<'a> {
     }
 
     /// The output layer of the model's head; over the vocabulary it is `embedding` again if the file holds none and the
-    /// model may tie them.
+    /// model may tie them. Without a head it changes nothing.
     pub fn output(&mut self, embedding: &Embedding) -> Result<Linear, LoadError> {
-        if self.config.head.task != Task::Vocabulary {
-            return self.linear(&["cls.output"], 0);
+        match self.config.head.task {
+            Task::Vocabulary => {}
+            Task::Hidden | Task::Pooled => return Ok(Linear::identity()),
+            _ => return self.linear(&["cls.output"], 0),
         }
         let ours = "output";
         let row = self.row(ours);
@@ -695,7 +750,7 @@ impl<'a> Weights<'a> {
         if self.config.tied || self.speaks_gguf() {
             let weight = self.untied(row, embedding)?;
             let hooks = self.hooks(ours, 0, 0, &weight, None)?;
-            return Ok(Linear { weights: vec![weight], bias: Vec::new(), hooks });
+            return Ok(Linear { hooks, ..Linear::of(weight) });
         }
         let weight = self.absent(row, 0.into());
         Ok(Linear::of(weight))
@@ -765,16 +820,16 @@ impl<'a> Weights<'a> {
     /// Attention of layer `i` with the tensors `qkv` (fused, or query, key and value) and `output`.
     pub fn attention(&mut self, qkv: &[&str], output: &str, i: usize) -> Result<Attention, LoadError> {
         let qkv = self.linear(qkv, i)?;
+        let stem = output.strip_suffix("output").unwrap_or(output);
+        let (q_norm, k_norm) = (format!("{stem}q_norm"), format!("{stem}k_norm"));
+        let (q_norm, k_norm) = (self.head_norm(&q_norm, i)?, self.head_norm(&k_norm, i)?);
         let output = self.linear(&[output], i)?;
-        let rope = match &self.config.rope {
-            Some(_) => Some(self.rope_table()?),
-            None => None,
-        };
+        let rope = self.config.rope_of(i).map(|options| self.rope_table(options)).transpose()?;
         let config = self.config;
         let mut hooks = Vec::new();
         let is_interleaved = self.speaks_gguf()
             && config.rope.is_some()
-            && self.family.tensors.iter().any(|row| row.stored == Stored::HeadRows);
+            && self.family.tensors.iter().any(|row| matches!(row.stored, Stored::HeadRows));
         for (number, adapter) in self.adapters.iter_mut().enumerate() {
             let hook = adapter.attention(i, config, is_interleaved.then_some(config.head_dim))?;
             hooks.extend(hook.map(|hook| (number, hook)));
@@ -788,26 +843,28 @@ impl<'a> Weights<'a> {
             scale: config.attention_scale_of(i),
             window: config.window_of(i),
             precision: self.precision,
+            q_norm,
+            k_norm,
             rope,
-            scores: Scores::default(),
+            scores: Scores { soft_cap: config.score_cap, ..Scores::default() },
             hooks,
         })
     }
 
-    /// The table of rotations, made once for all layers; with GGUF's per-pair factors if the file has them.
-    fn rope_table(&mut self) -> Result<Arc<RopeTable>, LoadError> {
-        if let Some(table) = &self.rope_table {
+    /// The table of rotations, made once for all layers with these; with GGUF's per-pair factors if the file has them.
+    fn rope_table(&mut self, wanted: &RopeOptions) -> Result<Arc<RopeTable>, LoadError> {
+        if let Some((_, table)) = self.rope_tables.iter().find(|(options, _)| options == wanted) {
             return Ok(table.clone());
         }
-        let mut options = self.config.rope.clone().expect("asked for only with rope");
-        let has_factors =
-            self.family.tensors.iter().any(|row| row.ours == "rope_freqs") && self.speaks_gguf();
+        let mut options = wanted.clone();
+        let is_local = self.config.local_rope.as_ref() == Some(wanted);
+        let has_factors = self.has("rope_freqs") && self.speaks_gguf() && !is_local;
         let factors = if has_factors { self.values_of("rope_freqs", 0, ".weight")? } else { None };
         if let Some(factors) = factors {
             options.scaling = RopeScaling::Factors(factors);
         }
         let table = Arc::new(RopeTable::new(options));
-        self.rope_table = Some(table.clone());
+        self.rope_tables.push((wanted.clone(), table.clone()));
         Ok(table)
     }
 
@@ -823,7 +880,10 @@ impl<'a> Weights<'a> {
     pub(crate) fn finish(mut self) -> Result<Account, LoadError> {
         for tensor in self.checkpoint.tensors() {
             let is_legacy = LEGACY_BUFFERS.iter().any(|buffer| tensor.name.ends_with(buffer));
-            if !is_legacy && !self.taken.contains(&tensor.name) && !self.is_of_another_head(&tensor.name) {
+            let is_other_head = || self.is_of_another_head(&tensor.name);
+            let is_twin =
+                || self.taken.iter().any(|taken| (self.family.other_names)(taken).contains(&tensor.name));
+            if !is_legacy && !self.taken.contains(&tensor.name) && !is_other_head() && !is_twin() {
                 self.misfits.unexpected.push(tensor.name.clone());
             }
         }

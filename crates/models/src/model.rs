@@ -32,6 +32,9 @@ pub struct LoadOptions {
     pub quantize: Option<Nf4>,
     /// The head that the model is to have; `None` = that of the file.
     pub head: Option<NewHead>,
+    /// What the file is read for, if it has more than the head that its class names: BERT's second task, the pooler,
+    /// the hidden states. Nothing is drawn: a tensor that is not there is an error.
+    pub task: Option<Task>,
 }
 
 /// Some rows of tokens of one or more sequences, to be run in one forward pass.
@@ -225,14 +228,15 @@ impl Model {
             }
             config.context_len = context;
         }
-        if let Some(NewHead { head, .. }) = options.head {
+        let asked = match (options.head, options.task) {
+            (Some(NewHead { head, .. }), _) => Some(head),
+            (None, Some(task)) => Some(head_of(checkpoint, task)?),
+            (None, None) => None,
+        };
+        if let Some(head) = asked {
             if !family.has_head(head.task) {
-                let family = family.about.name;
-                return Err(LoadError::NoHead {
-                    file: checkpoint.path().to_path_buf(),
-                    family,
-                    task: head.task,
-                });
+                let (file, family) = (checkpoint.path().to_path_buf(), family.about.name);
+                return Err(LoadError::NoHead { file, family, task: head.task });
             }
             config.head = head;
         }
@@ -263,8 +267,10 @@ impl Model {
             rope.context = rope.context.max((original_context as f32 * factor) as usize);
             config.context_len = rope.context;
         }
-        if config.n_heads % config.n_kv_heads != 0 {
-            return Err(LoadError::Heads { n_heads: config.n_heads, n_kv_heads: config.n_kv_heads });
+        for &n_kv_heads in config.layer_kv_heads.iter().chain([&config.n_kv_heads]) {
+            if config.n_heads % n_kv_heads != 0 {
+                return Err(LoadError::Heads { n_heads: config.n_heads, n_kv_heads });
+            }
         }
         Ok(config)
     }

@@ -1,9 +1,12 @@
 //! What a family's tensors are called in each kind of file, and what shape they have.
 
-use rhetor_formats::{Checkpoint, TensorEntry};
+use rhetor_formats::Checkpoint;
 
 use crate::config::ModelConfig;
+use crate::families::Family;
 use crate::head::Task;
+use crate::places::{Piece, Place, Stack};
+use crate::row_order;
 
 /// One row of a family's table of tensors.
 ///
@@ -21,6 +24,8 @@ pub struct TensorName {
     pub stored: Stored,
     /// Whether every model of the family has a bias here.
     pub has_bias: bool,
+    /// The family's own switch that gives some of its models a bias here; empty = there is none.
+    pub bias_switch: &'static str,
     /// Whether the layer's outputs are added to the residual stream, and begin smaller the more layers there are.
     pub is_residual: bool,
     /// The heads whose models have it; empty = all models.
@@ -29,97 +34,30 @@ pub struct TensorName {
     pub is_outside: bool,
     /// How often the row is repeated, where `{i}` stands in its names: `L` times, or another letter of the shapes.
     pub times: &'static str,
-    /// Whether a new one is the wider spread the fewer its inputs are: N(0, 1 / (3·in)), the variance of PyTorch's `Linear`.
-    pub by_inputs: bool,
     /// Whether it is held in f32 whatever the file stores: it is small, and what it says decides.
     pub is_exact: bool,
     /// Tensors with other matrices in them where files may have the weight.
     pub stacks: &'static [Stack],
+    /// The switch among the config's own things that says whether a model has the row; empty = every model.
+    pub when: &'static str,
+    /// How the values of a new matrix spread.
+    pub spread: Spread,
 }
 
-/// A tensor in which several matrices of a row's shape stand one after another: those of all experts, `[E, out, in]`.
+/// How the values of a new matrix spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stack {
-    /// Its name in full, with `{i}` for the layer.
-    pub name: &'static str,
-    /// Whether it is GGUF's; else it is Hugging Face's, without the prefix that some files leave out.
-    pub is_gguf: bool,
-    /// Which part of an expert's matrix is the row's.
-    pub part: usize,
-    /// Parts of an expert's matrix, `[E, parts · out, in]`: gate and up may be one.
-    pub n_parts: usize,
-}
-
-impl Stack {
-    /// GGUF's stack.
-    pub const fn gguf(name: &'static str) -> Stack {
-        Stack { name, is_gguf: true, part: 0, n_parts: 1 }
-    }
-
-    /// Hugging Face's stack, of which the row has one part of several.
-    pub const fn hugging_face(name: &'static str, part: usize, n_parts: usize) -> Stack {
-        Stack { name, is_gguf: false, part, n_parts }
-    }
-
-    /// The tensor's name in layer `i`.
-    pub fn name_in(&self, prefix: &str, i: usize) -> String {
-        let prefix = if self.is_gguf { "" } else { prefix };
-        format!("{prefix}{}", self.name.replace("{i}", &i.to_string()))
-    }
-}
-
-/// A tensor of a file, or one of several equal parts of its rows.
-#[derive(Debug, Clone, Copy)]
-pub struct Piece<'a> {
-    /// The tensor.
-    pub entry: &'a TensorEntry,
-    /// Which part of it.
-    pub part: usize,
-    /// How many parts it has.
-    pub n_parts: usize,
-}
-
-impl<'a> Piece<'a> {
-    /// All of a tensor.
-    pub fn whole(entry: &'a TensorEntry) -> Piece<'a> {
-        Piece { entry, part: 0, n_parts: 1 }
-    }
-
-    /// Its shape: that of the tensor, or of a matrix.
-    pub fn shape(&self) -> Vec<usize> {
-        match (self.n_parts, self.entry.shape.last()) {
-            (2.., Some(&n_in)) => {
-                vec![self.entry.shape.iter().product::<usize>() / (n_in * self.n_parts).max(1), n_in]
-            }
-            _ => self.entry.shape.clone(),
-        }
-    }
-
-    /// Its bytes: rows are whole blocks of any type, so a part of the rows is a part of the bytes.
-    pub fn bytes(&self, file: &'a Checkpoint) -> &'a [u8] {
-        let bytes = file.bytes(self.entry);
-        let len = bytes.len() / self.n_parts;
-        &bytes[self.part * len..(self.part + 1) * len]
-    }
-}
-
-/// Where a row is repeated: in which layer, and for which expert. A number is a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
-    /// The layer, from 0.
-    pub layer: usize,
-    /// The expert, from 0; 0 where there are none.
-    pub expert: usize,
-}
-
-impl From<usize> for Place {
-    fn from(layer: usize) -> Place {
-        Place { layer, expert: 0 }
-    }
+pub enum Spread {
+    /// N(0, σ²) with the file's `initializer_range`.
+    Given,
+    /// N(0, f² / n), f the file's `initializer_factor` and n a product of letters of the glossary.
+    Over(&'static str),
+    /// Even between ±√(6 / (in + out)). Source: Understanding the difficulty of training deep feedforward neural networks,
+    /// Glorot and Bengio 2010, eq. 16.
+    Xavier,
 }
 
 /// How Hugging Face stores a weight, compared with ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Stored {
     /// As ours.
     Same,
@@ -129,6 +67,10 @@ pub enum Stored {
     OnlyBias,
     /// As ours, but the rows of each head pair halves in rotary positions, where GGUF's pair neighbours.
     HeadRows,
+    /// As ours, but with the rows of weight and bias in another order: Hugging Face's row of each of ours, in a layer.
+    Rows(fn(&ModelConfig, usize) -> Vec<usize>),
+    /// One less than ours: the weight of a norm that is multiplied by 1 + what is stored.
+    MinusOne,
 }
 
 /// A row whose weight is stored alike in both kinds of files.
@@ -139,14 +81,28 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         shape,
         stored: Stored::Same,
         has_bias: false,
+        bias_switch: "",
         is_residual: false,
         tasks: &[],
         is_outside: false,
         times: "L",
-        by_inputs: false,
         is_exact: false,
         stacks: &[],
+        when: "",
+        spread: Spread::Given,
     }
+}
+
+/// Two tables as one, N rows in all.
+pub const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
+    assert!(first.len() + second.len() == N);
+    let mut rows = [name("", "", ""); N];
+    let mut i = 0;
+    while i < N {
+        rows[i] = if i < first.len() { first[i] } else { second[i - first.len()] };
+        i += 1;
+    }
+    rows
 }
 
 impl TensorName {
@@ -158,6 +114,11 @@ impl TensorName {
     /// The same row, of a layer with a bias.
     pub const fn biased(self) -> TensorName {
         TensorName { has_bias: true, ..self }
+    }
+
+    /// The same row, of a layer that has a bias where the family's own `switch` is on.
+    pub const fn biased_if(self, switch: &'static str) -> TensorName {
+        TensorName { bias_switch: switch, ..self }
     }
 
     /// The same row, of a layer that writes to the residual stream.
@@ -175,14 +136,15 @@ impl TensorName {
         TensorName { tasks, ..self }
     }
 
-    /// The same row, repeated as often as `letter` says, not once for each block of the decoder.
+    /// The same row, repeated as often as `letter` says, not once for each block of the decoder; 0 times is not at all,
+    /// which is how a row is left out that only some models of a family have.
     pub const fn times(self, letter: &'static str) -> TensorName {
         TensorName { times: letter, ..self }
     }
 
-    /// The same row, whose new values are the wider spread the fewer inputs there are.
-    pub const fn by_inputs(self) -> TensorName {
-        TensorName { by_inputs: true, ..self }
+    /// The same row, of models whose own `switch` is on.
+    pub const fn when(self, switch: &'static str) -> TensorName {
+        TensorName { when: switch, ..self }
     }
 
     /// The same row, held in f32 always.
@@ -200,14 +162,80 @@ impl TensorName {
         self.ours.contains("{e}")
     }
 
-    /// The deviation of a new matrix with `n_in` inputs, where others have `usual`.
-    pub fn deviation(&self, n_in: usize, usual: f32) -> f32 {
-        if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
+    /// The same row, whose new values spread in this way.
+    pub const fn spread(self, spread: Spread) -> TensorName {
+        TensorName { spread, ..self }
+    }
+
+    /// Whether Hugging Face stores the weight as `[in, out]`.
+    pub fn is_transposed(&self) -> bool {
+        matches!(self.stored, Stored::Transposed)
+    }
+
+    /// Whether there is a bias and no weight.
+    pub fn is_only_bias(&self) -> bool {
+        matches!(self.stored, Stored::OnlyBias)
+    }
+
+    /// Hugging Face's row of each row that GGUF has in layer `i`, in weight and bias; `None` = they are the same.
+    pub(crate) fn gguf_order(&self, config: &ModelConfig, i: usize) -> Option<Vec<usize>> {
+        match self.stored {
+            // Without rotary positions nothing is paired.
+            Stored::HeadRows if config.rope.is_some() => {
+                Some(row_order::neighbours(self.extents(config, i)[0], config.head_dim))
+            }
+            Stored::Rows(order) => Some(order(config, i)),
+            Stored::Same | Stored::Transposed | Stored::OnlyBias | Stored::HeadRows | Stored::MinusOne => {
+                None
+            }
+        }
+    }
+
+    /// Hugging Face's row of each row that we have in layer `i` of a model from this kind of file: heads stay as they are
+    /// stored, all other orders become GGUF's.
+    pub(crate) fn order(&self, config: &ModelConfig, i: usize, is_gguf: bool) -> Option<Vec<usize>> {
+        let is_kept = matches!(self.stored, Stored::HeadRows) && !is_gguf;
+        if is_kept { None } else { self.gguf_order(config, i) }
+    }
+
+    /// Whether a model of these sizes has a bias here.
+    pub fn is_biased(&self, config: &ModelConfig) -> bool {
+        let is_on = |switch: f64| switch != 0.0;
+        self.has_bias || self.is_only_bias() || config.own_opt(self.bias_switch).is_some_and(is_on)
+    }
+
+    /// Elements of the weight and of the bias that a new model of these sizes has here, in all layers.
+    pub fn n_elements(&self, config: &ModelConfig) -> u64 {
+        let of_place = |place| {
+            let extents = self.extents(config, place);
+            let weight: u64 = extents.iter().map(|&extent| extent as u64).product();
+            let bias = if self.is_biased(config) { extents[0] as u64 } else { 0 };
+            bias + if self.is_only_bias() { 0 } else { weight }
+        };
+        self.places(config).map(of_place).sum()
+    }
+
+    /// Whether a new model of these sizes has the row: no output layer that is the embedding.
+    pub fn is_new_in(&self, config: &ModelConfig) -> bool {
+        let is_tied = self.ours == "output" && config.tied;
+        // GGUF's table of rotary factors is computed.
+        self.ours != "rope_freqs" && !is_tied && self.is_in(config)
     }
 
     /// Whether models with this head have the row.
     pub fn belongs_to(&self, task: Task) -> bool {
         self.tasks.is_empty() || self.tasks.contains(&task)
+    }
+
+    /// Whether a model with these sizes and this head has the row.
+    pub fn is_in(&self, config: &ModelConfig) -> bool {
+        let is_on = self.when.is_empty() || config.own_switch(self.when);
+        is_on && self.belongs_to(config.head.task) && self.n_repeats(config) > 0
+    }
+
+    /// What is added to a value that Hugging Face stores, to get ours.
+    pub fn offset(&self, suffix: &str) -> f32 {
+        if matches!(self.stored, Stored::MinusOne) && suffix == ".weight" { 1.0 } else { 0.0 }
     }
 
     /// Whether it is a part of a head that is not over the vocabulary: drawn if it is new, and trained with any adapter.
@@ -266,6 +294,7 @@ impl TensorName {
     /// What a file, whose Hugging Face names begin with `prefix`, has of the row: a tensor, or a part of a stack of the right shape.
     pub(crate) fn find<'a>(
         &self,
+        family: &Family,
         file: &'a Checkpoint,
         is_gguf: bool,
         prefix: &str,
@@ -277,7 +306,7 @@ impl TensorName {
             true => self.gguf_name(place, suffix),
             false => self.hugging_face_name(prefix, place, suffix),
         };
-        if let Some(entry) = file.find(&name) {
+        if let Some(entry) = family.find(file, &name) {
             return Some(Piece::whole(entry));
         }
         if suffix != ".weight" || self.stacks.is_empty() {
@@ -296,9 +325,27 @@ impl TensorName {
         all.flat_map(move |layer| (0..n_experts).map(move |expert| Place { layer, expert }))
     }
 
-    /// In how many layers a model has the row.
+    /// In how many layers a model has the row; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
-        if self.ours.contains("{i}") { letter(self.times, config, 0) } else { 1 }
+        match (self.ours.contains("{i}"), self.times) {
+            (true, times) => letter(times, config, 0),
+            (false, "L") => 1,
+            (false, times) => letter(times, config, 0).min(1),
+        }
+    }
+}
+
+impl Spread {
+    /// The deviation of a new matrix, [out, in], where the file's are `range` and `factor`.
+    pub fn deviation(self, shape: &[usize], config: &ModelConfig, range: f32, factor: f32) -> f32 {
+        match self {
+            Spread::Given => range,
+            Spread::Over(letters) => {
+                let n: usize = letters.split('*').map(|l| letter(l, config, 0)).product();
+                factor / (n as f32).sqrt()
+            }
+            Spread::Xavier => (2.0 / (shape[0] + shape[1]) as f32).sqrt(),
+        }
     }
 }
 
@@ -327,6 +374,8 @@ fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
         "r/2" => config.rope.as_ref().map_or(0, |rope| rope.rotary_dim / 2),
         own => match config.own_opt(own) {
             Some(size) => size as usize,
+            // Of an embedding that is not factorised.
+            None if own == "e" => config.hidden_size,
             None => own.parse().unwrap_or_else(|_| panic!("`{own}` is no letter of a shape")),
         },
     }

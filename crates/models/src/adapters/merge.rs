@@ -8,6 +8,7 @@ use rhetor_formats::{Checkpoint, ElementType, Kind, TensorToWrite, gguf, safeten
 use rhetor_kernels::{DType, quant};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Adapter, AdapterError, Site, order};
 use crate::config::ModelConfig;
@@ -15,7 +16,9 @@ use crate::convert::{self, ConvertError};
 use crate::families::Family;
 use crate::load::LoadError;
 use crate::model::Model;
-use crate::names::{Piece, Place, Stored, TensorName};
+use crate::names::TensorName;
+use crate::places::{Piece, Place};
+use crate::row_order;
 
 /// Why a merge fails.
 #[derive(Debug, thiserror::Error)]
@@ -183,9 +186,17 @@ impl<'a> Merge<'a> {
                     }
                     let mut parts = vec![(row, place)];
                     let mut n_parts = 1;
-                    if self.base.find(&source).is_none()
-                        && let Some(piece) =
-                            row.find(self.base, self.speaks_gguf, prefix, place, suffix, &self.config)
+                    if !is_untied
+                        && let Some(piece) = row.find(
+                            self.family,
+                            self.base,
+                            self.speaks_gguf,
+                            prefix,
+                            place,
+                            suffix,
+                            &self.config,
+                        )
+                        && piece.n_parts > 1
                     {
                         // Planned with the first of its parts.
                         source = piece.entry.name.clone();
@@ -195,7 +206,8 @@ impl<'a> Merge<'a> {
                             continue;
                         }
                     }
-                    let Some(entry) = self.base.find(&source) else { continue };
+                    let Some(entry) = self.family.find(self.base, &source) else { continue };
+                    let source = entry.name.clone();
                     let name = if n_parts > 1 { source.clone() } else { name };
                     let stored = entry.dtype.known().ok_or_else(|| LoadError::ElementType {
                         file: self.base.path().to_path_buf(),
@@ -233,7 +245,12 @@ impl<'a> Merge<'a> {
 
     /// Whether this base stores the weight as `[in, out]`.
     fn is_turned(&self, row: &TensorName) -> bool {
-        row.stored == Stored::Transposed && !self.speaks_gguf
+        row.is_transposed() && !self.speaks_gguf
+    }
+
+    /// What is added to a value that this base stores, to get ours.
+    fn offset(&self, plan: &Planned) -> f32 {
+        if self.speaks_gguf { 0.0 } else { plan.row.offset(plan.suffix) }
     }
 
     /// Whether a tied output layer is no longer the embedding.
@@ -280,24 +297,29 @@ impl<'a> Merge<'a> {
         mut values: Vec<f32>,
     ) -> Result<(Vec<f32>, bool), MergeError> {
         let name = row.hugging_face_name(self.family.prefix, place, "");
-        let is_rows = plan.row.stored == Stored::HeadRows && self.speaks_gguf && self.config.rope.is_some();
+        let order = row.order(&self.config, place.layer, self.speaks_gguf);
+        if let Some(order) = order.as_ref().filter(|_| !self.speaks_gguf) {
+            values = row_order::in_order(&values, order);
+        }
         let site = Site {
             ours: row.ours,
             name: &name,
             suffix: plan.suffix,
             layer: place.layer,
             shape: &plan.shape,
-            is_transposed: plan.row.stored == Stored::Transposed,
-            interleaved: is_rows.then_some(self.config.head_dim),
+            is_transposed: plan.row.is_transposed(),
+            order: order.map(Arc::from),
+            offset: plan.row.offset(plan.suffix),
             config: &self.config,
         };
-        let has_bias = self.has_bias(plan);
+        let (has_bias, offset) = (self.has_bias(plan), self.offset(plan));
         let mut is_changed = false;
         for adapter in self.adapters.iter_mut() {
             if (!plan.is_untied || adapter.unties())
                 && let Some(replaced) = adapter.replaces(&site)?
             {
                 (values, is_changed) = (replaced, true);
+                values.iter_mut().for_each(|value| *value -= offset);
             }
             if let Some(hook) = adapter.attached(&name) {
                 let (mut weight, mut bias) = (Vec::new(), Vec::new());
@@ -333,6 +355,11 @@ impl<'a> Merge<'a> {
         let (mut values, is_changed) = self.values(plan).map_err(io::Error::other)?;
         if self.is_turned(plan.row) && plan.shape.len() == 2 {
             values = order::transposed(&values, plan.shape[0], plan.shape[1]);
+        }
+        if let Some(order) =
+            plan.row.order(&self.config, plan.parts[0].1.layer, false).filter(|_| !self.speaks_gguf)
+        {
+            values = row_order::in_order(&values, &row_order::inverse(&order));
         }
         let entry = self.base.find(&plan.source).expect("planned from it");
         if !is_changed && entry.dtype.known() == Some(plan.dtype) {

@@ -4,18 +4,16 @@
 //! of them held each expert in tensors of its own, later ones stack those of a layer; Hugging Face's files know both ways.
 
 use rhetor_catalog::{About, Source};
-use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeOrder;
-use rhetor_tensor::Tensor;
-use std::sync::Arc;
 
-use super::{BASE, Family, Licence, Published, llama};
+use super::llama_kin::{Kin, LLAMA};
+use super::{BASE, Family, Licence, Published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Attention, Block, Decoder, GatedFeedForward, Mixture, Norm, Pass, RmsNorm};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
-use crate::names::{Place, Stack, Stored, TensorName, name};
+use crate::layers::ResidualBlock;
+use crate::load::LoadError;
+use crate::names::{Stored, TensorName, name};
+use crate::places::Stack;
 
 pub const MIXTRAL: Family = Family {
     about: About {
@@ -35,7 +33,7 @@ pub const MIXTRAL: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: ResidualBlock::decoder,
     is_told_by: |keys| Ok(keys.size_opt("expert_count", "num_local_experts")?.is_some_and(|n| n > 0)),
     published: &[Published {
         name: "Mixtral-8x7B-v0.1",
@@ -75,8 +73,10 @@ const TENSORS: &[TensorName] = &[
     name("cls.output", "score", "C D").biased().head(&[Task::Tokens]),
 ];
 
+const KIN: Kin = Kin { family: "mixtral", norm_eps: 1e-5, ..LLAMA };
+
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
-    let llama = llama::config(keys)?;
+    let llama = KIN.config(keys)?;
     let n_experts = keys.size_or("expert_count", "num_local_experts", 8)?;
     let n_used = keys.size_or("expert_used_count", "num_experts_per_tok", 2)?;
     if n_used > n_experts {
@@ -91,9 +91,7 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     }
     let n_kv_heads = keys.size_or("attention.head_count_kv", "num_key_value_heads", 8.min(llama.n_heads))?;
     Ok(ModelConfig {
-        family: "mixtral",
         n_kv_heads: if keys.speaks_gguf() { llama.n_kv_heads } else { n_kv_heads },
-        norm_eps: keys.number_or("attention.layer_norm_rms_epsilon", "rms_norm_eps", 1e-5)?,
         window: keys.window_opt()?,
         rope: Some(keys.rope(llama.head_dim, RopeOrder::Interleaved, 1_000_000.0)?),
         own: vec![
@@ -107,54 +105,8 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
 }
 
 fn keys(config: &ModelConfig) -> Vec<Key> {
-    let mut keys = llama::keys(config);
+    let mut keys = KIN.keys(config);
     keys.push(Key::size("expert_count", "num_local_experts", config.own_size("experts")));
     keys.push(Key::size("expert_used_count", "num_experts_per_tok", config.own_size("experts_used")));
     keys
-}
-
-struct MixtralBlock {
-    attn_norm: RmsNorm,
-    attn: Attention,
-    ffn_norm: RmsNorm,
-    ffn: Mixture,
-}
-
-fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    let token_embd = weights.embedding("token_embd")?;
-    let n_layers = weights.config.n_layers;
-    let block = |layer| {
-        let qkv = &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"];
-        let attn_norm = weights.rms_norm("blk.{i}.attn_norm", layer)?;
-        let attn = weights.attention(qkv, "blk.{i}.attn_output", layer)?;
-        let (ffn_norm, ffn) = (weights.rms_norm("blk.{i}.ffn_norm", layer)?, mixture(weights, layer)?);
-        Ok(Arc::new(MixtralBlock { attn_norm, attn, ffn_norm, ffn }) as Arc<dyn Block>)
-    };
-    let blocks = (0..n_layers).map(block).collect::<Result<_, LoadError>>()?;
-    let output_norm = Norm::Rms(weights.rms_norm("output_norm", 0)?);
-    let output = weights.output(&token_embd)?;
-    Ok(Box::new(Decoder { token_embd, position_embd: None, blocks, output_norm, output }))
-}
-
-fn mixture(weights: &mut Weights, layer: usize) -> Result<Mixture, LoadError> {
-    let config = weights.config;
-    let router = weights.linear(&["blk.{i}.ffn_gate_inp"], layer)?;
-    let expert = |expert| {
-        let place = Place { layer, expert };
-        Ok(GatedFeedForward {
-            gate_up: weights.linear(&["blk.{i}.ffn_gate.{e}", "blk.{i}.ffn_up.{e}"], place)?,
-            down: weights.linear(&["blk.{i}.ffn_down.{e}"], place)?,
-            activation: config.activation,
-        })
-    };
-    let experts = (0..config.own_size("experts")).map(expert).collect::<Result<_, LoadError>>()?;
-    let (n_used, jitter) = (config.own_size("experts_used"), config.own("train.jitter") as f32);
-    Ok(Mixture { router, experts, n_used, jitter, place: layer as u64 })
-}
-
-impl Block for MixtralBlock {
-    fn forward(&self, x: Tensor, pass: &Pass, cache: Option<&mut KvPages>) -> Tensor {
-        let x = self.attn.forward(&self.attn_norm.forward(&x), pass, cache) + x;
-        self.ffn.forward(&self.ffn_norm.forward(&x), pass) + x
-    }
 }

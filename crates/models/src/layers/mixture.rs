@@ -2,7 +2,9 @@
 
 use rhetor_tensor::{Tensor, ops};
 
-use super::{GatedFeedForward, Linear, Pass};
+use super::{GatedFeedForward, Linear, Pass, Sublayer};
+use crate::load::{LoadError, Weights};
+use crate::places::Place;
 
 /// Each row goes to the experts that a router thinks likeliest: `Σ weight · expert(x)`, the weights being the softmax over
 /// those that were chosen. Source: Mixtral of Experts, arXiv:2401.04088, section 2.1.
@@ -23,8 +25,26 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// x: [T, D] → [T, D]
-    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+    /// Loads the mixture of layer `layer` by the usual names: a router `ffn_gate_inp` and gated experts.
+    pub fn load(weights: &mut Weights, layer: usize) -> Result<Mixture, LoadError> {
+        let config = weights.config;
+        let router = weights.linear(&["blk.{i}.ffn_gate_inp"], layer)?;
+        let expert = |expert| {
+            let place = Place { layer, expert };
+            Ok(GatedFeedForward {
+                gate_up: weights.linear(&["blk.{i}.ffn_gate.{e}", "blk.{i}.ffn_up.{e}"], place)?,
+                down: weights.linear(&["blk.{i}.ffn_down.{e}"], place)?,
+                activation: config.activation,
+            })
+        };
+        let experts = (0..config.own_size("experts")).map(expert).collect::<Result<_, LoadError>>()?;
+        let (n_used, jitter) = (config.own_size("experts_used"), config.own("train.jitter") as f32);
+        Ok(Mixture { router, experts, n_used, jitter, place: layer as u64 })
+    }
+}
+
+impl Sublayer for Mixture {
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
         let jittered = pass.dropout(self.place).filter(|_| self.jitter > 0.0);
         let jittered = jittered.map(|stream| ops::mixture::jitter(x.clone(), self.jitter, stream));
         let x = jittered.as_ref().unwrap_or(x);
