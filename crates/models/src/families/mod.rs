@@ -26,6 +26,7 @@ mod llama;
 mod llama_kin;
 mod minigpt4;
 mod mistral;
+mod mixtral;
 mod phi;
 mod qformer;
 mod roberta;
@@ -121,6 +122,7 @@ const BASE: Family = Family {
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
 pub const FAMILIES: &[&Family] = &[
+    &mixtral::MIXTRAL,
     &mistral::MISTRAL,
     &llama::LLAMA,
     &gpt::GPT,
