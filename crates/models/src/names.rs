@@ -346,10 +346,10 @@ impl TensorName {
         })
     }
 
-    /// Where a model has the row: once, or once in each layer, or for each expert of each layer.
+    /// Where a model of these sizes has the row: nowhere, once, or once in each layer, or for each expert of each layer.
     pub fn places(&self, config: &ModelConfig) -> impl Iterator<Item = Place> + use<> {
         let n_experts = if self.is_of_experts() { letter("experts", config, 0) } else { 1 };
-        let all = 0..self.n_repeats(config);
+        let all = 0..if self.is_on(config) { self.n_repeats(config) } else { 0 };
         all.flat_map(move |layer| (0..n_experts).map(move |expert| Place { layer, expert }))
     }
 

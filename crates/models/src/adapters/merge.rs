@@ -165,8 +165,7 @@ impl<'a> Merge<'a> {
         let prefix = if has_prefix { self.family.prefix } else { "" };
         let mut planned = Vec::new();
         for row in self.family.tensors {
-            let is_here = row.is_on(&self.config);
-            for place in row.places(&self.config).filter(|_| is_here) {
+            for place in row.places(&self.config) {
                 for suffix in [".weight", ".bias"] {
                     let name = if self.speaks_gguf {
                         row.gguf_name(place, suffix)
