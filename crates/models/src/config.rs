@@ -269,6 +269,26 @@ impl<'a> Keys<'a> {
         sizes.map(|size| self.checked(Some(size), gguf, hugging_face)).collect()
     }
 
+    /// A count of Hugging Face's with a default, which may be 0; GGUF files have none of these.
+    pub fn count_or(&self, hugging_face: &str, default: usize) -> Result<usize, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(default);
+        }
+        Ok(self.size_opt("", hugging_face)?.unwrap_or(default))
+    }
+
+    /// The cap of a tanh with a default, which both kinds of files call the same; 0 and null mean none.
+    pub fn cap_or(&self, name: &str, default: Option<f32>) -> Result<Option<f32>, LoadError> {
+        // A list of keys holds no nulls.
+        let config = if self.speaks_gguf() { None } else { self.checkpoint.json("config.json")? };
+        let is_null = config.is_some_and(|config| config.get(name).is_some_and(|cap| cap.is_null()));
+        let default = default.filter(|_| !is_null);
+        match self.number_opt(name, name)?.or(default).filter(|&cap| cap != 0.0) {
+            Some(cap) if cap.is_nan() || cap < 0.0 => Err(self.refuse(name, name, cap, "a positive number")),
+            cap => Ok(cap),
+        }
+    }
+
     /// A number with a default.
     pub fn number_or(&self, gguf: &str, hugging_face: &str, default: f32) -> Result<f32, LoadError> {
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?.unwrap_or(default))
@@ -280,6 +300,16 @@ impl<'a> Keys<'a> {
             return Ok(None);
         }
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?)
+    }
+
+    /// Whether a key of Hugging Face's is there and says something; GGUF files have none of these.
+    pub fn has(&self, hugging_face: &str) -> bool {
+        !self.speaks_gguf() && self.metadata.get(hugging_face).is_some()
+    }
+
+    /// Whether a GGUF file has this tensor.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.speaks_gguf() && self.checkpoint.find(name).is_some()
     }
 
     /// A switch of Hugging Face's with a default; GGUF files have none of these.
@@ -313,6 +343,15 @@ impl<'a> Keys<'a> {
             return Ok(None);
         }
         Ok(self.metadata.get_str(&self.key(gguf, hugging_face))?.map(str::to_string))
+    }
+
+    /// The list of words under a key of Hugging Face's, if there; GGUF files have none of these.
+    pub fn words_opt(&self, hugging_face: &str) -> Result<Option<Vec<String>>, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(None);
+        }
+        let words = self.metadata.get_strings(hugging_face)?;
+        Ok(words.map(|words| words.iter().map(str::to_string).collect()))
     }
 
     /// The list of numbers under a key of Hugging Face's, if there.
@@ -375,7 +414,7 @@ impl<'a> Keys<'a> {
             let rotary_dim = self.size_opt("rope.dimension_count", "")?.unwrap_or(head_dim);
             (gguf_order, self.number_or("rope.freq_base", "", theta)?, rotary_dim)
         } else {
-            let nested = self.number_opt("", "rope_parameters.rope_theta")?;
+            let nested = self.number_opt("", &format!("{}.rope_theta", self.rope_section()))?;
             let theta = nested.map_or_else(|| self.number_or("", "rope_theta", theta), Ok)?;
             let nested = self.number_opt("", "rope_parameters.partial_rotary_factor")?;
             let factor = nested.map_or_else(|| self.number_or("", "partial_rotary_factor", 1.0), Ok)?;
@@ -390,6 +429,14 @@ impl<'a> Keys<'a> {
         }
         let context = self.size("context_length", "max_position_embeddings")?;
         Ok(RopeOptions { theta, rotary_dim, order, context, scaling: self.rope_scaling(context)? })
+    }
+
+    /// Where Hugging Face's keys of rotary positions are: transformers 5 has one section, or one for each kind of layer, of
+    /// which this is the one for layers that see everything.
+    fn rope_section(&self) -> &'static str {
+        let sections = ["rope_parameters.full_attention", "rope_parameters"];
+        let is_there = |section: &&str| self.has(&format!("{section}.rope_type"));
+        sections.into_iter().find(is_there).unwrap_or("rope_scaling")
     }
 
     fn rope_scaling(&self, context_len: usize) -> Result<RopeScaling, LoadError> {
@@ -413,11 +460,7 @@ impl<'a> Keys<'a> {
                 Some(other) => Err(self.refuse("rope.scaling.type", "", other, "none, linear or yarn")),
             };
         }
-        let section = if self.word_opt("", "rope_parameters.rope_type")?.is_some() {
-            "rope_parameters"
-        } else {
-            "rope_scaling"
-        };
+        let section = self.rope_section();
         let key = |name: &str| format!("{section}.{name}");
         let kind = match self.word_opt("", &key("rope_type"))? {
             Some(kind) => kind,

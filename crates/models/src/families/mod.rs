@@ -11,10 +11,16 @@ use crate::names::TensorName;
 
 mod awd_lstm;
 mod bert;
+mod decilm;
+mod gemma;
+mod gemma3;
 mod gpt2;
 mod llama;
 mod llama_kin;
 mod mistral;
+mod phi3;
+mod qwen;
+mod stablelm;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -85,8 +91,21 @@ const BASE: Family = Family {
 
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
-pub const FAMILIES: &[&Family] =
-    &[&mistral::MISTRAL, &llama::LLAMA, &gpt2::GPT2, &bert::BERT, &awd_lstm::AWD_LSTM];
+pub const FAMILIES: &[&Family] = &[
+    &mistral::MISTRAL,
+    &llama::LLAMA,
+    &decilm::DECILM,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma3::GEMMA3,
+    &phi3::PHI3,
+    &stablelm::STABLELM,
+    &gpt2::GPT2,
+    &bert::BERT,
+    &awd_lstm::AWD_LSTM,
+];
 
 impl Family {
     /// Elements of all weights of a model of these sizes, tied ones counted once.
