@@ -21,7 +21,7 @@ pub struct ModelConfig {
     pub hidden_size: usize,
     /// L: blocks; of an encoder-decoder, those of the decoder.
     pub n_layers: usize,
-    /// N: blocks of the encoder of an encoder-decoder; 0 = another kind of model.
+    /// N: blocks of the encoder of an encoder-decoder, also where the decoder was left away; 0 = another kind of model.
     pub n_encoder_layers: usize,
     /// H: query heads.
     pub n_heads: usize,
@@ -146,7 +146,7 @@ impl ModelConfig {
 
     /// Whether it reads a source with an encoder and writes with a decoder.
     pub fn has_encoder(&self) -> bool {
-        self.n_encoder_layers > 0
+        self.n_encoder_layers > 0 && !self.is_encoder
     }
 
     /// K of layer `i`.
@@ -223,7 +223,12 @@ impl<'a> Keys<'a> {
 
     /// The file's name for the key that is `gguf` (after the architecture) or `hugging_face`.
     fn key(&self, gguf: &str, hugging_face: &str) -> String {
-        if self.speaks_gguf() { format!("{}{gguf}", self.prefix) } else { hugging_face.to_string() }
+        match self.speaks_gguf() {
+            // What belongs to the vocabulary stands beside the architecture.
+            true if gguf.starts_with("tokenizer.") => gguf.to_string(),
+            true => format!("{}{gguf}", self.prefix),
+            false => hugging_face.to_string(),
+        }
     }
 
     /// A size that may be absent.
@@ -303,13 +308,18 @@ impl<'a> Keys<'a> {
     }
 
     /// Whether a key of Hugging Face's is there and says something; GGUF files have none of these.
-    pub fn has(&self, hugging_face: &str) -> bool {
+    pub fn says(&self, hugging_face: &str) -> bool {
         !self.speaks_gguf() && self.metadata.get(hugging_face).is_some()
     }
 
-    /// Whether a GGUF file has this tensor.
-    pub fn has_tensor(&self, name: &str) -> bool {
-        self.speaks_gguf() && self.checkpoint.find(name).is_some()
+    /// The number under the first of these keys of Hugging Face's that is there.
+    fn first_number(&self, hugging_face: &[&str]) -> Result<Option<f32>, LoadError> {
+        for name in hugging_face {
+            if let Some(number) = self.number_opt("", name)? {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
     }
 
     /// A switch of Hugging Face's with a default; GGUF files have none of these.
@@ -331,10 +341,30 @@ impl<'a> Keys<'a> {
     /// Whether layers have biases, 1 or 0: GGUF says it by the bias of our tensor `ours`, Hugging Face by a key.
     pub fn bias_or(&self, ours: &str, hugging_face: &str, default: bool) -> Result<f64, LoadError> {
         let has_bias = match self.speaks_gguf() {
-            true => self.checkpoint.find(&format!("{ours}.bias")).is_some(),
+            true => self.has_tensor(&format!("{ours}.bias")),
             false => self.switch_or(hugging_face, default)?,
         };
         Ok(f64::from(u8::from(has_bias)))
+    }
+
+    /// Whether the file holds a tensor of this name.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.checkpoint.find(name).is_some()
+    }
+
+    /// D / H, where the width must be that of all heads together; the number of heads is known under these names.
+    pub fn head_dim(
+        &self,
+        hidden_size: usize,
+        n_heads: usize,
+        gguf: &str,
+        hugging_face: &str,
+    ) -> Result<usize, LoadError> {
+        if !hidden_size.is_multiple_of(n_heads) {
+            let expected = format!("a divisor of the width {hidden_size}");
+            return Err(self.refuse(gguf, hugging_face, n_heads, &expected));
+        }
+        Ok(hidden_size / n_heads)
     }
 
     /// A word that may be absent.
@@ -410,14 +440,26 @@ impl<'a> Keys<'a> {
     ///
     /// Hugging Face's keys are looked for under `rope_parameters` (transformers 5), then flat and under `rope_scaling` (4).
     pub fn rope(&self, head_dim: usize, gguf_order: RopeOrder, theta: f32) -> Result<RopeOptions, LoadError> {
+        self.partial_rope(head_dim, gguf_order, theta, 1.0)
+    }
+
+    /// The same, where Hugging Face turns the first `factor` of each head if it does not say how much.
+    pub fn partial_rope(
+        &self,
+        head_dim: usize,
+        gguf_order: RopeOrder,
+        theta: f32,
+        factor: f32,
+    ) -> Result<RopeOptions, LoadError> {
         let (order, theta, rotary_dim) = if self.speaks_gguf() {
             let rotary_dim = self.size_opt("rope.dimension_count", "")?.unwrap_or(head_dim);
             (gguf_order, self.number_or("rope.freq_base", "", theta)?, rotary_dim)
         } else {
-            let nested = self.number_opt("", &format!("{}.rope_theta", self.rope_section()))?;
-            let theta = nested.map_or_else(|| self.number_or("", "rope_theta", theta), Ok)?;
-            let nested = self.number_opt("", "rope_parameters.partial_rotary_factor")?;
-            let factor = nested.map_or_else(|| self.number_or("", "partial_rotary_factor", 1.0), Ok)?;
+            let nested = format!("{}.rope_theta", self.rope_section());
+            let names = [nested.as_str(), "rope_theta", "rotary_emb_base"];
+            let theta = self.first_number(&names)?.unwrap_or(theta);
+            let names = ["rope_parameters.partial_rotary_factor", "partial_rotary_factor", "rotary_pct"];
+            let factor = self.first_number(&names)?.unwrap_or(factor);
             (RopeOrder::Half, theta, (head_dim as f32 * factor) as usize)
         };
         if rotary_dim % 2 != 0 || rotary_dim > head_dim {
@@ -435,7 +477,7 @@ impl<'a> Keys<'a> {
     /// which this is the one for layers that see everything.
     fn rope_section(&self) -> &'static str {
         let sections = ["rope_parameters.full_attention", "rope_parameters"];
-        let is_there = |section: &&str| self.has(&format!("{section}.rope_type"));
+        let is_there = |section: &&str| self.says(&format!("{section}.rope_type"));
         sections.into_iter().find(is_there).unwrap_or("rope_scaling")
     }
 
@@ -528,6 +570,14 @@ impl Key {
     /// A key with any value.
     pub fn new(gguf: &'static str, hugging_face: &'static str, value: impl Into<TypedValue>) -> Key {
         Key { gguf, hugging_face, value: value.into() }
+    }
+
+    /// GGUF's name in a file of this architecture; what belongs to the vocabulary stands beside the architecture.
+    pub fn gguf_name(&self, architecture: &str) -> String {
+        match self.gguf.starts_with("tokenizer.") {
+            true => self.gguf.to_string(),
+            false => format!("{architecture}.{}", self.gguf),
+        }
     }
 
     /// A size, which GGUF stores in 32 bits.

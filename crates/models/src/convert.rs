@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Key, Keys, ModelConfig};
 use crate::families::Family;
-use crate::head::Head;
+use crate::head::Task;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
 use crate::names::TensorName;
@@ -127,10 +127,11 @@ pub fn to_gguf(
 ) -> Result<(), ConvertError> {
     let config = Model::config_of(source)?;
     let family = Family::of(source)?;
-    if family.gguf.is_empty() || config.is_encoder || config.head != Head::VOCABULARY {
-        let what = match (family.gguf, config.is_encoder) {
+    // An encoder's file holds hidden states alone: GGUF has no masked language model.
+    if family.gguf.is_empty() || config.head.task != family.gguf_task {
+        let what = match (family.gguf, config.head.task) {
             ("", _) => format!("a model of the family {}", family.about.name),
-            (_, true) => "an encoder".to_string(),
+            (_, Task::Vocabulary) => "the masked language model of an encoder".to_string(),
             _ => "a head for a task".to_string(),
         };
         let file = source.path().to_path_buf();
@@ -218,7 +219,9 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     let has_prefix = source.tensors().iter().any(|tensor| tensor.name.starts_with(family.prefix));
     let prefix_in = if has_prefix { family.prefix } else { "" };
     let mut planned = Vec::new();
-    for row in family.tensors {
+    // What stands beside the model is of a head; a pooler is nobody's without one.
+    let task = config.head.task;
+    for row in family.tensors.iter().filter(|row| task == Task::Vocabulary || row.belongs_to(task)) {
         for i in 0..row.n_repeats(&config) {
             for suffix in [".weight", ".bias"] {
                 let gguf = row.gguf_name(i, suffix);
@@ -227,7 +230,7 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
                 } else {
                     (gguf, row.hugging_face_name(family.prefix, i, suffix))
                 };
-                let Some(entry) = source.find(&from) else { continue };
+                let Some(entry) = family.find(source, &from) else { continue };
                 if row.ours == "rope_freqs" {
                     let (what, kind) = ("a table of rotary factors".to_string(), "config.json");
                     return Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind });
@@ -367,10 +370,11 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
     }
     for key in keys(source, family, &config)? {
         if !key.gguf.is_empty() {
-            metadata.set(format!("{}.{}", family.gguf, key.gguf), key.value);
+            metadata.set(key.gguf_name(family.gguf), key.value);
         }
     }
-    let read_back = (family.config)(&Keys::of_gguf(source, &metadata, family.gguf))?;
+    let mut read_back = (family.config)(&Keys::of_gguf(source, &metadata, family.gguf))?;
+    read_back.head = config.head;
     match difference(&config, &read_back) {
         Some(what) => Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind: "GGUF" }),
         None => Ok(metadata),
@@ -379,7 +383,8 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
 
 /// The first constant of `config` that is another in `read_back`: GGUF leaves some to the architecture.
 ///
-/// What the tensors of the file say is left out: a separate output layer, biases, and LLaMA 3's table of rotary factors.
+/// What the tensors of the file say is left out: a separate output layer, biases, which norms there are (what a family
+/// calls `..._bias` and `..._norms`), and LLaMA 3's table of rotary factors.
 fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
@@ -392,6 +397,15 @@ fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
         }
         format!("{config:#?}")
     };
+    let own = |config: &ModelConfig| -> Vec<(&str, f64)> {
+        let told =
+            config.own.iter().filter(|(name, _)| !name.ends_with("_bias") && !name.ends_with("_norms"));
+        told.copied().collect()
+    };
+    let other = |pair: &&(&str, f64)| !own(read_back).contains(pair);
+    if let Some((name, value)) = own(config).iter().find(other) {
+        return Some(format!("{name}: {value}"));
+    }
     let (ours, theirs) = (told_by_keys(config), told_by_keys(read_back));
     let line = ours.lines().zip(theirs.lines()).find(|(a, b)| a != b)?.0;
     Some(line.trim().trim_end_matches(',').to_string())
@@ -495,8 +509,9 @@ fn rope_keys(rope: &RopeOptions, source: &Checkpoint) -> Result<Vec<Key>, Conver
 fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::Value, ConvertError> {
     let config = Model::config_of(source)?;
     let family = Family::of(source)?;
+    let class = family.architectures.iter().find(|(_, task)| *task == config.head.task);
     let mut json = serde_json::json!({
-        "architectures": [family.architectures[0].0],
+        "architectures": [class.expect("every head has its class").0],
         "model_type": family.model_type,
         "torch_dtype": torch_name(dtype),
     });

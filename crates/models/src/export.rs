@@ -43,7 +43,7 @@ pub fn write(
                 if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
                     continue;
                 }
-                let entry = base.find(&row.hugging_face_name(prefix_in, i, suffix));
+                let entry = family.find(base, &row.hugging_face_name(prefix_in, i, suffix));
                 let trained = by_name.get(&*name).copied();
                 let is_turned = row.is_transposed() && suffix == ".weight";
                 let shape = match (trained, entry) {

@@ -22,8 +22,17 @@ pub enum Task {
     Tokens,
     /// Where an answer begins and ends.
     Span,
-    /// Whether a text follows another: BERT's second task, whose tensors are known and never read.
+    /// Whether a text follows another (class 0) or does not (1): BERT's second task; of ALBERT, whether two texts stand
+    /// in their order (0) or were swapped (1).
     NextSentence,
+    /// How good a choice is, as one number at the first row; softmax over the choices is the caller's.
+    Choice,
+    /// Whether each token was put in the place of another: one number above 0 if so (ELECTRA's discriminator).
+    Replaced,
+    /// None: the outputs are the hidden states themselves.
+    Hidden,
+    /// None but BERT's pooler: the hidden states after a linear layer and tanh, meant of the first row.
+    Pooled,
 }
 
 /// The head of a model.
@@ -47,7 +56,8 @@ impl Head {
             Task::Sequence => Some("SEQ_CLS"),
             Task::Tokens => Some("TOKEN_CLS"),
             Task::Span => Some("QUESTION_ANS"),
-            Task::NextSentence => None,
+            Task::Hidden | Task::Pooled => Some("FEATURE_EXTRACTION"),
+            Task::NextSentence | Task::Choice | Task::Replaced => None,
         }
     }
 }
@@ -108,8 +118,9 @@ pub fn labels_of(checkpoint: &Checkpoint) -> Result<Vec<String>, LoadError> {
 /// The head that a checkpoint has, in which `task` is what its class says.
 pub(crate) fn head_of(checkpoint: &Checkpoint, task: Task) -> Result<Head, LoadError> {
     let n_labels = match task {
-        Task::Vocabulary | Task::NextSentence => 0,
-        Task::Span => 2,
+        Task::Vocabulary | Task::Hidden | Task::Pooled => 0,
+        Task::Choice | Task::Replaced => 1,
+        Task::Span | Task::NextSentence => 2,
         Task::Sequence | Task::Tokens => {
             let named = labels_of(checkpoint)?.len();
             let number = checkpoint.metadata().get_u64("num_labels")?.map(|n| n as usize);
@@ -121,9 +132,12 @@ pub(crate) fn head_of(checkpoint: &Checkpoint, task: Task) -> Result<Head, LoadE
 }
 
 impl Family {
-    /// Whether models of the family can have this head.
+    /// Whether models of the family can have this head. The pooler is a part of models of other heads.
     pub fn has_head(&self, task: Task) -> bool {
-        self.architectures.iter().any(|(_, has)| *has == task)
+        match task {
+            Task::Pooled => self.tensors.iter().any(|row| row.tasks.contains(&Task::Pooled)),
+            _ => self.architectures.iter().any(|(_, has)| *has == task),
+        }
     }
 
     /// The modules of a head that train in full beside an adapter, by the ends of their Hugging Face names.

@@ -1,7 +1,8 @@
 //! New models: random weights for a `config.json`, written as the checkpoint that training starts from.
 //!
-//! Matrices are drawn from N(0, σ) with σ = `initializer_range`, norms begin at 1, biases at 0. GPT-2 divides σ of the layers
-//! that write to the residual stream by √(2L) (Language Models are Unsupervised Multitask Learners, §2.3).
+//! Matrices are drawn from N(0, σ) with σ = `initializer_range`, or as the family's table says ([`Spread`]); norms begin at
+//! 1, biases at 0. GPT-2 divides σ of the layers that write to the residual stream by √(2L) (Language Models are
+//! Unsupervised Multitask Learners, §2.3).
 
 use rhetor_formats::{Checkpoint, ElementType, TensorToWrite, safetensors};
 use rhetor_kernels::DType;
@@ -11,6 +12,7 @@ use crate::config::ModelConfig;
 use crate::families::Family;
 use crate::load::LoadError;
 use crate::model::Model;
+use crate::names::Spread;
 
 /// Writes `model.safetensors` for the `config.json` in `dir`; the same seed gives the same bytes.
 ///
@@ -23,7 +25,8 @@ pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
     let family = Family::of(&checkpoint)?;
     let config = Model::config_of(&checkpoint)?;
     let sigma = checkpoint.metadata().get_f32("initializer_range")?.unwrap_or(0.02);
-    let tensors = tensors(family, &config, sigma);
+    let factor = checkpoint.metadata().get_f32("initializer_factor")?.unwrap_or(1.0);
+    let tensors = tensors(family, &config, (sigma, factor));
     let to_write: Vec<TensorToWrite> = tensors.iter().map(|(tensor, _)| tensor.clone()).collect();
     drop(checkpoint);
     safetensors::write(&path, &[("format", "pt")], &to_write, |i, out| {
@@ -34,6 +37,7 @@ pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
             let value = match draw {
                 Draw::Constant(value) => *value,
                 Draw::Normal(sigma) => normal.next() * sigma,
+                Draw::Even(bound) => (2.0 * normal.uniform() as f32 - 1.0) * bound,
             };
             out.write_all(&value.to_le_bytes())
         })
@@ -46,12 +50,18 @@ pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
 enum Draw {
     Constant(f32),
     Normal(f32),
+    /// Between −bound and bound.
+    Even(f32),
 }
 
 /// Every tensor of a new model, under its Hugging Face name.
-fn tensors(family: &'static Family, config: &ModelConfig, sigma: f32) -> Vec<(TensorToWrite, Draw)> {
+fn tensors(
+    family: &'static Family,
+    config: &ModelConfig,
+    (sigma, factor): (f32, f32),
+) -> Vec<(TensorToWrite, Draw)> {
     let mut tensors = Vec::new();
-    for row in family.tensors.iter().filter(|row| row.is_in(config)) {
+    for row in family.tensors.iter().filter(|row| row.is_new_in(config)) {
         for i in 0..row.n_repeats(config) {
             let mut shape = row.extents(config, i);
             let is_vector = shape.len() == 1;
@@ -67,7 +77,11 @@ fn tensors(family: &'static Family, config: &ModelConfig, sigma: f32) -> Vec<(Te
             } else if row.is_residual {
                 Draw::Normal(sigma / (2.0 * config.n_layers as f32).sqrt())
             } else {
-                Draw::Normal(row.deviation(shape[1], sigma))
+                let deviation = row.spread.deviation(&shape, config, sigma, factor);
+                match row.spread {
+                    Spread::Xavier => Draw::Even(deviation * 3f32.sqrt()),
+                    Spread::Given | Spread::Over(_) => Draw::Normal(deviation),
+                }
             };
             if row.is_transposed() {
                 shape.reverse();

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adapters;
+pub mod analysis;
 mod config;
 pub mod convert;
 pub mod export;
@@ -24,6 +25,7 @@ mod names;
 pub mod quant_mix;
 mod row_order;
 pub mod transfer;
+mod tree;
 
 pub use config::{Key, Keys, ModelConfig};
 pub use families::{FAMILIES, Family, Licence, Published};
@@ -35,3 +37,4 @@ pub use load::{LoadError, Weights};
 pub use misfits::{Misfits, Misshapen};
 pub use model::{AttachedAdapter, Batch, LoadOptions, Model, Network, SequenceSpan};
 pub use names::TensorName;
+pub use tree::TokenTree;

@@ -144,10 +144,13 @@ pub enum LoadError {
 const LEGACY_BUFFERS: &[&str] = &[
     ".attn.bias",
     ".attn.masked_bias",
+    ".attn.causal_mask",
     ".attention.bias",
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
+    "maybe_rotary.inv_freq",
     ".position_ids",
+    "EncDecAttention.relative_attention_bias.weight",
 ];
 
 /// Hands out a checkpoint's tensors by our names, checked, and keeps account of which were taken.
@@ -221,16 +224,14 @@ impl<'a> Weights<'a> {
     }
 
     fn row(&self, ours: &str) -> &'static TensorName {
-        let task = self.config.head.task;
-        let is_here =
-            |row: &&TensorName| row.ours == ours && row.belongs_to(task) && row.n_repeats(self.config) > 0;
+        let is_here = |row: &&TensorName| row.ours == ours && row.is_in(self.config);
         let row = self.family.tensors.iter().find(is_here);
         row.unwrap_or_else(|| panic!("`{ours}` is not in the table of {}", self.family.about.name))
     }
 
-    /// Whether models of this family, with these sizes and this head, have a tensor that we call `ours`.
-    pub fn has_row(&self, ours: &str) -> bool {
-        self.family.tensors.iter().any(|row| row.ours == ours && row.is_used(self.config))
+    /// Whether models of this family, with these sizes and this head, have the tensor `ours`.
+    pub fn has(&self, ours: &str) -> bool {
+        self.family.tensors.iter().any(|row| row.ours == ours && row.is_in(self.config))
     }
 
     /// The extents of the weight `ours` in layer `i`, outermost first.
@@ -258,7 +259,7 @@ impl<'a> Weights<'a> {
         let name = self.file_name(row, i, suffix);
         // Old files of BERT's call weight and bias of a norm so.
         let old = |from, to| name.strip_suffix(from).map(|name| format!("{name}{to}"));
-        let found = self.checkpoint.find(&name);
+        let found = self.family.find(self.checkpoint, &name);
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.weight", ".LayerNorm.gamma")?));
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.bias", ".LayerNorm.beta")?));
         let Some(entry) = found else { return Ok(None) };
@@ -396,12 +397,14 @@ impl<'a> Weights<'a> {
         let len = row.extents(self.config, i)[0];
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
         let mut values = self.values(entry)?;
+        if let Some(order) = self.order_in_file(row, i) {
+            values = row_order::in_order(&values, &order);
+        }
         let offset = if self.speaks_gguf() { 0.0 } else { row.offset(suffix) };
-        values.iter_mut().for_each(|value| *value += offset);
-        Ok(Some(match self.order_in_file(row, i) {
-            Some(order) => row_order::in_order(&values, &order),
-            None => values,
-        }))
+        if offset != 0.0 {
+            values.iter_mut().for_each(|value| *value += offset);
+        }
+        Ok(Some(values))
     }
 
     /// As [`values_of`](Weights::values_of), trained or replaced where an adapter says so.
@@ -459,7 +462,7 @@ impl<'a> Weights<'a> {
 
     /// The norm of each head called `ours` in layer `i`, if such models have it: of the model's kind, without a bias.
     fn head_norm(&mut self, ours: &str, i: usize) -> Result<Option<HeadNorm>, LoadError> {
-        if !self.has_row(ours) {
+        if !self.has(ours) {
             return Ok(None);
         }
         let weight = self.required_vector(ours, i, ".weight")?;
@@ -510,7 +513,9 @@ impl<'a> Weights<'a> {
             self.checkpoint.release(entry);
             return self.unstored(row, i, values, trains).map(Some);
         }
-        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "output");
+        let is_table = matches!(row.ours, "token_embd" | "position_embd" | "token_types")
+            || row.ours.ends_with("attn_rel_b");
+        let is_linear = !is_table && row.ours != "output";
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -602,7 +607,7 @@ impl<'a> Weights<'a> {
             (_, 1) => vec![1.0; extents[0]],
             _ => {
                 let name = row.hugging_face_name(self.family.prefix, i, suffix);
-                let deviation = row.deviation(extents[1], 0.02);
+                let deviation = row.spread.deviation(&extents, self.config, 0.02, 1.0);
                 crate::adapters::normal(seed, &name, extents.iter().product(), deviation)
             }
         };
@@ -687,10 +692,12 @@ impl<'a> Weights<'a> {
     }
 
     /// The output layer of the model's head; over the vocabulary it is `embedding` again if the file holds none and the
-    /// model may tie them.
+    /// model may tie them. Without a head it changes nothing.
     pub fn output(&mut self, embedding: &Embedding) -> Result<Linear, LoadError> {
-        if self.config.head.task != Task::Vocabulary {
-            return self.linear(&["cls.output"], 0);
+        match self.config.head.task {
+            Task::Vocabulary => {}
+            Task::Hidden | Task::Pooled => return Ok(Linear::identity()),
+            _ => return self.linear(&["cls.output"], 0),
         }
         let ours = "output";
         let row = self.row(ours);
@@ -786,6 +793,7 @@ impl<'a> Weights<'a> {
             hooks.extend(hook.map(|hook| (number, hook)));
         }
         Ok(Attention {
+            layer: i,
             qkv,
             output,
             n_heads: config.n_heads,
@@ -809,7 +817,7 @@ impl<'a> Weights<'a> {
         }
         let mut options = wanted.clone();
         let is_local = self.config.local_rope.as_ref() == Some(wanted);
-        let has_factors = self.has_row("rope_freqs") && self.speaks_gguf() && !is_local;
+        let has_factors = self.has("rope_freqs") && self.speaks_gguf() && !is_local;
         let factors = if has_factors { self.values_of("rope_freqs", 0, ".weight")? } else { None };
         if let Some(factors) = factors {
             options.scaling = RopeScaling::Factors(factors);
@@ -831,7 +839,10 @@ impl<'a> Weights<'a> {
     pub(crate) fn finish(mut self) -> Result<Account, LoadError> {
         for tensor in self.checkpoint.tensors() {
             let is_legacy = LEGACY_BUFFERS.iter().any(|buffer| tensor.name.ends_with(buffer));
-            if !is_legacy && !self.taken.contains(&tensor.name) && !self.is_of_another_head(&tensor.name) {
+            let is_other_head = || self.is_of_another_head(&tensor.name);
+            let is_twin =
+                || self.taken.iter().any(|taken| (self.family.other_names)(taken).contains(&tensor.name));
+            if !is_legacy && !self.taken.contains(&tensor.name) && !is_other_head() && !is_twin() {
                 self.misfits.unexpected.push(tensor.name.clone());
             }
         }

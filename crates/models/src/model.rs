@@ -14,8 +14,9 @@ use crate::families::Family;
 use crate::four_bit::Nf4;
 use crate::head::{NewHead, Task, head_of};
 use crate::kv_cache::KvCache;
-use crate::layers::{Active, Linear, Pass, Source, SourceTokens, Training};
+use crate::layers::{Active, Linear, Pass, Probe, Source, SourceTokens, Training};
 use crate::load::{LoadError, Weights};
+use crate::tree::TokenTree;
 
 /// What the user chooses when a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +31,9 @@ pub struct LoadOptions {
     pub quantize: Option<Nf4>,
     /// The head that the model is to have; `None` = that of the file.
     pub head: Option<NewHead>,
+    /// What the file is read for, if it has more than the head that its class names: BERT's second task, the pooler,
+    /// the hidden states. Nothing is drawn: a tensor that is not there is an error.
+    pub task: Option<Task>,
 }
 
 /// Some rows of tokens of one or more sequences, to be run in one forward pass.
@@ -68,6 +72,18 @@ pub struct SequenceSpan {
     pub source_pages: Vec<u32>,
     /// Tokens of that source.
     pub source_len: usize,
+    /// The tree that its tokens form, each at the position of its depth after `start`; its keys and values stand in the
+    /// cache in the order of the tokens until [`KvCache::keep`]. `None` = each token follows the one before. Only with
+    /// a cache.
+    pub tree: Option<Arc<TokenTree>>,
+}
+
+impl SequenceSpan {
+    /// The position of each of its tokens.
+    fn positions(&self) -> impl Iterator<Item = usize> {
+        let depth = |i| self.tree.as_ref().map_or(i, |tree| tree.depths()[i]);
+        (0..self.len).map(move |i| self.start + depth(i))
+    }
 }
 
 impl Batch {
@@ -208,14 +224,15 @@ impl Model {
             }
             config.context_len = context;
         }
-        if let Some(NewHead { head, .. }) = options.head {
+        let asked = match (options.head, options.task) {
+            (Some(NewHead { head, .. }), _) => Some(head),
+            (None, Some(task)) => Some(head_of(checkpoint, task)?),
+            (None, None) => None,
+        };
+        if let Some(head) = asked {
             if !family.has_head(head.task) {
-                let family = family.about.name;
-                return Err(LoadError::NoHead {
-                    file: checkpoint.path().to_path_buf(),
-                    family,
-                    task: head.task,
-                });
+                let (file, family) = (checkpoint.path().to_path_buf(), family.about.name);
+                return Err(LoadError::NoHead { file, family, task: head.task });
             }
             config.head = head;
         }
@@ -329,14 +346,25 @@ impl Model {
     ///
     /// Panics if the batch contradicts itself: lengths that do not add up, pages too few, a token outside the vocabulary.
     pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
-        self.run(batch, cache, |x, pass| self.network.output().forward(&x, pass))
+        self.run(batch, cache, None, |x, pass| self.network.output().forward(&x, pass))
+    }
+
+    /// As [`forward`](Model::forward) without a cache, with `probe` looking on.
+    pub fn forward_probed(&self, batch: &Batch, probe: Arc<dyn Probe>) -> Tensor {
+        self.run(batch, None, Some(probe), |x, pass| self.network.output().forward(&x, pass))
+    }
+
+    /// What the end of the network makes of rows of the residual stream: last norm and output layer. x: [N, D] → [N, V]
+    pub fn read_out(&self, x: &Tensor) -> Tensor {
+        let pass = SourceTokens::default().pass(Active::All, None);
+        self.network.output().forward(&self.network.before_output(x, &pass), &pass)
     }
 
     /// What goes into the output layer: the normed hidden states of the wanted rows. → [N, D]
     ///
     /// Otherwise as [`forward`](Model::forward).
     pub fn hidden(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
-        self.run(batch, cache, |x, _| x)
+        self.run(batch, cache, None, |x, _| x)
     }
 
     /// Runs the network up to the output layer; `end` takes the normed hidden states of the wanted rows, [N, D].
@@ -344,6 +372,7 @@ impl Model {
         &self,
         batch: &Batch,
         cache: Option<&mut KvCache>,
+        probe: Option<Arc<dyn Probe>>,
         end: impl FnOnce(Tensor, &Pass) -> Tensor,
     ) -> Tensor {
         let longer;
@@ -366,8 +395,10 @@ impl Model {
         );
         let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
         assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
-        let positions: Vec<usize> =
-            batch.spans.iter().flat_map(|span| span.start..span.start + span.len).collect();
+        for tree in batch.spans.iter().filter_map(|span| Some((span.len, span.tree.as_ref()?.n_nodes()))) {
+            assert!(cache.is_some() && tree.0 == tree.1, "a tree needs a cache, and a token for each node");
+        }
+        let positions: Vec<usize> = batch.spans.iter().flat_map(SequenceSpan::positions).collect();
         let last = positions.iter().max().copied().unwrap_or(0);
         assert!(
             last < self.config.context_len,
@@ -375,7 +406,12 @@ impl Model {
             self.config.context_len
         );
         let spans: Vec<Span> = (batch.spans.iter())
-            .map(|span| Span { table: &span.pages, start: span.start, len: span.len })
+            .map(|span| Span {
+                table: &span.pages,
+                start: span.start,
+                len: span.len,
+                tree: span.tree.as_ref().map(|tree| tree.mask()),
+            })
             .collect();
         let pass = Pass {
             of_row: Cow::Owned(positions),
@@ -395,6 +431,7 @@ impl Model {
             },
             adapters: batch.adapters.clone(),
             training: batch.training,
+            probe,
         };
         let x = self.network.blocks(&batch.tokens, &pass, cache); // [T, D]
         let x = if batch.outputs.len() == n_rows {

@@ -32,8 +32,20 @@ pub struct TensorName {
     pub times: &'static str,
     /// The switch among the config's own things that says whether a model has the row; empty = every model.
     pub when: &'static str,
-    /// Whether a new one is the wider spread the fewer its inputs are: N(0, 1 / (3·in)), the variance of PyTorch's `Linear`.
-    pub by_inputs: bool,
+    /// How the values of a new matrix spread.
+    pub spread: Spread,
+}
+
+/// How the values of a new matrix spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// N(0, σ²) with the file's `initializer_range`.
+    Given,
+    /// N(0, f² / n), f the file's `initializer_factor` and n a product of letters of the glossary.
+    Over(&'static str),
+    /// Even between ±√(6 / (in + out)). Source: Understanding the difficulty of training deep feedforward neural networks,
+    /// Glorot and Bengio 2010, eq. 16.
+    Xavier,
 }
 
 /// How Hugging Face stores a weight, compared with ours.
@@ -47,10 +59,10 @@ pub enum Stored {
     OnlyBias,
     /// As ours, but the rows of each head pair halves in rotary positions, where GGUF's pair neighbours.
     HeadRows,
-    /// One less than ours: the weight of a norm that is multiplied by 1 + what is stored.
-    MinusOne,
     /// As ours, but with the rows of weight and bias in another order: Hugging Face's row of each of ours, in a layer.
     Rows(fn(&ModelConfig, usize) -> Vec<usize>),
+    /// One less than ours: the weight of a norm that is multiplied by 1 + what is stored.
+    MinusOne,
 }
 
 /// A row whose weight is stored alike in both kinds of files.
@@ -67,8 +79,20 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         is_outside: false,
         times: "L",
         when: "",
-        by_inputs: false,
+        spread: Spread::Given,
     }
+}
+
+/// Two tables as one, N rows in all.
+pub const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
+    assert!(first.len() + second.len() == N);
+    let mut rows = [name("", "", ""); N];
+    let mut i = 0;
+    while i < N {
+        rows[i] = if i < first.len() { first[i] } else { second[i - first.len()] };
+        i += 1;
+    }
+    rows
 }
 
 impl TensorName {
@@ -102,7 +126,8 @@ impl TensorName {
         TensorName { tasks, ..self }
     }
 
-    /// The same row, repeated as often as `letter` says, not once for each block of the decoder.
+    /// The same row, repeated as often as `letter` says, not once for each block of the decoder; 0 times is not at all,
+    /// which is how a row is left out that only some models of a family have.
     pub const fn times(self, letter: &'static str) -> TensorName {
         TensorName { times: letter, ..self }
     }
@@ -112,14 +137,9 @@ impl TensorName {
         TensorName { when: switch, ..self }
     }
 
-    /// The same row, whose new values are the wider spread the fewer inputs there are.
-    pub const fn by_inputs(self) -> TensorName {
-        TensorName { by_inputs: true, ..self }
-    }
-
-    /// The deviation of a new matrix with `n_in` inputs, where others have `usual`.
-    pub fn deviation(&self, n_in: usize, usual: f32) -> f32 {
-        if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
+    /// The same row, whose new values spread in this way.
+    pub const fn spread(self, spread: Spread) -> TensorName {
+        TensorName { spread, ..self }
     }
 
     /// Whether Hugging Face stores the weight as `[in, out]`.
@@ -170,11 +190,11 @@ impl TensorName {
         (0..self.n_repeats(config)).map(of_layer).sum()
     }
 
-    /// Whether a new model of these sizes has the row: what belongs to its head, and no output layer that is the embedding.
-    pub fn is_in(&self, config: &ModelConfig) -> bool {
+    /// Whether a new model of these sizes has the row: no output layer that is the embedding.
+    pub fn is_new_in(&self, config: &ModelConfig) -> bool {
         let is_tied = self.ours == "output" && config.tied;
         // GGUF's table of rotary factors is computed.
-        self.ours != "rope_freqs" && !is_tied && self.is_used(config)
+        self.ours != "rope_freqs" && !is_tied && self.is_in(config)
     }
 
     /// Whether models with this head have the row.
@@ -182,9 +202,10 @@ impl TensorName {
         self.tasks.is_empty() || self.tasks.contains(&task)
     }
 
-    /// Whether models with these sizes and this head have the row.
-    pub fn is_used(&self, config: &ModelConfig) -> bool {
-        self.belongs_to(config.head.task) && (self.when.is_empty() || config.own_switch(self.when))
+    /// Whether a model with these sizes and this head has the row.
+    pub fn is_in(&self, config: &ModelConfig) -> bool {
+        let is_on = self.when.is_empty() || config.own_switch(self.when);
+        is_on && self.belongs_to(config.head.task) && self.n_repeats(config) > 0
     }
 
     /// What is added to a value that Hugging Face stores, to get ours.
@@ -222,9 +243,27 @@ impl TensorName {
         }
     }
 
-    /// How many tensors of a model the row names: one, or one for each layer.
+    /// How many tensors of a model the row names: one, or one for each layer; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
-        if self.ours.contains("{i}") { letter(self.times, config, 0) } else { 1 }
+        match (self.ours.contains("{i}"), self.times) {
+            (true, times) => letter(times, config, 0),
+            (false, "L") => 1,
+            (false, times) => letter(times, config, 0).min(1),
+        }
+    }
+}
+
+impl Spread {
+    /// The deviation of a new matrix, [out, in], where the file's are `range` and `factor`.
+    pub fn deviation(self, shape: &[usize], config: &ModelConfig, range: f32, factor: f32) -> f32 {
+        match self {
+            Spread::Given => range,
+            Spread::Over(letters) => {
+                let n: usize = letters.split('*').map(|l| letter(l, config, 0)).product();
+                factor / (n as f32).sqrt()
+            }
+            Spread::Xavier => (2.0 / (shape[0] + shape[1]) as f32).sqrt(),
+        }
     }
 }
 
@@ -248,6 +287,8 @@ fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
         "r/2" => config.rope.as_ref().map_or(0, |rope| rope.rotary_dim / 2),
         own => match config.own_opt(own) {
             Some(size) => size as usize,
+            // Of an embedding that is not factorised.
+            None if own == "e" => config.hidden_size,
             None => own.parse().unwrap_or_else(|_| panic!("`{own}` is no letter of a shape")),
         },
     }

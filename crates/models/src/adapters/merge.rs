@@ -182,7 +182,8 @@ impl<'a> Merge<'a> {
                             embedding.hugging_face_name(prefix, 0, suffix)
                         };
                     }
-                    let Some(entry) = self.base.find(&source) else { continue };
+                    let Some(entry) = self.family.find(self.base, &source) else { continue };
+                    let source = entry.name.clone();
                     let stored = entry.dtype.known().ok_or_else(|| LoadError::ElementType {
                         file: self.base.path().to_path_buf(),
                         name: entry.name.clone(),

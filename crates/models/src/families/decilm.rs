@@ -5,7 +5,7 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{BASE, Family, Licence, Published, llama, llama_kin};
+use super::{BASE, Family, Licence, llama, llama_kin, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::ResidualBlock;
@@ -30,29 +30,19 @@ pub const DECILM: Family = Family {
     tensors: llama::TENSORS,
     build: ResidualBlock::decoder,
     published: &[
-        Published {
-            name: "DeciCoder-1B",
-            n_parameters: 1_113_671_680,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "DeciLM-7B",
-            n_parameters: 7_043_551_232,
-            context_len: 8192,
-            licence: Licence::Open,
-        },
+        published("decicoder-1b", 1_113_671_680, 2048, Licence::Open),
+        published("decilm-7b", 7_043_551_232, 8192, Licence::Open),
     ],
     ..BASE
 };
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let blocks = "block_configs.0.ffn.ffn_mult";
-    if keys.has(blocks) {
+    if keys.says(blocks) {
         return Err(keys.refuse("", blocks, "there", "layers that differ in key and value heads alone"));
     }
     let config = ModelConfig { family: "decilm", ..llama::config(keys)? };
-    if !keys.has(KV_HEADS) {
+    if !keys.says(KV_HEADS) {
         return Ok(config);
     }
     let layer_kv_heads = llama_kin::layer_kv_heads(keys, KV_HEADS, config.n_layers, config.n_heads)?;

@@ -8,7 +8,7 @@ use rhetor_kernels::activation::Activation;
 use rhetor_kernels::rope::RopeOrder;
 
 use super::llama_kin::{self, ATTENTION, ENDS, FEED_FORWARD, Kin};
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::ResidualBlock;
@@ -49,7 +49,10 @@ pub const GEMMA: Family = Family {
     keys: |config| KIN1.keys(config),
     tensors: &llama_kin::joined::<14>(&[ENDS, NORMS1, ATTENTION, FEED_FORWARD]),
     build: ResidualBlock::decoder,
-    published: &[published("Gemma 2B", 2_506_172_416), published("Gemma 7B", 8_537_680_896)],
+    published: &[
+        published("gemma-2b", 2_506_172_416, 8192, Licence::Restricted),
+        published("gemma-7b", 8_537_680_896, 8192, Licence::Restricted),
+    ],
     ..BASE
 };
 
@@ -75,9 +78,9 @@ pub const GEMMA2: Family = Family {
     keys: keys2,
     tensors: &llama_kin::joined::<16>(&[ENDS, NORMS2, ATTENTION, FEED_FORWARD]),
     published: &[
-        published("Gemma 2 2B", 2_614_341_888),
-        published("Gemma 2 9B", 9_241_705_984),
-        published("Gemma 2 27B", 27_227_128_320),
+        published("gemma-2-2b", 2_614_341_888, 8192, Licence::Restricted),
+        published("gemma-2-9b", 9_241_705_984, 8192, Licence::Restricted),
+        published("gemma-2-27b", 27_227_128_320, 8192, Licence::Restricted),
     ],
     ..GEMMA
 };
@@ -166,8 +169,4 @@ pub(super) fn keys_of(kin: &Kin, config: &ModelConfig) -> Vec<Key> {
 
 fn keys2(config: &ModelConfig) -> Vec<Key> {
     keys_of(&KIN2, config)
-}
-
-const fn published(name: &'static str, n_parameters: u64) -> Published {
-    Published { name, n_parameters, context_len: 8192, licence: Licence::Restricted }
 }

@@ -8,7 +8,7 @@ use rhetor_kernels::rope::{RopeOptions, RopeScaling};
 
 use super::gemma::{self, GEMMA2, NORMS2};
 use super::llama_kin::{self, ATTENTION, ENDS, FEED_FORWARD, Kin};
-use super::{Family, Licence, Published};
+use super::{Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
 use crate::load::LoadError;
@@ -32,7 +32,10 @@ pub const GEMMA3: Family = Family {
     config,
     keys,
     tensors: &llama_kin::joined::<18>(&[ENDS, NORMS2, ATTENTION, HEAD_NORMS, FEED_FORWARD]),
-    published: &[published("Gemma 3 270M", 268_098_176), published("Gemma 3 1B", 999_885_952)],
+    published: &[
+        published("gemma-3-270m", 268_098_176, 32_768, Licence::Restricted),
+        published("gemma-3-1b", 999_885_952, 32_768, Licence::Restricted),
+    ],
     ..GEMMA2
 };
 
@@ -77,8 +80,4 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
     let local = config.local_rope.as_ref();
     keys.extend(local.map(|rope| Key::new("rope.freq_base_swa", "rope_local_base_freq", rope.theta)));
     keys
-}
-
-const fn published(name: &'static str, n_parameters: u64) -> Published {
-    Published { name, n_parameters, context_len: 32_768, licence: Licence::Restricted }
 }

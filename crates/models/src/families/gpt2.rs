@@ -5,12 +5,11 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{BASE, Family};
+use super::{BASE, Family, Licence, Published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Decoder, Norm, Residual, ResidualBlock};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
+use crate::layers::ResidualBlock;
+use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
 pub const GPT2: Family = Family {
@@ -36,7 +35,23 @@ pub const GPT2: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: ResidualBlock::decoder,
+    published: &[
+        Published { name: "gpt2", n_parameters: 124_439_808, context_len: 1024, licence: Licence::Open },
+        Published {
+            name: "gpt2-medium",
+            n_parameters: 354_823_168,
+            context_len: 1024,
+            licence: Licence::Open,
+        },
+        Published {
+            name: "gpt2-large",
+            n_parameters: 774_030_080,
+            context_len: 1024,
+            licence: Licence::Open,
+        },
+        Published { name: "gpt2-xl", n_parameters: 1_557_611_200, context_len: 1024, licence: Licence::Open },
+    ],
     ..BASE
 };
 
@@ -56,14 +71,10 @@ const TENSORS: &[TensorName] = &[
     name("cls.output", "qa_outputs", "C D").biased().head(&[Task::Span]),
 ];
 
-fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
+pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let hidden_size = keys.size("embedding_length", "n_embd")?;
     let n_heads = keys.size("attention.head_count", "n_head")?;
-    if hidden_size % n_heads != 0 {
-        let expected = format!("a divisor of the width {hidden_size}");
-        return Err(keys.refuse("attention.head_count", "n_head", n_heads, &expected));
-    }
-    let head_dim = hidden_size / n_heads;
+    let head_dim = keys.head_dim(hidden_size, n_heads, "attention.head_count", "n_head")?;
     let context_len = keys.size("context_length", "n_positions")?;
     let scales = keys.switch_or("scale_attn_weights", true)?;
     Ok(ModelConfig {
@@ -86,7 +97,7 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     })
 }
 
-fn keys(config: &ModelConfig) -> Vec<Key> {
+pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
     let scales = config.attention_scale != 1.0;
     vec![
         Key::size("vocab_size", "vocab_size", config.vocab_size),
@@ -100,11 +111,4 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
         Key::new("", "scale_attn_weights", scales),
         Key::new("", "scale_attn_by_inverse_layer_idx", config.attention_scale_by_layer),
     ]
-}
-
-fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    Decoder::load(weights, |weights, i| {
-        let residual = Residual::Sequential(Norm::Layer(weights.layer_norm("blk.{i}.ffn_norm", i)?));
-        ResidualBlock::load(weights, &["blk.{i}.attn_qkv"], "blk.{i}.attn_norm", residual, i)
-    })
 }

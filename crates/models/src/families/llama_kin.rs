@@ -15,6 +15,8 @@ pub(super) struct Kin {
     pub order: RopeOrder,
     /// Base of the rotary positions where the file gives none.
     pub theta: f32,
+    /// The part of each head that turns where the file gives none.
+    pub rotary: f32,
     pub norm_kind: NormKind,
     /// ε where the file gives none.
     pub norm_eps: f32,
@@ -33,6 +35,7 @@ pub(super) const LLAMA: Kin = Kin {
     family: "llama",
     order: RopeOrder::Interleaved,
     theta: 10_000.0,
+    rotary: 1.0,
     norm_kind: NormKind::Rms,
     norm_eps: 1e-6,
     activation: ("hidden_act", "silu"),
@@ -84,7 +87,7 @@ impl Kin {
             norm_eps: keys.number_or(gguf_eps, hugging_face_eps, self.norm_eps)?,
             activation: keys.activation(self.activation.0, self.activation.1)?,
             attention_scale: (head_dim as f32).powf(-0.5),
-            rope: Some(keys.rope(head_dim, self.order, self.theta)?),
+            rope: Some(keys.partial_rope(head_dim, self.order, self.theta, self.rotary)?),
             tied: keys.switch_or("tie_word_embeddings", self.tied)?,
             ..ModelConfig::default()
         })

@@ -1,7 +1,7 @@
 //! The table of families.
 
 use rhetor_catalog::{About, Source};
-use rhetor_formats::{Checkpoint, Kind};
+use rhetor_formats::{Checkpoint, Kind, TensorEntry};
 
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
@@ -9,18 +9,30 @@ use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::TensorName;
 
+mod albert;
+mod attention_only;
 mod awd_lstm;
 mod bert;
+mod codegen;
 mod decilm;
+mod distilbert;
+mod electra;
+mod falcon;
 mod gemma;
 mod gemma3;
+mod gpt;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neox;
 mod llama;
 mod llama_kin;
 mod mistral;
+mod phi;
 mod phi3;
 mod qwen;
+mod roberta;
 mod stablelm;
+mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
 pub struct Family {
@@ -28,6 +40,8 @@ pub struct Family {
     pub about: About,
     /// `general.architecture` in GGUF files; empty = GGUF does not know it.
     pub gguf: &'static str,
+    /// What the head of its GGUF files is for.
+    pub gguf_task: Task,
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
     /// `architectures` in `config.json`, and the head that each has; the first of a head is the one that is written.
@@ -40,6 +54,9 @@ pub struct Family {
     pub keys: fn(&ModelConfig) -> Vec<Key>,
     /// Every tensor, with its shape.
     pub tensors: &'static [TensorName],
+    /// Other names under which some Hugging Face files hold the tensor of this name, whole: looked for in order where the
+    /// first is not there, and passed over where it is.
+    pub other_names: fn(&str) -> Vec<String>,
     /// Loads the weights.
     pub build: fn(&mut Weights) -> Result<Box<dyn Network>, LoadError>,
     /// Whether a GGUF file of this architecture is of this family, where several share the name.
@@ -61,6 +78,16 @@ pub struct Published {
     pub licence: Licence,
 }
 
+/// A line of a family's table of published checkpoints.
+pub(crate) const fn published(
+    name: &'static str,
+    n_parameters: u64,
+    context_len: usize,
+    licence: Licence,
+) -> Published {
+    Published { name, n_parameters, context_len, licence }
+}
+
 /// What a licence lets one do with weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Licence {
@@ -78,12 +105,14 @@ pub enum Licence {
 const BASE: Family = Family {
     about: About { name: "", summary: "", source: Source::Folklore, options: &[] },
     gguf: "",
+    gguf_task: Task::Vocabulary,
     model_type: "",
     architectures: &[],
     prefix: "",
     config: |keys| Err(keys.refuse("general.architecture", "model_type", "nothing", "the name of a family")),
     keys: |_| Vec::new(),
     tensors: &[],
+    other_names: |_| Vec::new(),
     build: |_| unreachable!("every family builds its own network"),
     is_told_by: |_| Ok(true),
     published: &[],
@@ -102,16 +131,34 @@ pub const FAMILIES: &[&Family] = &[
     &gemma3::GEMMA3,
     &phi3::PHI3,
     &stablelm::STABLELM,
+    &gpt::GPT,
     &gpt2::GPT2,
+    &gpt_neox::GPT_NEOX,
+    &falcon::FALCON,
+    &phi::PHI,
+    &gpt_bigcode::GPT_BIGCODE,
+    &codegen::CODEGEN,
     &bert::BERT,
+    &albert::ALBERT,
+    &roberta::ROBERTA,
+    &xlm_roberta::XLM_ROBERTA,
+    &electra::ELECTRA,
+    &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
+    &attention_only::ATTENTION_ONLY,
 ];
 
 impl Family {
     /// Elements of all weights of a model of these sizes, tied ones counted once.
     pub fn n_parameters(&self, config: &ModelConfig) -> u64 {
-        let rows = self.tensors.iter().filter(|row| row.is_in(config));
+        let rows = self.tensors.iter().filter(|row| row.is_new_in(config));
         rows.map(|row| row.n_elements(config)).sum()
+    }
+
+    /// The tensor of a checkpoint that is called `name`, or otherwise in [some files](Family::other_names).
+    pub fn find<'c>(&self, checkpoint: &'c Checkpoint, name: &str) -> Option<&'c TensorEntry> {
+        let other = || (self.other_names)(name).iter().find_map(|other| checkpoint.find(other));
+        checkpoint.find(name).or_else(other)
     }
 
     /// The family that reads `checkpoint`.
@@ -131,7 +178,7 @@ impl Family {
                 let mut found = None;
                 for family in FAMILIES.iter().filter(|family| family.gguf == architecture) {
                     if found.is_none() && (family.is_told_by)(&Keys::new(checkpoint, family.gguf))? {
-                        found = Some((*family, Task::Vocabulary));
+                        found = Some((*family, family.gguf_task));
                     }
                 }
                 (found, architecture.to_string())

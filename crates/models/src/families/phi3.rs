@@ -7,7 +7,7 @@ use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::RopeOrder;
 
 use super::llama_kin::{self, ATTENTION_OUTPUT, ENDS, Kin};
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::ResidualBlock;
@@ -40,9 +40,9 @@ pub const PHI3: Family = Family {
     tensors: &llama_kin::joined::<11>(&[ENDS, REST]),
     build: ResidualBlock::decoder,
     published: &[
-        published("Phi-3-mini-4k", 3_821_079_552, 4096),
-        published("Phi-3-medium-4k", 13_960_238_080, 4096),
-        published("Phi-4", 14_659_507_200, 16_384),
+        published("phi-3-mini-4k", 3_821_079_552, 4096, Licence::Open),
+        published("phi-3-medium-4k", 13_960_238_080, 4096, Licence::Open),
+        published("phi-4", 14_659_507_200, 16_384, Licence::Open),
     ],
     ..BASE
 };
@@ -70,8 +70,4 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
         keys.push(Key::size("attention.sliding_window", "", 0));
     }
     keys
-}
-
-const fn published(name: &'static str, n_parameters: u64, context_len: usize) -> Published {
-    Published { name, n_parameters, context_len, licence: Licence::Open }
 }

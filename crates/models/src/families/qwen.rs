@@ -7,7 +7,7 @@ use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::RopeOrder;
 
 use super::llama_kin::{self, ATTENTION, ATTENTION_OUTPUT, ENDS, FEED_FORWARD, Kin};
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::ResidualBlock;
@@ -37,13 +37,17 @@ pub const QWEN2: Family = Family {
     tensors: &llama_kin::joined::<14>(&[ENDS, NORMS, QKV_BIASED, FEED_FORWARD]),
     build: ResidualBlock::decoder,
     published: &[
-        published("Qwen2-0.5B, Qwen2.5-0.5B", 494_032_768, 32_768, Licence::Open),
-        published("Qwen2-1.5B, Qwen2.5-1.5B", 1_543_714_304, 131_072, Licence::Open),
-        published("Qwen2.5-3B", 3_085_938_688, 32_768, Licence::Research),
-        published("Qwen2-7B, Qwen2.5-7B", 7_615_616_512, 131_072, Licence::Open),
-        published("Qwen2.5-14B", 14_770_033_664, 131_072, Licence::Open),
-        published("Qwen2.5-32B", 32_763_876_352, 131_072, Licence::Open),
-        published("Qwen2-72B, Qwen2.5-72B", 72_706_203_648, 131_072, Licence::Restricted),
+        published("qwen2-0.5b", 494_032_768, 131_072, Licence::Open),
+        published("qwen2.5-0.5b", 494_032_768, 32_768, Licence::Open),
+        published("qwen2-1.5b", 1_543_714_304, 131_072, Licence::Open),
+        published("qwen2.5-1.5b", 1_543_714_304, 131_072, Licence::Open),
+        published("qwen2.5-3b", 3_085_938_688, 32_768, Licence::Research),
+        published("qwen2-7b", 7_615_616_512, 131_072, Licence::Open),
+        published("qwen2.5-7b", 7_615_616_512, 131_072, Licence::Open),
+        published("qwen2.5-14b", 14_770_033_664, 131_072, Licence::Open),
+        published("qwen2.5-32b", 32_763_876_352, 131_072, Licence::Open),
+        published("qwen2-72b", 72_706_203_648, 131_072, Licence::Restricted),
+        published("qwen2.5-72b", 72_706_203_648, 131_072, Licence::Restricted),
     ],
     ..BASE
 };
@@ -69,12 +73,12 @@ pub const QWEN3: Family = Family {
     keys: |config| keys(&KIN3, config),
     tensors: &llama_kin::joined::<16>(&[ENDS, NORMS, ATTENTION, HEAD_NORMS, FEED_FORWARD]),
     published: &[
-        published("Qwen3-0.6B", 596_049_920, 40_960, Licence::Open),
-        published("Qwen3-1.7B", 1_720_574_976, 40_960, Licence::Open),
-        published("Qwen3-4B", 4_022_468_096, 40_960, Licence::Open),
-        published("Qwen3-8B", 8_190_735_360, 40_960, Licence::Open),
-        published("Qwen3-14B", 14_768_307_200, 40_960, Licence::Open),
-        published("Qwen3-32B", 32_762_123_264, 40_960, Licence::Open),
+        published("qwen3-0.6b", 596_049_920, 40_960, Licence::Open),
+        published("qwen3-1.7b", 1_720_574_976, 40_960, Licence::Open),
+        published("qwen3-4b", 4_022_468_096, 40_960, Licence::Open),
+        published("qwen3-8b", 8_190_735_360, 40_960, Licence::Open),
+        published("qwen3-14b", 14_768_307_200, 40_960, Licence::Open),
+        published("qwen3-32b", 32_762_123_264, 40_960, Licence::Open),
     ],
     ..QWEN2
 };
@@ -106,8 +110,4 @@ fn keys(kin: &Kin, config: &ModelConfig) -> Vec<Key> {
     let mut keys = kin.keys(config);
     keys.push(Key::new("", "use_sliding_window", false));
     keys
-}
-
-const fn published(name: &'static str, n_parameters: u64, context_len: usize, licence: Licence) -> Published {
-    Published { name, n_parameters, context_len, licence }
 }

@@ -8,7 +8,7 @@ use rhetor_kernels::rope::RopeOrder;
 use rhetor_tensor::ops::head_norm::NormKind;
 
 use super::llama_kin::{self, ATTENTION, ATTENTION_OUTPUT, ENDS, FEED_FORWARD, Kin};
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::ResidualBlock;
@@ -18,6 +18,7 @@ use crate::names::{TensorName, name};
 const KIN: Kin = Kin {
     family: "stablelm",
     order: RopeOrder::Half,
+    rotary: 0.25,
     norm_kind: NormKind::Layer,
     norm_eps: 1e-5,
     ..llama_kin::LLAMA
@@ -47,18 +48,8 @@ pub const STABLELM: Family = Family {
     tensors: &llama_kin::joined::<14>(&[ENDS, NORMS, QKV, FEED_FORWARD]),
     build: ResidualBlock::decoder,
     published: &[
-        Published {
-            name: "StableLM-3B-4E1T",
-            n_parameters: 2_795_443_200,
-            context_len: 4096,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "StableLM 2 1.6B",
-            n_parameters: 1_644_515_328,
-            context_len: 4096,
-            licence: Licence::Restricted,
-        },
+        published("stablelm-3b-4e1t", 2_795_443_200, 4096, Licence::Open),
+        published("stablelm-2-1.6b", 1_644_515_328, 4096, Licence::Restricted),
     ],
     ..BASE
 };
@@ -81,11 +72,6 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         return Err(keys.refuse("", "qk_layernorm", true, "false"));
     }
     let mut config = KIN.config(keys)?;
-    let factors = ["partial_rotary_factor", "rope_parameters.partial_rotary_factor"];
-    let is_said = keys.speaks_gguf() || factors.iter().any(|key| keys.has(key));
-    if let Some(rope) = config.rope.as_mut().filter(|_| !is_said) {
-        rope.rotary_dim = config.head_dim / 4;
-    }
     // Converted files of the first StableLM call it parallel; that they have a second norm tells the truth.
     let parallel = "use_parallel_residual";
     let is_sequential =

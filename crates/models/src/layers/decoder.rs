@@ -33,20 +33,20 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Loads what stands around the blocks: embeddings, learned positions if the model has them, the norm and the
-    /// output layer. `block` loads block `i`.
-    pub fn load(
+    /// Loads what stands around the blocks by its usual names: embeddings, learned positions, the norm and the output layer.
+    /// `block` loads block `i`.
+    pub fn load<B: Block + 'static>(
         weights: &mut Weights,
-        block: impl Fn(&mut Weights, usize) -> Result<Arc<dyn Block>, LoadError>,
+        block: impl Fn(&mut Weights, usize) -> Result<B, LoadError>,
     ) -> Result<Box<dyn Network>, LoadError> {
         let token_embd = weights.embedding("token_embd")?;
-        let has_positions = weights.config.position_len > 0;
+        let has_positions = weights.has("position_embd");
         let position_embd = has_positions.then(|| weights.embedding("position_embd")).transpose()?;
-        let blocks = (0..weights.config.n_layers).map(|i| block(weights, i)).collect::<Result<_, _>>()?;
-        let output_norm = match weights.has_row("output_norm") {
-            true => weights.norm("output_norm", 0)?,
-            false => Norm::None,
-        };
+        let blocks = (0..weights.config.n_layers)
+            .map(|i| Ok(Arc::new(block(weights, i)?) as Arc<dyn Block>))
+            .collect::<Result<_, LoadError>>()?;
+        let output_norm =
+            if weights.has("output_norm") { weights.norm("output_norm", 0)? } else { Norm::None };
         let mut output = weights.output(&token_embd)?;
         if weights.config.head.task == Task::Vocabulary {
             output.soft_cap = weights.config.logit_cap;
@@ -66,6 +66,11 @@ impl Network for Decoder {
             let positions: Vec<u32> = pass.of_row.iter().map(|&position| position as u32).collect();
             x = x + position_embd.forward(&positions, pass);
         }
+        let probed = |depth: usize, x: Tensor| match &pass.probe {
+            Some(probe) => probe.residual(depth, x),
+            None => x,
+        };
+        x = probed(0, x);
         let forgets = pass.training.is_some_and(|training| training.keep == Keep::Blocks);
         for (i, block) in self.blocks.iter().enumerate() {
             if forgets && tape::is_recording() && cache.is_none() {
@@ -74,6 +79,7 @@ impl Network for Decoder {
             } else {
                 x = block.forward(x, pass, cache.as_mut().map(|cache| cache.layer(i)));
             }
+            x = probed(i + 1, x);
         }
         x
     }

@@ -8,7 +8,7 @@ use crate::adapters::LinearHook;
 
 /// `y = x Wᵀ + b`; several weights that share `x` put their outputs side by side.
 pub struct Linear {
-    /// Each `[out, in]`, of any stored type.
+    /// Each `[out, in]`, of any stored type; none at all: y = x.
     pub weights: Vec<Weight>,
     /// None, one over all outputs `[Σ out]`, or one for each weight.
     pub bias: Vec<Vector>,
@@ -34,6 +34,11 @@ impl Linear {
         Linear { weights: vec![weight], bias: Vec::new(), hooks: Vec::new(), soft_cap: None }
     }
 
+    /// The layer that changes nothing: what a model without a head ends with.
+    pub fn identity() -> Linear {
+        Linear { weights: Vec::new(), bias: Vec::new(), hooks: Vec::new(), soft_cap: None }
+    }
+
     /// Whether it is one weight and nothing else: no bias, no cap, no adapter that is on.
     pub fn is_plain(&self, adapters: &Active) -> bool {
         let is_adapted = self.hooks.iter().any(|attached| adapters.has(attached.adapter));
@@ -42,6 +47,9 @@ impl Linear {
 
     /// x: [T, in] → [T, Σ out]
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        if self.weights.is_empty() {
+            return x.clone();
+        }
         let y = self.product(x, pass);
         let Some(cap) = self.soft_cap else { return y };
         let y = ops::activation::activation(ops::add::scale(y, 1.0 / cap), Activation::Tanh);

@@ -7,6 +7,8 @@ use rhetor_tensor::ops::dropout::Stream;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::Probe;
+
 /// Where the rows of a batch stand, which adapters are on, and whether this is training.
 #[derive(Clone)]
 pub struct Pass<'a> {
@@ -24,6 +26,8 @@ pub struct Pass<'a> {
     pub adapters: Active,
     /// What only training has.
     pub training: Option<Training>,
+    /// Who looks on.
+    pub probe: Option<Arc<dyn Probe>>,
 }
 
 /// What the sequences of a decoder read besides their own tokens, in the state in which it is.
@@ -75,12 +79,13 @@ impl SourceTokens {
         let lens: Vec<usize> = self.passages.iter().flatten().copied().collect();
         Pass {
             of_row: lens.iter().flat_map(|&len| 0..len).collect(),
-            spans: lens.iter().map(|&len| Span { table: &[], start: 0, len }).collect(),
+            spans: lens.iter().map(|&len| Span { len, ..Span::default() }).collect(),
             prefix_lens: Cow::Owned(lens),
             segments: Cow::Borrowed(&[]),
             source: Source::None,
             adapters,
             training,
+            probe: None,
         }
     }
 }
@@ -142,21 +147,19 @@ impl Pass<'_> {
 
     /// Rows at positions below `n`, each with its position: those of virtual positions.
     pub fn rows_below(&self, n: usize) -> Vec<(usize, usize)> {
-        // Positions ascend by one inside each span.
-        let mut first = 0;
-        let mut rows = Vec::new();
-        for span in self.spans.iter() {
-            rows.extend((span.start..n.min(span.start + span.len)).map(|at| (first + at - span.start, at)));
-            first += span.len;
-        }
-        rows
+        let rows = self.of_row.iter().copied().enumerate();
+        rows.filter(|&(_, position)| position < n).collect()
     }
 
     /// The same pass without a cache, for a tape to keep.
     pub fn to_owned(&self) -> Pass<'static> {
         Pass {
             of_row: Cow::Owned(self.of_row.to_vec()),
-            spans: self.spans.iter().map(|span| Span { table: &[], ..*span }).collect(),
+            spans: self
+                .spans
+                .iter()
+                .map(|span| Span { start: span.start, len: span.len, ..Span::default() })
+                .collect(),
             prefix_lens: Cow::Owned(self.prefix_lens.to_vec()),
             segments: Cow::Owned(self.segments.to_vec()),
             source: match &self.source {
@@ -169,6 +172,7 @@ impl Pass<'_> {
             },
             adapters: self.adapters.clone(),
             training: self.training,
+            probe: self.probe.clone(),
         }
     }
 }

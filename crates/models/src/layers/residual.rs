@@ -2,7 +2,6 @@
 
 use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::Tensor;
-use std::sync::Arc;
 
 use super::{Attention, Block, Decoder, FeedForward, GatedFeedForward, Norm, Pass, Sublayer};
 use crate::load::{LoadError, Weights};
@@ -44,41 +43,40 @@ impl ResidualBlock {
         attn_norm: &str,
         residual: Residual,
         i: usize,
-    ) -> Result<Arc<dyn Block>, LoadError> {
-        let block = ResidualBlock {
+    ) -> Result<ResidualBlock, LoadError> {
+        Ok(ResidualBlock {
             attn_norm: Norm::Layer(weights.layer_norm(attn_norm, i)?),
             attn: weights.attention(qkv, "blk.{i}.attn_output", i)?,
             attn_post_norm: None,
             ffn: feed_forward(weights, i)?,
             ffn_post_norm: None,
             residual,
-        };
-        Ok(Arc::new(block))
+        })
     }
 
     /// A decoder of the kin of LLaMA: each block has what the family's table has, norms before its layers, and one
     /// norm for both where there is no other.
     pub fn decoder(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
         Decoder::load(weights, |weights, i| {
-            let qkv: &[&str] = match weights.has_row("blk.{i}.attn_qkv") {
+            let qkv: &[&str] = match weights.has("blk.{i}.attn_qkv") {
                 true => &["blk.{i}.attn_qkv"],
                 false => &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"],
             };
-            let mut optional = |ours| weights.has_row(ours).then(|| weights.norm(ours, i)).transpose();
+            let mut optional = |ours| weights.has(ours).then(|| weights.norm(ours, i)).transpose();
             let (attn_post_norm, ffn_post_norm) =
                 (optional("blk.{i}.post_attention_norm")?, optional("blk.{i}.post_ffw_norm")?);
             let residual = match optional("blk.{i}.ffn_norm")? {
                 Some(norm) => Residual::Sequential(norm),
                 None => Residual::Parallel(None),
             };
-            Ok(Arc::new(ResidualBlock {
+            Ok(ResidualBlock {
                 attn_norm: weights.norm("blk.{i}.attn_norm", i)?,
                 attn: weights.attention(qkv, "blk.{i}.attn_output", i)?,
                 attn_post_norm,
                 ffn: feed_forward(weights, i)?,
                 ffn_post_norm,
                 residual,
-            }) as Arc<dyn Block>)
+            })
         })
     }
 
@@ -105,7 +103,7 @@ impl ResidualBlock {
 fn feed_forward(weights: &mut Weights, i: usize) -> Result<Box<dyn Sublayer>, LoadError> {
     let up = "blk.{i}.ffn_up";
     let is_fused = weights.extents(up, i)[0] == 2 * weights.config.ffn_size;
-    let ups: &[&str] = if weights.has_row("blk.{i}.ffn_gate") { &["blk.{i}.ffn_gate", up] } else { &[up] };
+    let ups: &[&str] = if weights.has("blk.{i}.ffn_gate") { &["blk.{i}.ffn_gate", up] } else { &[up] };
     let (is_gated, activation) = (ups.len() > 1 || is_fused, weights.config.activation);
     let (up, down) = (weights.linear(ups, i)?, weights.linear(&["blk.{i}.ffn_down"], i)?);
     Ok(match is_gated {

@@ -16,3 +16,4 @@ pub mod rope;
 pub mod rows;
 pub mod scored_attention;
 pub mod segments;
+pub mod transpose;
