@@ -805,7 +805,11 @@ impl<'a> Weights<'a> {
             q_norm,
             k_norm,
             rope,
-            scores: Scores { soft_cap: config.score_cap, ..Scores::default() },
+            scores: Scores {
+                alibi: (!config.alibi_slopes.is_empty()).then(|| config.alibi_slopes.as_slice().into()),
+                soft_cap: config.score_cap,
+                ..Scores::default()
+            },
             hooks,
         })
     }

@@ -8,7 +8,7 @@ use rhetor_catalog::{About, Source};
 use super::{BASE, Family, Licence, llama, llama_kin, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 
 /// Hugging Face's key of K in each layer.
@@ -28,7 +28,7 @@ pub const DECILM: Family = Family {
     config,
     keys,
     tensors: llama::TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("decicoder-1b", 1_113_671_680, 2048, Licence::Open),
         published("decilm-7b", 7_043_551_232, 8192, Licence::Open),

@@ -11,7 +11,7 @@ use super::llama_kin::{self, ATTENTION, ENDS, FEED_FORWARD, Kin};
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
@@ -48,7 +48,7 @@ pub const GEMMA: Family = Family {
     config: config1,
     keys: |config| KIN1.keys(config),
     tensors: &llama_kin::joined::<14>(&[ENDS, NORMS1, ATTENTION, FEED_FORWARD]),
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("gemma-2b", 2_506_172_416, 8192, Licence::Restricted),
         published("gemma-7b", 8_537_680_896, 8192, Licence::Restricted),

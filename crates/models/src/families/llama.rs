@@ -8,7 +8,7 @@ use rhetor_catalog::{About, Source};
 use super::{BASE, Family, Licence, llama_kin, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
@@ -35,7 +35,7 @@ pub const LLAMA: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("llama-7b", 6_738_415_616, 2048, Licence::Research),
         published("llama-13b", 13_015_864_320, 2048, Licence::Research),

@@ -18,6 +18,7 @@ mod decilm;
 mod distilbert;
 mod electra;
 mod falcon;
+mod fid;
 mod gemma;
 mod gemma3;
 mod gpt;
@@ -32,6 +33,8 @@ mod phi3;
 mod qwen;
 mod roberta;
 mod stablelm;
+mod t5;
+mod transformer;
 mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
@@ -146,6 +149,9 @@ pub const FAMILIES: &[&Family] = &[
     &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
     &attention_only::ATTENTION_ONLY,
+    &t5::T5,
+    &fid::FID,
+    &transformer::TRANSFORMER,
 ];
 
 impl Family {

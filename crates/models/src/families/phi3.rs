@@ -10,7 +10,7 @@ use super::llama_kin::{self, ATTENTION_OUTPUT, ENDS, Kin};
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{TensorName, name};
 
@@ -38,7 +38,7 @@ pub const PHI3: Family = Family {
     config,
     keys,
     tensors: &llama_kin::joined::<11>(&[ENDS, REST]),
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("phi-3-mini-4k", 3_821_079_552, 4096, Licence::Open),
         published("phi-3-medium-4k", 13_960_238_080, 4096, Licence::Open),

@@ -10,7 +10,7 @@ use super::llama_kin::{self, ATTENTION, ATTENTION_OUTPUT, ENDS, FEED_FORWARD, Ki
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{TensorName, name};
 
@@ -35,7 +35,7 @@ pub const QWEN2: Family = Family {
     config: |keys| windowed(keys, KIN2.config(keys)?),
     keys: |config| keys(&KIN2, config),
     tensors: &llama_kin::joined::<14>(&[ENDS, NORMS, QKV_BIASED, FEED_FORWARD]),
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("qwen2-0.5b", 494_032_768, 131_072, Licence::Open),
         published("qwen2.5-0.5b", 494_032_768, 32_768, Licence::Open),

@@ -11,7 +11,7 @@ use super::llama_kin::{self, ATTENTION, ATTENTION_OUTPUT, ENDS, FEED_FORWARD, Ki
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{TensorName, name};
 
@@ -46,7 +46,7 @@ pub const STABLELM: Family = Family {
     config,
     keys,
     tensors: &llama_kin::joined::<14>(&[ENDS, NORMS, QKV, FEED_FORWARD]),
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("stablelm-3b-4e1t", 2_795_443_200, 4096, Licence::Open),
         published("stablelm-2-1.6b", 1_644_515_328, 4096, Licence::Restricted),
