@@ -14,10 +14,13 @@ mod attention_only;
 mod awd_lstm;
 mod bert;
 mod codegen;
+mod decilm;
 mod distilbert;
 mod electra;
 mod falcon;
 mod fid;
+mod gemma;
+mod gemma3;
 mod gpt;
 mod gpt2;
 mod gpt_bigcode;
@@ -28,8 +31,11 @@ mod minigpt4;
 mod mistral;
 mod mixtral;
 mod phi;
+mod phi3;
 mod qformer;
+mod qwen;
 mod roberta;
+mod stablelm;
 mod t5;
 mod transformer;
 mod vit;
@@ -125,6 +131,14 @@ pub const FAMILIES: &[&Family] = &[
     &mixtral::MIXTRAL,
     &mistral::MISTRAL,
     &llama::LLAMA,
+    &decilm::DECILM,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma3::GEMMA3,
+    &phi3::PHI3,
+    &stablelm::STABLELM,
     &gpt::GPT,
     &gpt2::GPT2,
     &gpt_neox::GPT_NEOX,
