@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("catalog", &[]),
     ("kernels", &[]),
+    ("images", &[]),
     ("tensor", &["kernels"]),
     ("formats", &["kernels"]),
     ("tokenizer", &["formats"]),
     ("models", &["tensor", "formats", "catalog"]),
     ("lm", &["catalog"]),
     ("encode", &["tokenizer", "models"]),
-    ("generate", &["tokenizer", "models", "lm"]),
+    ("generate", &["tokenizer", "models", "lm", "images"]),
     ("store", &[]),
     ("train", &["generate"]),
     ("cli", &["encode", "generate", "store", "train"]),
@@ -217,10 +218,11 @@ fn no_file_names_a_place_of_one_machine() {
 
 #[test]
 fn entries_of_tables_have_a_name_a_summary_and_a_source() {
-    use rhetor_generate::{TEMPLATES, sampling::SAMPLING};
+    use rhetor_generate::{TEMPLATES, infill::INFILL, sampling::SAMPLING};
     check_table("FAMILIES", rhetor_models::FAMILIES.iter().map(|family| family.about));
     check_table("SAMPLING", SAMPLING.iter().map(|step| *step.about()));
     check_table("TEMPLATES", TEMPLATES.iter().map(|template| template.about));
+    check_table("INFILL", INFILL.iter().map(|template| template.about));
 }
 
 #[test]

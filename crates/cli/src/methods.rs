@@ -2,7 +2,7 @@
 
 use crate::recipes::RECIPES;
 use rhetor_catalog::{About, Source};
-use rhetor_generate::{TEMPLATES, sampling::SAMPLING};
+use rhetor_generate::{TEMPLATES, infill::INFILL, sampling::SAMPLING};
 use rhetor_models::{FAMILIES, adapters::ADAPTERS};
 use rhetor_train::Recipe;
 use rhetor_train::data::{DATA_SETS, FORMATS, SHAPES};
@@ -45,6 +45,7 @@ pub const TABLE_NAMES: &[&str] = &[
     "families",
     "samplers",
     "templates",
+    "infill",
 ];
 
 /// Every table.
@@ -86,6 +87,7 @@ pub fn tables() -> Vec<Table> {
         of("families", "family", FAMILIES.iter().map(|family| &family.about).collect()),
         of("samplers", "sampler", SAMPLING.iter().map(|step| step.about()).collect()),
         of("templates", "template", TEMPLATES.iter().map(|template| &template.about).collect()),
+        of("infill", "infill template", INFILL.iter().map(|template| &template.about).collect()),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
+use crate::infill::InfillTemplate;
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
 use crate::sampling::validate;
@@ -292,6 +293,14 @@ impl Engine {
                 self.encoder().text(text, special, room)
             }
             Prompt::Chat(messages) => self.encoder().chat(self.template()?, messages, self.now(), room),
+            Prompt::Infill { prefix, suffix } => {
+                let template = InfillTemplate::of(&self.tokenizer).ok_or_else(|| {
+                    let what =
+                        "fill a hole in a text: its vocabulary has no tokens for it, such as <fim_prefix>";
+                    self.unsupported(what.to_string())
+                })?;
+                self.encoder().infill(template, prefix, suffix, room)
+            }
         }
     }
 
@@ -330,11 +339,16 @@ impl Engine {
 
     /// What is to be done with a prompt of `n_prompt` tokens; the second value is the most tokens a completion may have.
     /// Virtual positions count as tokens of the prompt.
-    fn goal(&self, request: &Request, n_prompt: usize) -> Result<(Goal, usize), rhetor_lm::Error> {
+    fn goal(
+        &self,
+        request: &Request,
+        n_prompt: usize,
+        ends: &[u32],
+    ) -> Result<(Goal, usize), rhetor_lm::Error> {
         let room = self.context - n_prompt;
         let sampling = Arc::new(request.sampling.clone());
         let stops: Arc<[u32]> = {
-            let mut stops = self.tokenizer.stops().to_vec();
+            let mut stops = [self.tokenizer.stops(), ends].concat();
             stops.sort_unstable();
             stops.into()
         };
@@ -409,7 +423,7 @@ impl LanguageModel for Engine {
                 stops.extend(template.stops().iter().map(|stop| stop.to_string()))
             }
             (Prompt::Chat(_), Err(_)) => {}
-            (Prompt::Text { .. }, _) => stream = stream.continuing(),
+            (Prompt::Text { .. } | Prompt::Infill { .. }, _) => stream = stream.continuing(),
         }
         let voice = || Voice::new(stream.clone(), StopFinder::new(stops.clone()), request.logprobs.is_some());
         let mut conversation = Listening {
@@ -417,13 +431,14 @@ impl LanguageModel for Engine {
             voices: (0..request.n).map(|_| voice()).collect(),
             n_prompt,
             n_cached: 0,
+            ends: encoded.ends.clone(),
             on_event,
             is_cancelled: false,
         };
         if request.max_tokens == Some(0) {
             conversation.voices.iter_mut().for_each(|voice| voice.reason = Some(FinishReason::Length));
         } else {
-            let (goal, _) = self.goal(request, n_virtual + n_prompt)?;
+            let (goal, _) = self.goal(request, n_virtual + n_prompt, &encoded.ends)?;
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
@@ -525,6 +540,8 @@ struct Listening<'a> {
     voices: Vec<Voice>,
     n_prompt: usize,
     n_cached: usize,
+    /// Tokens that end an answer beside the model's own.
+    ends: Vec<u32>,
     on_event: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     is_cancelled: bool,
 }
@@ -586,7 +603,7 @@ impl Listening<'_> {
         if let Some(logprobs) = &mut voice.logprobs {
             logprobs.push(self.engine.token_logprob(pick));
         }
-        if self.engine.tokenizer.stops().contains(&pick.id) {
+        if self.engine.tokenizer.stops().contains(&pick.id) || self.ends.contains(&pick.id) {
             return false;
         }
         let piece = voice.stream.push(pick.id);

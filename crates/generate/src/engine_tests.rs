@@ -405,3 +405,11 @@ fn an_engine_that_cannot_work_is_not_made() {
     assert!(matches!(make(1, 200), Err(Error::CacheTooSmall { cache_tokens: 32, context: 64 })));
     assert!(sampling::SAMPLING.len() > 10);
 }
+
+#[test]
+fn a_vocabulary_without_tokens_for_it_fills_no_hole() {
+    let prompt = Prompt::Infill { prefix: "a".to_string(), suffix: "b".to_string() };
+    let error = engine(16).generate(&Request::new(prompt), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(error, LmError::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("<fim_prefix>"), "{error}");
+}

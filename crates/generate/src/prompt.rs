@@ -7,6 +7,7 @@
 //! gets.
 
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
+use crate::infill::{InfillTemplate, encode_inside};
 use rhetor_lm::{Error, Message, Overflow, Role};
 use rhetor_tokenizer::{Special, Tokenizer};
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,8 @@ pub(crate) struct Encoded {
     pub n_truncated: usize,
     /// What was dropped, in words.
     pub warnings: Vec<String>,
+    /// Tokens that end the answer beside the model's own.
+    pub ends: Vec<u32>,
 }
 
 /// The room there is for a prompt.
@@ -178,7 +181,44 @@ impl Encoder<'_> {
         kept.extend_from_slice(&ids[n_first + n_truncated..]);
         let warning =
             format!("the first {n_truncated} tokens were dropped to fit the context of {}", room.context);
-        Ok(Encoded { ids: kept, n_truncated, warnings: vec![warning] })
+        Ok(Encoded { ids: kept, n_truncated, warnings: vec![warning], ..Encoded::default() })
+    }
+
+    /// Encodes a text with a hole as `template` has it, whose tokens are in the vocabulary.
+    ///
+    /// If it must be shortened, what is nearest to the hole stays: a quarter of the room for what follows it, or more if
+    /// what stands before it is short.
+    pub fn infill(
+        &self,
+        template: &InfillTemplate,
+        prefix: &str,
+        suffix: &str,
+        room: &Room,
+    ) -> Result<Encoded, Error> {
+        let before = self.tokenizer.encode(prefix, Special::Literal);
+        let after = encode_inside(suffix, self.tokenizer);
+        let ask = |before: &[u32], after: &[u32]| {
+            let asked = template.ask(before, after, self.tokenizer);
+            Encoded { ids: self.with_bos(asked.ids), ends: asked.ends, ..Encoded::default() }
+        };
+        let all = ask(&before, &after);
+        if all.ids.len() <= room.n_prompt_max() {
+            return Ok(all);
+        }
+        let n_marks = all.ids.len() - before.len() - after.len();
+        if room.overflow == Overflow::Error || room.n_prompt_kept() <= n_marks {
+            return Err(room.overflow(all.ids.len()));
+        }
+        let room_of_texts = room.n_prompt_kept() - n_marks;
+        let n_after = after.len().min((room_of_texts / 4).max(room_of_texts.saturating_sub(before.len())));
+        let n_before = before.len().min(room_of_texts - n_after);
+        let (n_first, n_last) = (before.len() - n_before, after.len() - n_after);
+        let warning = format!(
+            "the first {n_first} tokens before the hole and the last {n_last} after it were dropped to fit the context of {}",
+            room.context
+        );
+        let kept = ask(&before[n_first..], &after[..n_after]);
+        Ok(Encoded { n_truncated: n_first + n_last, warnings: vec![warning], ..kept })
     }
 
     /// Renders and encodes a conversation.
@@ -211,7 +251,7 @@ impl Encoder<'_> {
                     messages.len(),
                     room.context
                 );
-                return Ok(Encoded { ids, n_truncated, warnings: vec![warning] });
+                return Ok(Encoded { ids, n_truncated, warnings: vec![warning], ..Encoded::default() });
             }
         }
         Err(room.overflow(self.conversation(template, &kept, now)?.len()))
@@ -252,4 +292,36 @@ fn drop_oldest(messages: &mut Vec<Message>) -> bool {
         is_dropped = true;
     }
     is_dropped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rhetor_tokenizer::ControlTokens;
+    use rhetor_tokenizer::train::{Kind, TrainOptions, train};
+
+    #[test]
+    fn of_a_text_with_a_hole_what_is_nearest_to_it_stays() {
+        let specials =
+            "<unk> <fim_prefix> <fim_suffix> <fim_middle>".split(' ').map(str::to_string).collect();
+        let options = TrainOptions { kind: Kind::Characters, vocab_size: 200, specials, min_frequency: 1 };
+        let tokenizer = train(&options, [('a'..='z').collect::<String>()].iter()).unwrap();
+        let controls = Controls::of(&tokenizer);
+        let encoder = Encoder { tokenizer: &tokenizer, controls: &controls };
+        let template = InfillTemplate::of(&tokenizer).unwrap();
+        let ask = |prefix: &str, suffix: &str, overflow| {
+            let room = Room { context: 13, max_tokens: Some(2), overflow };
+            let encoded = encoder.infill(template, prefix, suffix, &room)?;
+            Ok::<_, Error>((tokenizer.decode(&encoded.ids, ControlTokens::Show), encoded.n_truncated))
+        };
+        let cut = Overflow::TruncateOldest;
+        let shown = |text: &str, n| (text.to_string(), n);
+        let whole = ask("abcdef", "yz", Overflow::Error).unwrap();
+        assert_eq!(whole, shown("<fim_prefix>abcdef<fim_suffix>yz<fim_middle>", 0));
+        let long = ask("abcdefgh", "uvwxyz", cut).unwrap();
+        assert_eq!(long, shown("<fim_prefix>cdefgh<fim_suffix>uv<fim_middle>", 6));
+        let short = ask("ab", "qrstuvwxyz", cut).unwrap();
+        assert_eq!(short, shown("<fim_prefix>ab<fim_suffix>qrstuv<fim_middle>", 4));
+        assert!(matches!(ask("abcdefgh", "uvwxyz", Overflow::Error), Err(Error::ContextOverflow { .. })));
+    }
 }

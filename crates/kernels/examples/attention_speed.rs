@@ -74,7 +74,7 @@ fn decode(heads: Heads, kind: KvType, depth: usize) -> String {
     let (layers, table) = layers(heads, kind, depth, if depth < 1000 { 1 } else { 30 });
     let options = AttentionOptions { n_heads: heads.0, scale: 0.125, ..Default::default() };
     let (q, mut out) = (vec![0.1; width], vec![0.0; width]);
-    let spans = [Span { table: &table, start: depth - 1, len: 1 }];
+    let spans = [Span { table: &table, start: depth - 1, len: 1, tree: None }];
     let seconds = time(&layers, |kv| paged(&q, width, &spans, kv, &options, &mut out));
     let bytes = layers[0].n_bytes() as f64;
     format!("{depth}: {:.1} us {:.1} GB/s", seconds * 1e6, bytes / seconds / 1e9)
@@ -85,7 +85,7 @@ fn prefill(heads: Heads, kind: KvType, (start, len): (usize, usize)) -> String {
     let (layers, table) = layers(heads, kind, start + len, 15);
     let options = AttentionOptions { n_heads: heads.0, scale: 0.125, ..Default::default() };
     let (q, mut out) = (vec![0.1; width * len], vec![0.0; width * len]);
-    let spans = [Span { table: &table, start, len }];
+    let spans = [Span { table: &table, start, len, tree: None }];
     let seconds = time(&layers, |kv| paged(&q, width, &spans, kv, &options, &mut out));
     let keys = len * start + len * (len + 1) / 2;
     format!("{len}@{start}: {:.0} us {:.0} GFLOP/s", seconds * 1e6, (4 * keys * width) as f64 / seconds / 1e9)

@@ -142,15 +142,21 @@ impl KvPages {
         self.layout
     }
 
+    /// Where in `memory` the block of kv head `head` in `page` begins.
+    #[inline(always)]
+    fn block_start(&self, page: u32, head: usize) -> usize {
+        self.offset + page as usize * self.page_bytes() + head * self.layout.n_bytes
+    }
+
     /// The block of kv head `head` in `page`: `layout().n_bytes` bytes, aligned to 64.
     #[inline(always)]
     pub(crate) fn block(&self, page: u32, head: usize) -> &[u8] {
-        let start = self.offset + page as usize * self.page_bytes() + head * self.layout.n_bytes;
+        let start = self.block_start(page, head);
         &self.memory[start..start + self.layout.n_bytes]
     }
 
     fn block_mut(&mut self, page: u32, head: usize) -> &mut [u8] {
-        let start = self.offset + page as usize * self.page_bytes() + head * self.layout.n_bytes;
+        let start = self.block_start(page, head);
         &mut self.memory[start..start + self.layout.n_bytes]
     }
 
@@ -272,6 +278,35 @@ impl KvPages {
         }
     }
 
+    /// Copies the key and the value at position `from` of a sequence to position `to`, as they are stored, in every head.
+    ///
+    /// `table`: the sequence's pages. Panics if a position is outside them.
+    #[track_caller]
+    pub fn copy_token(&mut self, table: &[u32], from: usize, to: usize) {
+        let end = table.len() * PAGE_LEN;
+        assert!(from < end && to < end, "position {from} to {to} in {} pages", table.len());
+        let place = |position: usize| (table[position / PAGE_LEN], position % PAGE_LEN);
+        let ((from_page, from_slot), (to_page, to_slot)) = (place(from), place(to));
+        let layout = self.layout;
+        let width = layout.kind.width();
+        let value_len = layout.value_stride * width;
+        for head in 0..self.n_kv_heads {
+            let (source, target) = (self.block_start(from_page, head), self.block_start(to_page, head));
+            let mut copy = |from: usize, to: usize, len: usize| {
+                self.memory.copy_within(source + from..source + from + len, target + to);
+            };
+            for row in (0..layout.head_dim).map(|i| i * PAGE_LEN) {
+                copy((row + from_slot) * width, (row + to_slot) * width, width);
+            }
+            copy(layout.values + from_slot * value_len, layout.values + to_slot * value_len, value_len);
+            for row in (0..layout.n_groups).map(|group| group * PAGE_LEN) {
+                copy(layout.key_scales + 4 * (row + from_slot), layout.key_scales + 4 * (row + to_slot), 4);
+            }
+            let scales = 4 * layout.n_groups;
+            copy(layout.value_scales + from_slot * scales, layout.value_scales + to_slot * scales, scales);
+        }
+    }
+
     /// Copies page `from` over page `to`, for sequences that part ways in the middle of a page.
     ///
     /// Panics if there is no such page.
@@ -371,6 +406,30 @@ mod tests {
         let (mut k, mut v) = ([0.0; 16], [0.0; 16]);
         kv.read(2, 5, 1, &mut k, &mut v);
         assert_eq!((k, v), ([1.0; 16], [2.0; 16]));
+    }
+
+    #[test]
+    fn a_copied_token_is_the_same_in_its_new_place_and_disturbs_no_other() {
+        for kind in KvType::ALL {
+            let (heads, d, table) = (2, 40, [2, 0]);
+            let mut kv = KvPages::new(kind, heads, d, 3);
+            let (k, v) = (noise(64 * heads * d, 1), noise(64 * heads * d, 2));
+            kv.write(&table, 0, &k, &v, heads * d, 64);
+            let read = |kv: &KvPages, position: usize, head| {
+                let (mut k, mut v) = (vec![0.0; d], vec![0.0; d]);
+                kv.read(table[position / PAGE_LEN], position % PAGE_LEN, head, &mut k, &mut v);
+                (k, v)
+            };
+            let before: Vec<_> = (0..128).map(|i| read(&kv, i / 2, i % 2)).collect();
+            kv.copy_token(&table, 40, 30);
+            kv.copy_token(&table, 7, 7);
+            for position in 0..64 {
+                let from = if position == 30 { 40 } else { position };
+                for head in 0..heads {
+                    assert_eq!(read(&kv, position, head), before[from * 2 + head], "{kind:?} {position}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -33,6 +33,13 @@ pub enum Prompt {
     },
     /// A conversation, rendered by the model's chat template.
     Chat(Vec<Message>),
+    /// A text with a hole, which the answer fills.
+    Infill {
+        /// What stands before the hole.
+        prefix: String,
+        /// What stands after it.
+        suffix: String,
+    },
 }
 
 /// What happens when prompt and answer do not fit into the context.

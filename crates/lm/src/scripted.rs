@@ -63,6 +63,9 @@ impl LanguageModel for Scripted {
             }
             let prompt_tokens = match &request.prompt {
                 Prompt::Text { text, .. } => text.split_whitespace().count(),
+                Prompt::Infill { prefix, suffix } => {
+                    prefix.split_whitespace().chain(suffix.split_whitespace()).count()
+                }
                 Prompt::Chat(messages) => messages.iter().map(|m| m.content.split_whitespace().count()).sum(),
             };
             completions.push(Completion {

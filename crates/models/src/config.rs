@@ -1,8 +1,9 @@
 //! The sizes and constants of a model, read from the file's own keys.
 
-use rhetor_formats::{Checkpoint, Kind, Metadata, TypedValue};
+use rhetor_formats::{Array, Checkpoint, Kind, Metadata, TypedValue, Value};
 use rhetor_kernels::activation::Activation;
 use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling, RopeTable, Yarn};
+use rhetor_tensor::ops::head_norm::NormKind;
 
 use crate::head::Head;
 use crate::load::LoadError;
@@ -20,7 +21,7 @@ pub struct ModelConfig {
     pub hidden_size: usize,
     /// L: blocks; of an encoder-decoder, those of the decoder.
     pub n_layers: usize,
-    /// N: blocks of the encoder of an encoder-decoder; 0 = another kind of model.
+    /// N: blocks of the encoder of an encoder-decoder, also where the decoder was left away; 0 = another kind of model.
     pub n_encoder_layers: usize,
     /// H: query heads.
     pub n_heads: usize,
@@ -36,6 +37,8 @@ pub struct ModelConfig {
     pub context_len: usize,
     /// P: rows of the table of learned positions; 0 if positions are not learned.
     pub position_len: usize,
+    /// What the norms do.
+    pub norm_kind: NormKind,
     /// ε of the norms.
     pub norm_eps: f32,
     /// The non-linearity of the feed-forward layer.
@@ -48,8 +51,18 @@ pub struct ModelConfig {
     pub window: Option<usize>,
     /// The window of each layer, where they differ; empty = all the same. `[L]`
     pub layer_windows: Vec<Option<usize>>,
+    /// Slopes of linear biases (ALiBi), as they act on scaled scores; empty = there are none. `[H]`
+    pub alibi_slopes: Vec<f32>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
+    /// Rotary positions of layers with a window, where they differ from those of the others.
+    pub local_rope: Option<RopeOptions>,
+    /// Factor of the token's embedding.
+    pub embedding_factor: f32,
+    /// Scores become c · tanh(score / c). Source: arXiv:2408.00118, section 2.
+    pub score_cap: Option<f32>,
+    /// Logits become c · tanh(logit / c).
+    pub logit_cap: Option<f32>,
     /// The head.
     pub head: Head,
     /// Whether the tokens of a sequence all see each other.
@@ -64,6 +77,8 @@ pub struct ModelConfig {
     pub drop_factor: Option<f32>,
     /// Whether the output layer is the embedding (used when the file holds no output layer).
     pub tied: bool,
+    /// The models that it is made of, where it is made of several: each with its own sizes.
+    pub parts: Vec<Part>,
     /// What only this family has, by names of its own: sizes, which the shapes of its tensors may use as letters, numbers,
     /// and switches, which are 0 or 1.
     pub own: Vec<(&'static str, f64)>,
@@ -85,13 +100,19 @@ impl Default for ModelConfig {
             ffn_size: 0,
             context_len: 0,
             position_len: 0,
+            norm_kind: NormKind::Layer,
             norm_eps: 0.0,
             activation: Activation::Gelu,
             attention_scale: 1.0,
             attention_scale_by_layer: false,
             window: None,
             layer_windows: Vec::new(),
+            alibi_slopes: Vec::new(),
             rope: None,
+            local_rope: None,
+            embedding_factor: 1.0,
+            score_cap: None,
+            logit_cap: None,
             head: Head::VOCABULARY,
             is_encoder: false,
             is_recurrent: false,
@@ -99,9 +120,21 @@ impl Default for ModelConfig {
             n_segments: 0,
             drop_factor: None,
             tied: false,
+            parts: Vec::new(),
             own: Vec::new(),
         }
     }
+}
+
+/// A model inside a model: where it stands in the files, and its sizes. Its family is [`ModelConfig::family`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The key of `config.json` under which its own keys stand.
+    pub section: &'static str,
+    /// What its tensors' names begin with, besides its family's own prefix.
+    pub root: &'static str,
+    /// Its sizes and constants.
+    pub config: ModelConfig,
 }
 
 impl ModelConfig {
@@ -130,7 +163,7 @@ impl ModelConfig {
 
     /// Whether it reads a source with an encoder and writes with a decoder.
     pub fn has_encoder(&self) -> bool {
-        self.n_encoder_layers > 0
+        self.n_encoder_layers > 0 && !self.is_encoder
     }
 
     /// K of layer `i`.
@@ -141,6 +174,11 @@ impl ModelConfig {
     /// The window of layer `i`.
     pub fn window_of(&self, i: usize) -> Option<usize> {
         self.layer_windows.get(i).copied().unwrap_or(self.window)
+    }
+
+    /// The rotary positions of layer `i`.
+    pub fn rope_of(&self, i: usize) -> Option<&RopeOptions> {
+        self.local_rope.as_ref().filter(|_| self.window_of(i).is_some()).or(self.rope.as_ref())
     }
 
     /// Bytes of keys and values for one token, at `bytes_per_element`.
@@ -174,6 +212,8 @@ pub struct Keys<'a> {
     metadata: &'a Metadata,
     /// `llama.` in GGUF files, empty else.
     prefix: String,
+    /// `vision.` and the like where the keys are those of a part of a model, empty else.
+    section: String,
 }
 
 impl<'a> Keys<'a> {
@@ -183,7 +223,18 @@ impl<'a> Keys<'a> {
             Kind::Gguf | Kind::Llama2C => format!("{architecture}."),
             Kind::HuggingFace | Kind::Safetensors | Kind::PyTorch => String::new(),
         };
-        Keys { checkpoint, metadata: checkpoint.metadata(), prefix }
+        Keys { checkpoint, metadata: checkpoint.metadata(), prefix, section: String::new() }
+    }
+
+    /// The keys of a part of the model, which stand under `section` in `config.json`.
+    pub fn section(&self, section: &str) -> Keys<'a> {
+        let section = format!("{}{section}.", self.section);
+        Keys { checkpoint: self.checkpoint, metadata: self.metadata, prefix: self.prefix.clone(), section }
+    }
+
+    /// Whether the file has a tensor whose name begins so.
+    pub fn has_tensors(&self, beginning: &str) -> bool {
+        self.checkpoint.tensors().iter().any(|tensor| tensor.name.starts_with(beginning))
     }
 
     /// The keys that a GGUF file of this architecture would have, before it is written; errors name `checkpoint`.
@@ -192,12 +243,17 @@ impl<'a> Keys<'a> {
         metadata: &'a Metadata,
         architecture: &str,
     ) -> Keys<'a> {
-        Keys { checkpoint, metadata, prefix: format!("{architecture}.") }
+        Keys { checkpoint, metadata, prefix: format!("{architecture}."), section: String::new() }
     }
 
     /// Whether the file uses GGUF's names and row orders.
     pub fn speaks_gguf(&self) -> bool {
         !self.prefix.is_empty()
+    }
+
+    /// Whether the file holds the tensor of this name.
+    pub fn has(&self, tensor: &str) -> bool {
+        self.checkpoint.find(tensor).is_some()
     }
 
     /// The file's name for the key that is `gguf` (after the architecture) or `hugging_face`.
@@ -206,7 +262,7 @@ impl<'a> Keys<'a> {
             // What belongs to the vocabulary stands beside the architecture.
             true if gguf.starts_with("tokenizer.") => gguf.to_string(),
             true => format!("{}{gguf}", self.prefix),
-            false => hugging_face.to_string(),
+            false => format!("{}{hugging_face}", self.section),
         }
     }
 
@@ -242,6 +298,17 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Sizes, one for each layer or one for all.
+    pub fn sizes_or(&self, gguf: &str, hugging_face: &str, default: usize) -> Result<Vec<usize>, LoadError> {
+        let key = self.key(gguf, hugging_face);
+        if !matches!(self.metadata.get(&key), Some(Value::Array(_))) {
+            return Ok(vec![self.size_or(gguf, hugging_face, default)?]);
+        }
+        let values = self.metadata.get_u64s(&key)?.unwrap_or_default();
+        let sizes = values.into_iter().map(|value| usize::try_from(value).unwrap_or(usize::MAX));
+        sizes.map(|size| self.checked(Some(size), gguf, hugging_face)).collect()
+    }
+
     /// A number with a default.
     pub fn number_or(&self, gguf: &str, hugging_face: &str, default: f32) -> Result<f32, LoadError> {
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?.unwrap_or(default))
@@ -255,12 +322,22 @@ impl<'a> Keys<'a> {
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?)
     }
 
+    /// The number under the first of these keys of Hugging Face's that is there.
+    fn first_number(&self, hugging_face: &[&str]) -> Result<Option<f32>, LoadError> {
+        for name in hugging_face {
+            if let Some(number) = self.number_opt("", name)? {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
     /// A switch of Hugging Face's with a default; GGUF files have none of these.
     pub fn switch_or(&self, hugging_face: &str, default: bool) -> Result<bool, LoadError> {
         if self.speaks_gguf() {
             return Ok(default);
         }
-        Ok(self.metadata.get_bool(hugging_face)?.unwrap_or(default))
+        Ok(self.metadata.get_bool(&self.key("", hugging_face))?.unwrap_or(default))
     }
 
     /// A switch of both kinds of files, with a default; an empty name means that this kind of file has no such key.
@@ -269,6 +346,35 @@ impl<'a> Keys<'a> {
             return Ok(default);
         }
         Ok(self.metadata.get_bool(&self.key(gguf, hugging_face))?.unwrap_or(default))
+    }
+
+    /// Whether layers have biases, 1 or 0: GGUF says it by the bias of our tensor `ours`, Hugging Face by a key.
+    pub fn bias_or(&self, ours: &str, hugging_face: &str, default: bool) -> Result<f64, LoadError> {
+        let has_bias = match self.speaks_gguf() {
+            true => self.has_tensor(&format!("{ours}.bias")),
+            false => self.switch_or(hugging_face, default)?,
+        };
+        Ok(f64::from(u8::from(has_bias)))
+    }
+
+    /// Whether the file holds a tensor of this name.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.checkpoint.find(name).is_some()
+    }
+
+    /// D / H, where the width must be that of all heads together; the number of heads is known under these names.
+    pub fn head_dim(
+        &self,
+        hidden_size: usize,
+        n_heads: usize,
+        gguf: &str,
+        hugging_face: &str,
+    ) -> Result<usize, LoadError> {
+        if !hidden_size.is_multiple_of(n_heads) {
+            let expected = format!("a divisor of the width {hidden_size}");
+            return Err(self.refuse(gguf, hugging_face, n_heads, &expected));
+        }
+        Ok(hidden_size / n_heads)
     }
 
     /// A word that may be absent.
@@ -281,7 +387,7 @@ impl<'a> Keys<'a> {
 
     /// The list of numbers under a key of Hugging Face's, if there.
     fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
-        Ok(self.metadata.get_f32s(hugging_face)?)
+        Ok(self.metadata.get_f32s(&self.key("", hugging_face))?)
     }
 
     /// A value that we do not support.
@@ -335,14 +441,25 @@ impl<'a> Keys<'a> {
     ///
     /// Hugging Face's keys are looked for under `rope_parameters` (transformers 5), then flat and under `rope_scaling` (4).
     pub fn rope(&self, head_dim: usize, gguf_order: RopeOrder, theta: f32) -> Result<RopeOptions, LoadError> {
+        self.partial_rope(head_dim, gguf_order, theta, 1.0)
+    }
+
+    /// The same, where Hugging Face turns the first `factor` of each head if it does not say how much.
+    pub fn partial_rope(
+        &self,
+        head_dim: usize,
+        gguf_order: RopeOrder,
+        theta: f32,
+        factor: f32,
+    ) -> Result<RopeOptions, LoadError> {
         let (order, theta, rotary_dim) = if self.speaks_gguf() {
             let rotary_dim = self.size_opt("rope.dimension_count", "")?.unwrap_or(head_dim);
             (gguf_order, self.number_or("rope.freq_base", "", theta)?, rotary_dim)
         } else {
-            let nested = self.number_opt("", "rope_parameters.rope_theta")?;
-            let theta = nested.map_or_else(|| self.number_or("", "rope_theta", theta), Ok)?;
-            let nested = self.number_opt("", "rope_parameters.partial_rotary_factor")?;
-            let factor = nested.map_or_else(|| self.number_or("", "partial_rotary_factor", 1.0), Ok)?;
+            let names = ["rope_parameters.rope_theta", "rope_theta", "rotary_emb_base"];
+            let theta = self.first_number(&names)?.unwrap_or(theta);
+            let names = ["rope_parameters.partial_rotary_factor", "partial_rotary_factor", "rotary_pct"];
+            let factor = self.first_number(&names)?.unwrap_or(factor);
             (RopeOrder::Half, theta, (head_dim as f32 * factor) as usize)
         };
         if rotary_dim % 2 != 0 || rotary_dim > head_dim {
@@ -352,7 +469,8 @@ impl<'a> Keys<'a> {
         if theta.is_nan() || theta <= 0.0 {
             return Err(self.refuse("rope.freq_base", "rope_theta", theta, "a positive number"));
         }
-        let context = self.size("context_length", "max_position_embeddings")?;
+        // Falcon's class has this for files that do not say it; a family that needs the key refuses its absence itself.
+        let context = self.size_or("context_length", "max_position_embeddings", 2048)?;
         Ok(RopeOptions { theta, rotary_dim, order, context, scaling: self.rope_scaling(context)? })
     }
 
@@ -462,6 +580,12 @@ impl Key {
     /// A size, which GGUF stores in 32 bits.
     pub fn size(gguf: &'static str, hugging_face: &'static str, value: usize) -> Key {
         Key::new(gguf, hugging_face, u32::try_from(value).unwrap_or(u32::MAX))
+    }
+
+    /// Sizes of the layers, each stored in 32 bits by GGUF.
+    pub fn sizes(gguf: &'static str, hugging_face: &'static str, values: &[usize]) -> Key {
+        let values = values.iter().map(|&value| u32::try_from(value).unwrap_or(u32::MAX));
+        Key::new(gguf, hugging_face, Array::U32(values.collect()))
     }
 
     /// The keys of rotary positions. What GGUF cannot say by keys is returned as the error: its name.

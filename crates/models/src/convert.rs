@@ -2,8 +2,8 @@
 //!
 //! Between files of one kind the tensors keep their names and only their types change, whatever the architecture.
 //! Between GGUF and a Hugging Face directory the family's table gives the names, and what the two kinds store
-//! differently is turned: `Conv1D` weights are transposed, and the rows of query and key heads reordered, since
-//! GGUF's LLaMA pairs neighbours in its rotary positions where Hugging Face pairs halves.
+//! differently is turned: `Conv1D` weights are transposed, and rows get GGUF's order where Hugging Face has another
+//! (`row_order`).
 //!
 //! The vocabulary is not this crate's affair: its keys come and go as [`ConvertOptions::vocabulary`] and files beside the weights.
 
@@ -21,8 +21,9 @@ use crate::families::Family;
 use crate::head::Task;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
-use crate::names::{Stored, TensorName};
+use crate::names::TensorName;
 use crate::quant_mix::{Mix, ModelFacts};
+use crate::row_order;
 
 /// How important each input column of a weight is: the mean square of its activations.
 pub type Importance = HashMap<String, Vec<f32>>;
@@ -106,19 +107,15 @@ enum Origin<'a> {
 }
 
 /// What is done to a tensor's elements besides changing their type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+#[derive(Debug, Clone, PartialEq)]
+enum Turn {
     Nothing,
     /// `[r, c] → [c, r]`
     Transpose,
-    /// Rows of heads of `head_dim`, from halves to neighbours.
-    ToNeighbours {
-        head_dim: usize,
-    },
-    /// Rows of heads of `head_dim`, from neighbours to halves.
-    ToHalves {
-        head_dim: usize,
-    },
+    /// The source's row of each new row.
+    Rows(Vec<usize>),
+    /// This is added to each element.
+    Add(f32),
 }
 
 /// Writes `source` to the GGUF file `path`; an existing file is replaced when the new one is complete.
@@ -224,7 +221,8 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     let mut planned = Vec::new();
     // What stands beside the model is of a head; a pooler is nobody's without one.
     let task = config.head.task;
-    for row in family.tensors.iter().filter(|row| task == Task::Vocabulary || row.belongs_to(task)) {
+    let is_of_head = |row: &&TensorName| task == Task::Vocabulary || row.belongs_to(task);
+    for row in family.tensors.iter().filter(|row| row.is_on(&config)).filter(is_of_head) {
         for i in 0..row.n_repeats(&config) {
             for suffix in [".weight", ".bias"] {
                 let gguf = row.gguf_name(i, suffix);
@@ -233,12 +231,12 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
                 } else {
                     (gguf, row.hugging_face_name(family.prefix, i, suffix))
                 };
-                let Some(entry) = source.find(&from) else { continue };
+                let Some(entry) = family.find(source, &from) else { continue };
                 if row.ours == "rope_freqs" {
                     let (what, kind) = ("a table of rotary factors".to_string(), "config.json");
                     return Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind });
                 }
-                planned.push(plan(source, entry, to, turn(row, &config, suffix, to_gguf))?);
+                planned.push(plan(source, entry, to, turn(row, &config, i, suffix, to_gguf))?);
             }
         }
     }
@@ -254,14 +252,13 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     Ok(planned)
 }
 
-fn turn(row: &TensorName, config: &ModelConfig, suffix: &str, to_gguf: bool) -> Turn {
-    let head_dim = config.head_dim;
-    match row.stored {
-        Stored::Same | Stored::OnlyBias => Turn::Nothing,
-        Stored::Transposed if suffix == ".bias" => Turn::Nothing,
-        Stored::Transposed => Turn::Transpose,
-        Stored::HeadRows if to_gguf => Turn::ToNeighbours { head_dim },
-        Stored::HeadRows => Turn::ToHalves { head_dim },
+fn turn(row: &TensorName, config: &ModelConfig, i: usize, suffix: &str, to_gguf: bool) -> Turn {
+    match row.gguf_order(config, i) {
+        Some(order) if to_gguf => Turn::Rows(order),
+        Some(order) => Turn::Rows(row_order::inverse(&order)),
+        None if row.is_transposed() && suffix == ".weight" => Turn::Transpose,
+        None if row.offset(suffix) != 0.0 => Turn::Add(if to_gguf { 1.0 } else { -1.0 } * row.offset(suffix)),
+        None => Turn::Nothing,
     }
 }
 
@@ -305,21 +302,6 @@ fn check_importance(planned: &[Planned], importance: Option<&Importance>) -> Res
     Ok(())
 }
 
-/// The new order of rows: row `i` of the result is row `order(i)` of the source.
-pub(crate) fn source_row(turn: Turn, i: usize) -> usize {
-    match turn {
-        Turn::Nothing | Turn::Transpose => i,
-        Turn::ToNeighbours { head_dim } => {
-            let (head, at) = (i / head_dim, i % head_dim);
-            head * head_dim + (at % 2) * (head_dim / 2) + at / 2
-        }
-        Turn::ToHalves { head_dim } => {
-            let (head, at) = (i / head_dim, i % head_dim);
-            head * head_dim + (at % (head_dim / 2)) * 2 + at / (head_dim / 2)
-        }
-    }
-}
-
 /// Turns, converts and writes one tensor.
 fn write_tensor(
     source: &Checkpoint,
@@ -335,23 +317,22 @@ fn write_tensor(
     };
     let shape = &entry.shape;
     let turned;
-    let bytes = match plan.turn {
-        Turn::Nothing => bytes,
+    let bytes = match &plan.turn {
+        Turn::Nothing | Turn::Add(_) => bytes,
         Turn::Transpose => {
             turned = transpose(bytes, plan.from.block_bytes(), shape[0], shape[1]);
             &turned[..]
         }
-        turn => {
-            let row_bytes = bytes.len() / shape[0].max(1);
-            let rows = (0..shape[0]).flat_map(|i| {
-                let row = source_row(turn, i);
-                &bytes[row * row_bytes..(row + 1) * row_bytes]
-            });
-            turned = rows.copied().collect();
+        Turn::Rows(order) => {
+            turned = row_order::in_order(bytes, order);
             &turned[..]
         }
     };
-    if plan.from == plan.to_dtype {
+    let offset = match plan.turn {
+        Turn::Add(offset) => offset,
+        _ => 0.0,
+    };
+    if plan.from == plan.to_dtype && offset == 0.0 {
         out.write_all(bytes)?;
     } else {
         let n_columns = plan.to.shape.last().copied().unwrap_or(1);
@@ -369,6 +350,7 @@ fn write_tensor(
                 &bytes[start * row_bytes..(start + n_slab) * row_bytes],
                 &mut values,
             );
+            values.iter_mut().for_each(|value| *value += offset);
             encoded.resize(plan.to_dtype.bytes_of(values.len()).unwrap_or(0), 0);
             quant::quantize(plan.to_dtype, &values, importance, &mut encoded);
             out.write_all(&encoded)?;
@@ -402,11 +384,13 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
 
 /// The first constant of `config` that is another in `read_back`: GGUF leaves some to the architecture.
 ///
-/// What the tensors of the file say is left out: a separate output layer, and LLaMA 3's table of rotary factors.
+/// What the tensors of the file say is left out: a separate output layer, biases, which norms there are (what a family
+/// calls `..._bias` and `..._norms`), and LLaMA 3's table of rotary factors.
 fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
-        if let Some(rope) = &mut config.rope {
+        config.own.retain(|(name, _)| !name.ends_with("_bias") && !name.ends_with("_norms"));
+        for rope in config.rope.iter_mut().chain(&mut config.local_rope) {
             rope.order = RopeOrder::Half;
             if matches!(rope.scaling, RopeScaling::Llama3 { .. }) {
                 rope.scaling = RopeScaling::None;
@@ -414,6 +398,15 @@ fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
         }
         format!("{config:#?}")
     };
+    let own = |config: &ModelConfig| -> Vec<(&str, f64)> {
+        let told =
+            config.own.iter().filter(|(name, _)| !name.ends_with("_bias") && !name.ends_with("_norms"));
+        told.copied().collect()
+    };
+    let other = |pair: &&(&str, f64)| !own(read_back).contains(pair);
+    if let Some((name, value)) = own(config).iter().find(other) {
+        return Some(format!("{name}: {value}"));
+    }
     let (ours, theirs) = (told_by_keys(config), told_by_keys(read_back));
     let line = ours.lines().zip(theirs.lines()).find(|(a, b)| a != b)?.0;
     Some(line.trim().trim_end_matches(',').to_string())
@@ -534,11 +527,6 @@ fn hugging_face_config(source: &Checkpoint, dtype: DType) -> Result<serde_json::
     }
     let is_tied = !source.tensors().iter().any(|tensor| tensor.name == "output.weight");
     json["tie_word_embeddings"] = is_tied.into();
-    if family.model_type == "llama" {
-        let has = |suffix: &str| source.tensors().iter().any(|tensor| tensor.name.ends_with(suffix));
-        json["attention_bias"] = has(".attn_q.bias").into();
-        json["mlp_bias"] = has(".ffn_up.bias").into();
-    }
     for (key, id) in [("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding")] {
         if let Some(id) = source.metadata().get_u64(&format!("tokenizer.ggml.{id}_token_id"))? {
             json[key] = id.into();
@@ -566,20 +554,5 @@ fn to_json(value: &Value) -> serde_json::Value {
         }
         Value::String(value) => value.as_str().into(),
         Value::Array(values) => values.iter().map(|value| to_json(&value)).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reordering_head_rows_there_and_back_changes_nothing() {
-        for i in 0..24 {
-            let there = source_row(Turn::ToNeighbours { head_dim: 6 }, i);
-            assert_eq!(source_row(Turn::ToHalves { head_dim: 6 }, there), i);
-        }
-        // Neighbours 0 and 1 are the first elements of the two halves.
-        assert_eq!(source_row(Turn::ToNeighbours { head_dim: 6 }, 1), 3);
     }
 }

@@ -10,7 +10,7 @@ use crate::families::Family;
 use crate::head::Labelled;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
-use crate::names::Stored;
+use crate::row_order;
 
 /// Writes the model of `base`, a Hugging Face directory, to `dir`: trained tensors from `values`, which gives them in the
 /// order of `parameters`, the others as they are in the base; all as `dtype` (a dense type). What belongs to another head
@@ -32,7 +32,7 @@ pub fn write(
     let by_name: HashMap<&str, usize> =
         parameters.iter().enumerate().map(|(i, parameter)| (parameter.name(), i)).collect();
     let (mut to_write, mut origins) = (Vec::new(), Vec::new());
-    for row in family.tensors.iter().filter(|row| row.belongs_to(labelled.head.task)) {
+    for row in family.tensors.iter().filter(|row| row.is_on(&config) && row.belongs_to(labelled.head.task)) {
         for i in 0..row.n_repeats(&config) {
             for suffix in [".weight", ".bias"] {
                 if row.is_head() && suffix == ".bias" && !row.has_bias {
@@ -43,9 +43,9 @@ pub fn write(
                 if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
                     continue;
                 }
-                let entry = base.find(&row.hugging_face_name(prefix_in, i, suffix));
+                let entry = family.find(base, &row.hugging_face_name(prefix_in, i, suffix));
                 let trained = by_name.get(&*name).copied();
-                let is_turned = row.stored == Stored::Transposed && suffix == ".weight";
+                let is_turned = row.is_transposed() && suffix == ".weight";
                 let shape = match (trained, entry) {
                     (Some(i), _) if is_turned => parameters[i].shape().iter().rev().copied().collect(),
                     (Some(i), _) => parameters[i].shape().to_vec(),
@@ -53,7 +53,8 @@ pub fn write(
                     (None, None) => continue,
                 };
                 to_write.push(TensorToWrite { name, dtype: ElementType::Known(dtype), shape });
-                origins.push((trained, entry, is_turned));
+                let order = row.order(&config, i, false).map(|order| row_order::inverse(&order));
+                origins.push((trained, entry, is_turned, order, row.offset(suffix)));
             }
         }
     }
@@ -68,18 +69,23 @@ pub fn write(
     };
     std::fs::create_dir_all(dir).map_err(rhetor_formats::Error::create(dir))?;
     safetensors::write(&dir.join("model.safetensors"), &[("format", "pt")], &to_write, |i, out| {
-        let values = match origins[i] {
-            (Some(i), _, is_turned) => {
-                let (values, shape) = (values(i), parameters[i].shape());
-                if is_turned { turn(&values, shape[0], shape[1]) } else { values }
+        let values = match &origins[i] {
+            (Some(i), _, is_turned, order, offset) => {
+                let (mut values, shape) = (values(*i), parameters[*i].shape());
+                values.iter_mut().for_each(|value| *value -= offset);
+                match order {
+                    Some(order) => row_order::in_order(&values, order),
+                    None if *is_turned => turn(&values, shape[0], shape[1]),
+                    None => values,
+                }
             }
-            (None, Some(entry), _) => {
+            (None, Some(entry), ..) => {
                 let mut values = vec![0.0; entry.shape.iter().product()];
                 let stored = entry.dtype.known().expect("the model was loaded from it");
                 quant::dequantize(stored, base.bytes(entry), &mut values);
                 values
             }
-            (None, None, _) => unreachable!("left out above"),
+            (None, None, ..) => unreachable!("left out above"),
         };
         let mut bytes = vec![0; values.len() * dtype.block_bytes()];
         quant::quantize(dtype, &values, None, &mut bytes);

@@ -24,14 +24,21 @@ pub(crate) struct FourBit {
     blocks: Nf4Blocks,
     n_rows: usize,
     n_cols: usize,
+    /// The stored row of each row, where that is another.
+    order: Option<Vec<usize>>,
 }
 
 impl FourBit {
+    /// The same with its rows in another order.
+    pub fn in_order(self, order: Option<Vec<usize>>) -> FourBit {
+        FourBit { order, ..self }
+    }
+
     /// Quantizes `values`: [n_rows, n_cols].
     pub fn quantize(values: &[f32], n_rows: usize, n_cols: usize, how: Nf4) -> FourBit {
         let blocks = nf4::quantize(values, BLOCK_LEN);
         let blocks = if how.double { blocks.double_quantized() } else { blocks };
-        FourBit { blocks, n_rows, n_cols }
+        FourBit { blocks, n_rows, n_cols, order: None }
     }
 
     /// Bytes in memory.
@@ -50,6 +57,7 @@ impl Rows for FourBit {
     }
 
     fn read(&self, row: usize, out: &mut [f32]) {
+        let row = self.order.as_ref().map_or(row, |order| order[row]);
         self.blocks.read(row * self.n_cols, out);
     }
 }
@@ -143,5 +151,5 @@ pub(crate) fn read(
         return Err(bad("absmax", "a scale that is not finite".to_string(), "finite scales"));
     }
     let blocks = Nf4Blocks::new(code, n_values, block_len, indices, scales);
-    Ok(Some(FourBit { blocks, n_rows: expected[0], n_cols: expected[1] }))
+    Ok(Some(FourBit { blocks, n_rows: expected[0], n_cols: expected[1], order: None }))
 }

@@ -1,7 +1,8 @@
 //! New models: random weights for a `config.json`, written as the checkpoint that training starts from.
 //!
-//! Matrices are drawn from N(0, σ) with σ = `initializer_range`, norms begin at 1, biases at 0. GPT-2 divides σ of the layers
-//! that write to the residual stream by √(2L) (Language Models are Unsupervised Multitask Learners, §2.3).
+//! Matrices are drawn from N(0, σ) with σ = `initializer_range`, or as the family's table says ([`Spread`]); norms begin at
+//! 1, biases at 0. GPT-2 divides σ of the layers that write to the residual stream by √(2L) (Language Models are
+//! Unsupervised Multitask Learners, §2.3).
 
 use rhetor_formats::{Checkpoint, ElementType, TensorToWrite, safetensors};
 use rhetor_kernels::DType;
@@ -11,7 +12,7 @@ use crate::config::ModelConfig;
 use crate::families::Family;
 use crate::load::LoadError;
 use crate::model::Model;
-use crate::names::{Stored, TensorName};
+use crate::names::Spread;
 
 /// Writes `model.safetensors` for the `config.json` in `dir`; the same seed gives the same bytes.
 ///
@@ -24,11 +25,8 @@ pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
     let family = Family::of(&checkpoint)?;
     let config = Model::config_of(&checkpoint)?;
     let sigma = checkpoint.metadata().get_f32("initializer_range")?.unwrap_or(0.02);
-    let biases = Biases {
-        attention: checkpoint.metadata().get_bool("attention_bias")?.unwrap_or(false),
-        feed_forward: checkpoint.metadata().get_bool("mlp_bias")?.unwrap_or(false),
-    };
-    let tensors = tensors(family, &config, sigma, biases);
+    let factor = checkpoint.metadata().get_f32("initializer_factor")?.unwrap_or(1.0);
+    let tensors = tensors(family, &config, (sigma, factor));
     let to_write: Vec<TensorToWrite> = tensors.iter().map(|(tensor, _)| tensor.clone()).collect();
     drop(checkpoint);
     safetensors::write(&path, &[("format", "pt")], &to_write, |i, out| {
@@ -39,6 +37,7 @@ pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
             let value = match draw {
                 Draw::Constant(value) => *value,
                 Draw::Normal(sigma) => normal.next() * sigma,
+                Draw::Even(bound) => (2.0 * normal.uniform() as f32 - 1.0) * bound,
             };
             out.write_all(&value.to_le_bytes())
         })
@@ -46,64 +45,51 @@ pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
     Ok(config)
 }
 
-/// Which layers of a family without biases get some.
-#[derive(Debug, Clone, Copy)]
-struct Biases {
-    attention: bool,
-    feed_forward: bool,
-}
-
 /// How a tensor begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Draw {
     Constant(f32),
     Normal(f32),
+    /// Between −bound and bound.
+    Even(f32),
 }
 
 /// Every tensor of a new model, under its Hugging Face name.
 fn tensors(
     family: &'static Family,
     config: &ModelConfig,
-    sigma: f32,
-    biases: Biases,
+    (sigma, factor): (f32, f32),
 ) -> Vec<(TensorToWrite, Draw)> {
     let mut tensors = Vec::new();
-    for row in family.tensors {
-        let is_tied = row.ours == "output" && config.tied;
-        if row.ours == "rope_freqs" || is_tied || !row.belongs_to(config.head.task) {
-            continue;
-        }
+    for row in family.tensors.iter().filter(|row| row.is_new_in(config)) {
         for i in 0..row.n_repeats(config) {
             let mut shape = row.extents(config, i);
             let is_vector = shape.len() == 1;
-            let has_bias = row.has_bias || row.stored == Stored::OnlyBias || !is_vector && biases.of(row);
-            if has_bias {
+            if row.is_biased(config) {
                 let name = row.hugging_face_name(family.prefix, i, ".bias");
                 tensors.push((tensor(name, vec![shape[0]]), Draw::Constant(0.0)));
             }
-            if row.stored == Stored::OnlyBias {
+            if row.is_only_bias() {
                 continue;
             }
             let draw = if is_vector {
-                Draw::Constant(1.0)
+                Draw::Constant(1.0 - row.offset(".weight"))
             } else if row.is_residual {
                 Draw::Normal(sigma / (2.0 * config.n_layers as f32).sqrt())
             } else {
-                Draw::Normal(row.deviation(shape[1], sigma))
+                let deviation = row.spread.deviation(&shape, config, sigma, factor);
+                match row.spread {
+                    Spread::Xavier => Draw::Even(deviation * 3f32.sqrt()),
+                    Spread::Given | Spread::Over(_) => Draw::Normal(deviation),
+                }
             };
-            if row.stored == Stored::Transposed {
+            if row.is_transposed() {
                 shape.reverse();
             }
             tensors.push((tensor(row.hugging_face_name(family.prefix, i, ".weight"), shape), draw));
         }
     }
     tensors
-}
-
-impl Biases {
-    fn of(self, row: &TensorName) -> bool {
-        self.attention && row.ours.contains("attn_") || self.feed_forward && row.ours.contains("ffn_")
-    }
 }
 
 fn tensor(name: String, shape: Vec<usize>) -> TensorToWrite {

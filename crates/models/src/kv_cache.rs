@@ -45,6 +45,22 @@ impl KvCache {
         }
     }
 
+    /// Keeps some rows of a span that ended a sequence, ascending, and forgets the others: those of the accepted path of a
+    /// [`TokenTree`](crate::TokenTree). The keys and values of `rows[i]` move to position `start + i`.
+    ///
+    /// `table`: the sequence's pages; the span began at position `start`. Panics if the rows do not ascend, or reach
+    /// beyond the pages.
+    #[track_caller]
+    pub fn keep(&mut self, table: &[u32], start: usize, rows: &[usize]) {
+        assert!(rows.is_sorted_by(|a, b| a < b), "the rows {rows:?} do not ascend");
+        // A row never moves up, so those still to be moved are never overwritten.
+        for (to, &from) in rows.iter().enumerate().filter(|(to, from)| to != *from) {
+            for layer in &mut self.layers {
+                layer.copy_token(table, start + from, start + to);
+            }
+        }
+    }
+
     /// The pages of layer `i`.
     pub(crate) fn layer(&mut self, i: usize) -> &mut KvPages {
         &mut self.layers[i]

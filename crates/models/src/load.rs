@@ -5,7 +5,8 @@ use rhetor_kernels::DType;
 use rhetor_kernels::gemm::{Precision, Rows};
 use rhetor_kernels::matmul::Packed;
 use rhetor_kernels::quant;
-use rhetor_kernels::rope::{RopeScaling, RopeTable};
+use rhetor_kernels::rope::{RopeOptions, RopeScaling, RopeTable};
+use rhetor_tensor::ops::head_norm::NormKind;
 use rhetor_tensor::ops::lstm::Lstm;
 use rhetor_tensor::ops::scored_attention::Scores;
 use rhetor_tensor::{Parameter, Tensor, Vector, Weight};
@@ -14,14 +15,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::adapters::{Adapter, AdapterError, Site, order};
-use crate::config::{Keys, ModelConfig};
+use crate::config::{Keys, ModelConfig, Part};
 use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
 use crate::head::Task;
-use crate::layers::{Attached, Attention, CrossAttention, Embedding, LayerNorm, Linear, RmsNorm};
+use crate::layers::{
+    Attached, Attention, CrossAttention, Embedding, HeadNorm, LayerNorm, Linear, Norm, RmsNorm,
+};
 use crate::misfits::{self, Misfits, Misshapen};
 use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
+use crate::row_order;
 
 /// Why a checkpoint cannot become a model.
 #[derive(Debug, thiserror::Error)]
@@ -140,10 +144,15 @@ pub enum LoadError {
 const LEGACY_BUFFERS: &[&str] = &[
     ".attn.bias",
     ".attn.masked_bias",
+    ".attn.causal_mask",
     ".attention.bias",
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
+    "maybe_rotary.inv_freq",
     ".position_ids",
+    // What hides patches in DINOv2's pre-training.
+    "embeddings.mask_token",
+    "EncDecAttention.relative_attention_bias.weight",
 ];
 
 /// Hands out a checkpoint's tensors by our names, checked, and keeps account of which were taken.
@@ -154,11 +163,13 @@ pub struct Weights<'a> {
     pub config: &'a ModelConfig,
     /// `model.` or empty: Hugging Face files may leave it out.
     prefix: &'static str,
+    /// The part of the model whose tensors are handed out, if it is one.
+    part: Option<&'a Part>,
     taken: HashSet<String>,
     misfits: Misfits,
     n_parameters: usize,
     n_bytes: usize,
-    rope_table: Option<Arc<RopeTable>>,
+    rope_tables: Vec<(RopeOptions, Arc<RopeTable>)>,
     adapters: &'a mut [Box<dyn Adapter>],
     /// Of products with trained weights, and of gradients that pass frozen ones.
     precision: Precision,
@@ -194,11 +205,12 @@ impl<'a> Weights<'a> {
             family,
             config,
             prefix,
+            part: None,
             taken: HashSet::new(),
             misfits: Misfits::default(),
             n_parameters: 0,
             n_bytes: 0,
-            rope_table: None,
+            rope_tables: Vec::new(),
             adapters,
             precision: options.precision,
             quantize: options.quantize,
@@ -209,7 +221,44 @@ impl<'a> Weights<'a> {
 
     /// The file's own keys.
     pub fn keys(&self) -> Keys<'a> {
-        Keys::new(self.checkpoint, self.family.gguf)
+        let keys = Keys::new(self.checkpoint, self.family.gguf);
+        match self.part {
+            Some(part) => keys.section(part.section),
+            None => keys,
+        }
+    }
+
+    /// What `load` makes of part `number` of the model: in it the names, the shapes and the keys are the part's.
+    pub fn part<T>(
+        &mut self,
+        number: usize,
+        load: impl FnOnce(&mut Weights<'a>) -> Result<T, LoadError>,
+    ) -> Result<T, LoadError> {
+        let part = &self.config.parts[number];
+        let family = Family::of_part(part);
+        let before = (self.family, self.config, self.prefix, self.part);
+        let with_prefix = format!("{}{}", part.root, family.prefix);
+        let has_prefix = self.checkpoint.tensors().iter().any(|tensor| tensor.name.starts_with(&with_prefix));
+        (self.family, self.config, self.part) = (family, &part.config, Some(part));
+        self.prefix = if has_prefix { family.prefix } else { "" };
+        let loaded = load(self);
+        (self.family, self.config, self.prefix, self.part) = before;
+        loaded
+    }
+
+    /// What the names of all tensors of the part begin with.
+    fn root(&self) -> &'static str {
+        self.part.map_or("", |part| part.root)
+    }
+
+    /// The name that a tensor goes by outside the files: that of Hugging Face, in full.
+    fn known_name(&self, row: &TensorName, i: usize, suffix: &str) -> String {
+        format!("{}{}", self.root(), row.hugging_face_name(self.family.prefix, i, suffix))
+    }
+
+    /// Whether the file has the weight or the bias of `ours` in layer `i`.
+    pub fn is_in_file(&self, ours: &str, i: usize, suffix: &str) -> bool {
+        self.family.find(self.checkpoint, &self.file_name(self.row(ours), i, suffix)).is_some()
     }
 
     fn speaks_gguf(&self) -> bool {
@@ -217,16 +266,19 @@ impl<'a> Weights<'a> {
     }
 
     fn row(&self, ours: &str) -> &'static TensorName {
-        let task = self.config.head.task;
-        let row = self.family.tensors.iter().find(|row| row.ours == ours && row.belongs_to(task));
+        let is_here = |row: &&TensorName| row.ours == ours && row.is_in(self.config);
+        let row = self.family.tensors.iter().find(is_here);
         row.unwrap_or_else(|| panic!("`{ours}` is not in the table of {}", self.family.about.name))
     }
 
-    /// Whether the family's table has the tensor `ours` for models like this, with this head.
-    pub fn has_row(&self, ours: &str) -> bool {
-        let task = self.config.head.task;
-        let mut rows = self.family.tensors.iter().filter(|row| row.ours == ours && row.belongs_to(task));
-        rows.any(|row| row.n_repeats(self.config) > 0)
+    /// Whether models of this family, with these sizes and this head, have the tensor `ours`.
+    pub fn has(&self, ours: &str) -> bool {
+        self.family.tensors.iter().any(|row| row.ours == ours && row.is_in(self.config))
+    }
+
+    /// The extents of the weight `ours` in layer `i`, outermost first.
+    pub fn extents(&self, ours: &str, i: usize) -> Vec<usize> {
+        self.row(ours).extents(self.config, i)
     }
 
     /// The name in this file of our tensor `ours` in layer `i`.
@@ -234,7 +286,7 @@ impl<'a> Weights<'a> {
         if self.speaks_gguf() {
             row.gguf_name(i, suffix)
         } else {
-            row.hugging_face_name(self.prefix, i, suffix)
+            format!("{}{}", self.root(), row.hugging_face_name(self.prefix, i, suffix))
         }
     }
 
@@ -249,17 +301,18 @@ impl<'a> Weights<'a> {
         let name = self.file_name(row, i, suffix);
         // Old files of BERT's call weight and bias of a norm so.
         let old = |from, to| name.strip_suffix(from).map(|name| format!("{name}{to}"));
-        let found = self.checkpoint.find(&name);
+        let found = self.family.find(self.checkpoint, &name);
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.weight", ".LayerNorm.gamma")?));
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.bias", ".LayerNorm.beta")?));
         let Some(entry) = found else { return Ok(None) };
         let name = entry.name.clone();
-        if entry.shape != expected && self.head_seed.is_some() && row.is_head() {
+        let fits = row.fits(&entry.shape, expected);
+        if !fits && self.head_seed.is_some() && row.is_head() {
             // Of another number of labels: a new one takes its place.
             self.taken.insert(name);
             return Ok(None);
         }
-        if entry.shape != expected {
+        if !fits {
             let (got, expected) = (entry.shape.clone(), expected.to_vec());
             self.taken.insert(name.clone());
             self.misfits.misshapen.push(Misshapen { name, got, expected, letters: row.shape });
@@ -320,16 +373,16 @@ impl<'a> Weights<'a> {
         if self.adapters.is_empty() {
             return Ok(());
         }
-        let is_gguf = self.speaks_gguf();
-        let is_interleaved = row.stored == Stored::HeadRows && is_gguf && self.config.rope.is_some();
+        let order = row.order(self.config, i, self.speaks_gguf());
         let site = Site {
             ours: row.ours,
-            name: &row.hugging_face_name(self.family.prefix, i, ""),
+            name: &self.known_name(row, i, ""),
             suffix,
             layer: i,
             shape,
-            is_transposed: row.stored == Stored::Transposed,
-            interleaved: is_interleaved.then_some(self.config.head_dim),
+            is_transposed: row.is_transposed(),
+            order: order.map(Arc::from),
+            offset: row.offset(suffix),
             config: self.config,
         };
         for (number, adapter) in self.adapters.iter_mut().enumerate() {
@@ -364,7 +417,7 @@ impl<'a> Weights<'a> {
         shape: &[usize],
         values: Vec<f32>,
     ) -> Result<Parameter, LoadError> {
-        let name = row.hugging_face_name(self.family.prefix, i, suffix);
+        let name = self.known_name(row, i, suffix);
         let parameter = Parameter::new(name, shape, values, self.precision);
         self.parameters.push(parameter.clone());
         self.for_each_adapter(row, i, suffix, shape, |_, adapter, site| {
@@ -376,12 +429,25 @@ impl<'a> Weights<'a> {
         Ok(parameter)
     }
 
+    /// The file's row of each row that we want, where the two differ.
+    fn order_in_file(&self, row: &TensorName, i: usize) -> Option<Vec<usize>> {
+        if self.speaks_gguf() { None } else { row.order(self.config, i, false) }
+    }
+
     /// The vector `ours` with suffix `.weight` or `.bias`; the first extent of the row's shape is its length.
     fn values_of(&mut self, ours: &str, i: usize, suffix: &str) -> Result<Option<Vec<f32>>, LoadError> {
         let row = self.row(ours);
         let len = row.extents(self.config, i)[0];
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
-        self.values(entry).map(Some)
+        let mut values = self.values(entry)?;
+        if let Some(order) = self.order_in_file(row, i) {
+            values = row_order::in_order(&values, &order);
+        }
+        let offset = if self.speaks_gguf() { 0.0 } else { row.offset(suffix) };
+        if offset != 0.0 {
+            values.iter_mut().for_each(|value| *value += offset);
+        }
+        Ok(Some(values))
     }
 
     /// As [`values_of`](Weights::values_of), trained or replaced where an adapter says so.
@@ -429,6 +495,23 @@ impl<'a> Weights<'a> {
         Ok(LayerNorm { weight, bias: self.required_vector(ours, i, ".bias")?, eps: self.config.norm_eps })
     }
 
+    /// The norm called `ours` in layer `i`, of the model's kind.
+    pub fn norm(&mut self, ours: &str, i: usize) -> Result<Norm, LoadError> {
+        Ok(match self.config.norm_kind {
+            NormKind::Layer => Norm::Layer(self.layer_norm(ours, i)?),
+            NormKind::Rms => Norm::Rms(self.rms_norm(ours, i)?),
+        })
+    }
+
+    /// The norm of each head called `ours` in layer `i`, if such models have it: of the model's kind, without a bias.
+    fn head_norm(&mut self, ours: &str, i: usize) -> Result<Option<HeadNorm>, LoadError> {
+        if !self.has(ours) {
+            return Ok(None);
+        }
+        let weight = self.required_vector(ours, i, ".weight")?;
+        Ok(Some(HeadNorm { kind: self.config.norm_kind, weight, eps: self.config.norm_eps }))
+    }
+
     /// The matrix `ours` of layer `i`, packed.
     fn required_matrix(&mut self, ours: &str, i: usize) -> Result<Weight, LoadError> {
         Ok(match self.matrix(ours, i)? {
@@ -441,7 +524,7 @@ impl<'a> Weights<'a> {
     fn matrix(&mut self, ours: &str, i: usize) -> Result<Option<Weight>, LoadError> {
         let row = self.row(ours);
         let extents = row.extents(self.config, i);
-        let transposed = row.stored == Stored::Transposed && !self.speaks_gguf();
+        let transposed = row.is_transposed() && !self.speaks_gguf();
         let in_file = if transposed { vec![extents[1], extents[0]] } else { extents.clone() };
         if let Some(weight) = self.four_bit(row, i, &extents)? {
             return Ok(Some(weight));
@@ -456,6 +539,8 @@ impl<'a> Weights<'a> {
         if dtype == DType::F32 {
             self.check_finite(entry, bytes)?;
         }
+        let ordered = self.order_in_file(row, i).map(|order| row_order::in_order(bytes, &order));
+        let bytes = ordered.as_deref().unwrap_or(bytes);
         let (replaced, trains) = self.adapted(row, i, ".weight", &extents)?;
         if replaced.is_some() || trains {
             let mut values = vec![0.0; extents.iter().product()];
@@ -471,7 +556,10 @@ impl<'a> Weights<'a> {
             self.checkpoint.release(entry);
             return self.unstored(row, i, values, trains).map(Some);
         }
-        let is_linear = !matches!(row.ours, "token_embd" | "position_embd" | "token_types" | "output");
+        let is_table = matches!(row.ours, "token_embd" | "position_embd" | "token_types")
+            || row.ours.ends_with("attn_rel_b");
+        // What looks at pictures stays as it is stored.
+        let is_linear = !is_table && row.ours != "output" && !row.ours.starts_with("v.");
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -518,6 +606,7 @@ impl<'a> Weights<'a> {
         let Some(matrix) = four_bit::read(self.checkpoint, &name, extents, &mut taken)? else {
             return Ok(None);
         };
+        let matrix = matrix.in_order(self.order_in_file(row, i));
         self.taken.extend(taken);
         self.n_parameters += extents.iter().product::<usize>();
         let (replaced, trains) = self.adapted(row, i, ".weight", extents)?;
@@ -557,12 +646,12 @@ impl<'a> Weights<'a> {
         let seed = self.head_seed.filter(|_| !row.tasks.is_empty() && row.ours != "output")?;
         let extents = row.extents(self.config, i);
         let values = match (suffix, extents.len()) {
-            (".bias", _) if row.has_bias || row.stored == Stored::OnlyBias => vec![0.0; extents[0]],
+            (".bias", _) if row.is_biased(self.config) => vec![0.0; extents[0]],
             (".bias", _) => return None,
             (_, 1) => vec![1.0; extents[0]],
             _ => {
-                let name = row.hugging_face_name(self.family.prefix, i, suffix);
-                let deviation = row.deviation(extents[1], 0.02);
+                let name = self.known_name(row, i, suffix);
+                let deviation = row.spread.deviation(&extents, self.config, 0.02, 1.0);
                 crate::adapters::normal(seed, &name, extents.iter().product(), deviation)
             }
         };
@@ -603,7 +692,7 @@ impl<'a> Weights<'a> {
             }
             weights.push(weight);
         }
-        Ok(Linear { weights, bias: join(biases), hooks })
+        Ok(Linear { weights, bias: join(biases), hooks, soft_cap: None })
     }
 
     /// What adapters do to the linear layer `ours` of layer `i`, whose outputs begin at column `start`.
@@ -663,7 +752,7 @@ impl<'a> Weights<'a> {
         if self.config.tied || self.speaks_gguf() {
             let weight = self.untied(row, embedding)?;
             let hooks = self.hooks(ours, 0, 0, &weight, None)?;
-            return Ok(Linear { weights: vec![weight], bias: Vec::new(), hooks });
+            return Ok(Linear { hooks, ..Linear::of(weight) });
         }
         let weight = self.absent(row, 0);
         Ok(Linear::of(weight))
@@ -733,21 +822,22 @@ impl<'a> Weights<'a> {
     /// Attention of layer `i` with the tensors `qkv` (fused, or query, key and value) and `output`.
     pub fn attention(&mut self, qkv: &[&str], output: &str, i: usize) -> Result<Attention, LoadError> {
         let qkv = self.linear(qkv, i)?;
+        let stem = output.strip_suffix("output").unwrap_or(output);
+        let (q_norm, k_norm) = (format!("{stem}q_norm"), format!("{stem}k_norm"));
+        let (q_norm, k_norm) = (self.head_norm(&q_norm, i)?, self.head_norm(&k_norm, i)?);
         let output = self.linear(&[output], i)?;
-        let rope = match &self.config.rope {
-            Some(_) => Some(self.rope_table()?),
-            None => None,
-        };
+        let rope = self.config.rope_of(i).map(|options| self.rope_table(options)).transpose()?;
         let config = self.config;
         let mut hooks = Vec::new();
         let is_interleaved = self.speaks_gguf()
             && config.rope.is_some()
-            && self.family.tensors.iter().any(|row| row.stored == Stored::HeadRows);
+            && self.family.tensors.iter().any(|row| matches!(row.stored, Stored::HeadRows));
         for (number, adapter) in self.adapters.iter_mut().enumerate() {
             let hook = adapter.attention(i, config, is_interleaved.then_some(config.head_dim))?;
             hooks.extend(hook.map(|hook| (number, hook)));
         }
         Ok(Attention {
+            layer: i,
             qkv,
             output,
             n_heads: config.n_heads,
@@ -756,26 +846,32 @@ impl<'a> Weights<'a> {
             scale: config.attention_scale_of(i),
             window: config.window_of(i),
             precision: self.precision,
+            q_norm,
+            k_norm,
             rope,
-            scores: Scores::default(),
+            scores: Scores {
+                alibi: (!config.alibi_slopes.is_empty()).then(|| config.alibi_slopes.as_slice().into()),
+                soft_cap: config.score_cap,
+                ..Scores::default()
+            },
             hooks,
         })
     }
 
-    /// The table of rotations, made once for all layers; with GGUF's per-pair factors if the file has them.
-    fn rope_table(&mut self) -> Result<Arc<RopeTable>, LoadError> {
-        if let Some(table) = &self.rope_table {
+    /// The table of rotations, made once for all layers with these; with GGUF's per-pair factors if the file has them.
+    fn rope_table(&mut self, wanted: &RopeOptions) -> Result<Arc<RopeTable>, LoadError> {
+        if let Some((_, table)) = self.rope_tables.iter().find(|(options, _)| options == wanted) {
             return Ok(table.clone());
         }
-        let mut options = self.config.rope.clone().expect("asked for only with rope");
-        let has_factors =
-            self.family.tensors.iter().any(|row| row.ours == "rope_freqs") && self.speaks_gguf();
+        let mut options = wanted.clone();
+        let is_local = self.config.local_rope.as_ref() == Some(wanted);
+        let has_factors = self.has("rope_freqs") && self.speaks_gguf() && !is_local;
         let factors = if has_factors { self.values_of("rope_freqs", 0, ".weight")? } else { None };
         if let Some(factors) = factors {
             options.scaling = RopeScaling::Factors(factors);
         }
         let table = Arc::new(RopeTable::new(options));
-        self.rope_table = Some(table.clone());
+        self.rope_tables.push((wanted.clone(), table.clone()));
         Ok(table)
     }
 
@@ -791,7 +887,10 @@ impl<'a> Weights<'a> {
     pub(crate) fn finish(mut self) -> Result<Account, LoadError> {
         for tensor in self.checkpoint.tensors() {
             let is_legacy = LEGACY_BUFFERS.iter().any(|buffer| tensor.name.ends_with(buffer));
-            if !is_legacy && !self.taken.contains(&tensor.name) && !self.is_of_another_head(&tensor.name) {
+            let is_other_head = || self.is_of_another_head(&tensor.name);
+            let is_twin =
+                || self.taken.iter().any(|taken| (self.family.other_names)(taken).contains(&tensor.name));
+            if !is_legacy && !self.taken.contains(&tensor.name) && !is_other_head() && !is_twin() {
                 self.misfits.unexpected.push(tensor.name.clone());
             }
         }
@@ -806,7 +905,7 @@ impl<'a> Weights<'a> {
 }
 
 /// Biases of layers that share their input, side by side in one vector if none of them trains.
-fn join(biases: Vec<Vector>) -> Vec<Vector> {
+pub(crate) fn join(biases: Vec<Vector>) -> Vec<Vector> {
     if biases.len() < 2 || biases.iter().any(|bias| matches!(bias, Vector::Trained(_))) {
         return biases;
     }

@@ -9,13 +9,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::adapters::{Adapter, AdapterError};
-use crate::config::{Keys, ModelConfig};
+use crate::config::{Keys, ModelConfig, Part};
 use crate::families::Family;
 use crate::four_bit::Nf4;
 use crate::head::{NewHead, Task, head_of};
 use crate::kv_cache::KvCache;
-use crate::layers::{Active, Linear, Pass, Source, SourceTokens, Training};
+use crate::layers::{Active, Embedded, Linear, Pass, Probe, Source, SourceTokens, Training};
 use crate::load::{LoadError, Weights};
+use crate::tree::TokenTree;
 
 /// What the user chooses when a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +37,7 @@ pub struct LoadOptions {
 }
 
 /// Some rows of tokens of one or more sequences, to be run in one forward pass.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// The tokens of all sequences, one sequence after another. `[T]`
     pub tokens: Vec<u32>,
@@ -46,6 +47,8 @@ pub struct Batch {
     pub outputs: Vec<usize>,
     /// The segment (0 or 1) of each token, for encoders that were trained with pairs; empty = all 0. `[T]`
     pub segments: Vec<u8>,
+    /// Rows that are given in the place of the embeddings of their tokens, such as what [`Model::see`] makes of pictures.
+    pub embedded: Vec<Embedded>,
     /// What an encoder reads for the sequences, where there is one and no cache: with a cache,
     /// [`Model::read`] has read it before.
     pub source: Option<Arc<SourceTokens>>,
@@ -71,6 +74,18 @@ pub struct SequenceSpan {
     pub source_pages: Vec<u32>,
     /// Tokens of that source.
     pub source_len: usize,
+    /// The tree that its tokens form, each at the position of its depth after `start`; its keys and values stand in the
+    /// cache in the order of the tokens until [`KvCache::keep`]. `None` = each token follows the one before. Only with
+    /// a cache.
+    pub tree: Option<Arc<TokenTree>>,
+}
+
+impl SequenceSpan {
+    /// The position of each of its tokens.
+    fn positions(&self) -> impl Iterator<Item = usize> {
+        let depth = |i| self.tree.as_ref().map_or(i, |tree| tree.depths()[i]);
+        (0..self.len).map(move |i| self.start + depth(i))
+    }
 }
 
 impl Batch {
@@ -93,6 +108,7 @@ impl Batch {
         let (mut tokens, mut segments) = (Vec::new(), Vec::new());
         let (mut first, mut outputs) = (0, self.outputs.iter().peekable());
         let mut shifted = Vec::with_capacity(self.outputs.len());
+        let mut embedded = self.embedded.clone();
         for (i, span) in self.spans.iter().enumerate() {
             let end = first + span.len;
             tokens.extend(std::iter::repeat_n(0, n).chain(self.tokens[first..end].iter().copied()));
@@ -101,6 +117,11 @@ impl Batch {
             }
             while let Some(row) = outputs.next_if(|row| **row < end) {
                 shifted.push(row + (i + 1) * n);
+            }
+            for (new, old) in embedded.iter_mut().zip(&self.embedded) {
+                if (first..end).contains(&old.first) {
+                    new.first = old.first + (i + 1) * n;
+                }
             }
             first = end;
         }
@@ -114,6 +135,7 @@ impl Batch {
             spans: self.spans.iter().map(longer).collect(),
             outputs: shifted,
             segments,
+            embedded,
             source: self.source.clone(),
             adapters: self.adapters.clone(),
             training: self.training,
@@ -137,6 +159,27 @@ pub trait Network: Send + Sync {
     fn read(&self, _source: &SourceTokens, _tables: &[(&[u32], usize)], _pass: &Pass, _cache: &mut KvCache) {
         panic!("a model without an encoder reads no source");
     }
+
+    /// What it takes and gives, if it has eyes.
+    fn sight(&self) -> Option<Sight> {
+        None
+    }
+
+    /// What it makes of pictures of `[height, width]` pixels. planes: [n, 3, height, width] → [n·R, D]
+    fn see(&self, _planes: &[f32], _size: [usize; 2], _training: Option<Training>) -> Tensor {
+        panic!("a model without eyes sees no picture");
+    }
+}
+
+/// What a network with eyes takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// S: pixels along each side of the pictures that it was made for.
+    pub side: usize,
+    /// Pixels along each side of a patch.
+    pub patch: usize,
+    /// Rows that such a picture becomes.
+    pub n_rows: usize,
 }
 
 /// A loaded model.
@@ -204,6 +247,10 @@ impl Model {
         let mut config = Model::config_of(checkpoint)?;
         for adapter in adapters.iter_mut() {
             adapter.prepare(&mut config)?;
+            let speaks = |part: &&mut Part| part.config.vocab_size > 0;
+            if let Some(part) = config.parts.iter_mut().find(speaks) {
+                adapter.prepare(&mut part.config)?;
+            }
         }
         if let Some(context) = options.context {
             if context == 0 || context > config.context_len {
@@ -250,8 +297,10 @@ impl Model {
             rope.context = rope.context.max((original_context as f32 * factor) as usize);
             config.context_len = rope.context;
         }
-        if config.n_heads % config.n_kv_heads != 0 {
-            return Err(LoadError::Heads { n_heads: config.n_heads, n_kv_heads: config.n_kv_heads });
+        for &n_kv_heads in config.layer_kv_heads.iter().chain([&config.n_kv_heads]) {
+            if config.n_heads % n_kv_heads != 0 {
+                return Err(LoadError::Heads { n_heads: config.n_heads, n_kv_heads });
+            }
         }
         Ok(config)
     }
@@ -318,6 +367,21 @@ impl Model {
         self.network.read(source, &tables, &source.pass(adapters.clone(), None), cache);
     }
 
+    /// What it takes and gives, if it has eyes.
+    pub fn sight(&self) -> Option<Sight> {
+        self.network.sight()
+    }
+
+    /// What it makes of pictures of `[height, width]` pixels: of a vision tower its rows after the last norm, the class row
+    /// first; of a model that speaks the rows that stand for the picture among its words. planes: [n, 3, height, width] →
+    /// [n·R, D]
+    ///
+    /// A picture's rows do not depend on those beside it. Panics if it has no [`sight`](Model::sight), or if a side is no
+    /// multiple of a patch.
+    pub fn see(&self, planes: &[f32], size: [usize; 2], training: Option<Training>) -> Tensor {
+        self.network.see(planes, size, training)
+    }
+
     /// Logits of the wanted rows. → [N, V], or [N, C] with another head
     ///
     /// With a cache, each span continues its sequence: keys and values of all positions before `start` must be there, and those of the
@@ -331,14 +395,25 @@ impl Model {
     ///
     /// Panics if the batch contradicts itself: lengths that do not add up, pages too few, a token outside the vocabulary.
     pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
-        self.run(batch, cache, |x, pass| self.network.output().forward(&x, pass))
+        self.run(batch, cache, None, |x, pass| self.network.output().forward(&x, pass))
+    }
+
+    /// As [`forward`](Model::forward) without a cache, with `probe` looking on.
+    pub fn forward_probed(&self, batch: &Batch, probe: Arc<dyn Probe>) -> Tensor {
+        self.run(batch, None, Some(probe), |x, pass| self.network.output().forward(&x, pass))
+    }
+
+    /// What the end of the network makes of rows of the residual stream: last norm and output layer. x: [N, D] → [N, V]
+    pub fn read_out(&self, x: &Tensor) -> Tensor {
+        let pass = SourceTokens::default().pass(Active::All, None);
+        self.network.output().forward(&self.network.before_output(x, &pass), &pass)
     }
 
     /// What goes into the output layer: the normed hidden states of the wanted rows. → [N, D]
     ///
     /// Otherwise as [`forward`](Model::forward).
     pub fn hidden(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
-        self.run(batch, cache, |x, _| x)
+        self.run(batch, cache, None, |x, _| x)
     }
 
     /// Runs the network up to the output layer; `end` takes the normed hidden states of the wanted rows, [N, D].
@@ -346,6 +421,7 @@ impl Model {
         &self,
         batch: &Batch,
         cache: Option<&mut KvCache>,
+        probe: Option<Arc<dyn Probe>>,
         end: impl FnOnce(Tensor, &Pass) -> Tensor,
     ) -> Tensor {
         let longer;
@@ -368,8 +444,10 @@ impl Model {
         );
         let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
         assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
-        let positions: Vec<usize> =
-            batch.spans.iter().flat_map(|span| span.start..span.start + span.len).collect();
+        for tree in batch.spans.iter().filter_map(|span| Some((span.len, span.tree.as_ref()?.n_nodes()))) {
+            assert!(cache.is_some() && tree.0 == tree.1, "a tree needs a cache, and a token for each node");
+        }
+        let positions: Vec<usize> = batch.spans.iter().flat_map(SequenceSpan::positions).collect();
         let last = positions.iter().max().copied().unwrap_or(0);
         assert!(
             last < self.config.context_len,
@@ -377,13 +455,19 @@ impl Model {
             self.config.context_len
         );
         let spans: Vec<Span> = (batch.spans.iter())
-            .map(|span| Span { table: &span.pages, start: span.start, len: span.len })
+            .map(|span| Span {
+                table: &span.pages,
+                start: span.start,
+                len: span.len,
+                tree: span.tree.as_ref().map(|tree| tree.mask()),
+            })
             .collect();
         let pass = Pass {
             of_row: Cow::Owned(positions),
             spans: Cow::Owned(spans),
             prefix_lens: Cow::Owned(prefix_lens),
             segments: Cow::Borrowed(&batch.segments),
+            embedded: Cow::Borrowed(&batch.embedded),
             source: match &batch.source {
                 Some(tokens) => {
                     assert_eq!(tokens.passages.len(), batch.spans.len(), "sources against sequences");
@@ -397,6 +481,7 @@ impl Model {
             },
             adapters: batch.adapters.clone(),
             training: batch.training,
+            probe,
         };
         let x = self.network.blocks(&batch.tokens, &pass, cache); // [T, D]
         let x = if batch.outputs.len() == n_rows {

@@ -2,6 +2,7 @@
 
 use crate::config::ModelConfig;
 use crate::head::Task;
+use crate::row_order;
 
 /// One row of a family's table of tensors.
 ///
@@ -15,10 +16,14 @@ pub struct TensorName {
     pub hugging_face: &'static str,
     /// Shape of the weight as a linear layer has it: `[out, in]`, in the letters of the glossary, as in `H*d D`.
     pub shape: &'static str,
+    /// Whether files may have the same elements under more extents: those of a convolution, or a leading 1.
+    pub is_folded: bool,
     /// How Hugging Face stores the weight.
     pub stored: Stored,
     /// Whether every model of the family has a bias here.
     pub has_bias: bool,
+    /// The family's own switch that gives some of its models a bias here; empty = there is none.
+    pub bias_switch: &'static str,
     /// Whether the layer's outputs are added to the residual stream, and begin smaller the more layers there are.
     pub is_residual: bool,
     /// The heads whose models have it; empty = all models.
@@ -27,12 +32,26 @@ pub struct TensorName {
     pub is_outside: bool,
     /// How often the row is repeated, where `{i}` stands in its names: `L` times, or another letter of the shapes.
     pub times: &'static str,
-    /// Whether a new one is the wider spread the fewer its inputs are: N(0, 1 / (3·in)), the variance of PyTorch's `Linear`.
-    pub by_inputs: bool,
+    /// The switch among the config's own things that says whether a model has the row; empty = every model.
+    pub when: &'static str,
+    /// How the values of a new matrix spread.
+    pub spread: Spread,
+}
+
+/// How the values of a new matrix spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// N(0, σ²) with the file's `initializer_range`.
+    Given,
+    /// N(0, f² / n), f the file's `initializer_factor` and n a product of letters of the glossary.
+    Over(&'static str),
+    /// Even between ±√(6 / (in + out)). Source: Understanding the difficulty of training deep feedforward neural networks,
+    /// Glorot and Bengio 2010, eq. 16.
+    Xavier,
 }
 
 /// How Hugging Face stores a weight, compared with ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Stored {
     /// As ours.
     Same,
@@ -42,6 +61,10 @@ pub enum Stored {
     OnlyBias,
     /// As ours, but the rows of each head pair halves in rotary positions, where GGUF's pair neighbours.
     HeadRows,
+    /// As ours, but with the rows of weight and bias in another order: Hugging Face's row of each of ours, in a layer.
+    Rows(fn(&ModelConfig, usize) -> Vec<usize>),
+    /// One less than ours: the weight of a norm that is multiplied by 1 + what is stored.
+    MinusOne,
 }
 
 /// A row whose weight is stored alike in both kinds of files.
@@ -50,13 +73,16 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         ours,
         hugging_face,
         shape,
+        is_folded: false,
         stored: Stored::Same,
         has_bias: false,
+        bias_switch: "",
         is_residual: false,
         tasks: &[],
         is_outside: false,
         times: "L",
-        by_inputs: false,
+        when: "",
+        spread: Spread::Given,
     }
 }
 
@@ -78,9 +104,24 @@ impl TensorName {
         TensorName { stored, ..self }
     }
 
+    /// The same row, whose extents files may write as several, or with a leading 1.
+    pub const fn folded(self) -> TensorName {
+        TensorName { is_folded: true, ..self }
+    }
+
+    /// The same row, beside the model and outside its prefix.
+    pub const fn outside(self) -> TensorName {
+        TensorName { is_outside: true, ..self }
+    }
+
     /// The same row, of a layer with a bias.
     pub const fn biased(self) -> TensorName {
         TensorName { has_bias: true, ..self }
+    }
+
+    /// The same row, of a layer that has a bias where the family's own `switch` is on.
+    pub const fn biased_if(self, switch: &'static str) -> TensorName {
+        TensorName { bias_switch: switch, ..self }
     }
 
     /// The same row, of a layer that writes to the residual stream.
@@ -98,24 +139,95 @@ impl TensorName {
         TensorName { tasks, ..self }
     }
 
-    /// The same row, repeated as often as `letter` says, not once for each block of the decoder.
+    /// The same row, repeated as often as `letter` says, not once for each block of the decoder; 0 times is not at all,
+    /// which is how a row is left out that only some models of a family have.
     pub const fn times(self, letter: &'static str) -> TensorName {
         TensorName { times: letter, ..self }
     }
 
-    /// The same row, whose new values are the wider spread the fewer inputs there are.
-    pub const fn by_inputs(self) -> TensorName {
-        TensorName { by_inputs: true, ..self }
+    /// The same row, of models whose own `switch` is on.
+    pub const fn when(self, switch: &'static str) -> TensorName {
+        TensorName { when: switch, ..self }
     }
 
-    /// The deviation of a new matrix with `n_in` inputs, where others have `usual`.
-    pub fn deviation(&self, n_in: usize, usual: f32) -> f32 {
-        if self.by_inputs { (3.0 * n_in as f32).sqrt().recip() } else { usual }
+    /// The same row, whose new values spread in this way.
+    pub const fn spread(self, spread: Spread) -> TensorName {
+        TensorName { spread, ..self }
+    }
+
+    /// Whether Hugging Face stores the weight as `[in, out]`.
+    pub fn is_transposed(&self) -> bool {
+        matches!(self.stored, Stored::Transposed)
+    }
+
+    /// Whether there is a bias and no weight.
+    pub fn is_only_bias(&self) -> bool {
+        matches!(self.stored, Stored::OnlyBias)
+    }
+
+    /// Hugging Face's row of each row that GGUF has in layer `i`, in weight and bias; `None` = they are the same.
+    pub(crate) fn gguf_order(&self, config: &ModelConfig, i: usize) -> Option<Vec<usize>> {
+        match self.stored {
+            // Without rotary positions nothing is paired.
+            Stored::HeadRows if config.rope.is_some() => {
+                Some(row_order::neighbours(self.extents(config, i)[0], config.head_dim))
+            }
+            Stored::Rows(order) => Some(order(config, i)),
+            Stored::Same | Stored::Transposed | Stored::OnlyBias | Stored::HeadRows | Stored::MinusOne => {
+                None
+            }
+        }
+    }
+
+    /// Hugging Face's row of each row that we have in layer `i` of a model from this kind of file: heads stay as they are
+    /// stored, all other orders become GGUF's.
+    pub(crate) fn order(&self, config: &ModelConfig, i: usize, is_gguf: bool) -> Option<Vec<usize>> {
+        let is_kept = matches!(self.stored, Stored::HeadRows) && !is_gguf;
+        if is_kept { None } else { self.gguf_order(config, i) }
+    }
+
+    /// Whether a model of these sizes has a bias here.
+    pub fn is_biased(&self, config: &ModelConfig) -> bool {
+        let is_on = |switch: f64| switch != 0.0;
+        self.has_bias || self.is_only_bias() || config.own_opt(self.bias_switch).is_some_and(is_on)
+    }
+
+    /// Elements of the weight and of the bias that a new model of these sizes has here, in all layers.
+    pub fn n_elements(&self, config: &ModelConfig) -> u64 {
+        let of_layer = |i| {
+            let extents = self.extents(config, i);
+            let weight: u64 = extents.iter().map(|&extent| extent as u64).product();
+            let bias = if self.is_biased(config) { extents[0] as u64 } else { 0 };
+            bias + if self.is_only_bias() { 0 } else { weight }
+        };
+        (0..self.n_repeats(config)).map(of_layer).sum()
+    }
+
+    /// Whether a new model of these sizes has the row: no output layer that is the embedding.
+    pub fn is_new_in(&self, config: &ModelConfig) -> bool {
+        let is_tied = self.ours == "output" && config.tied;
+        // GGUF's table of rotary factors is computed.
+        self.ours != "rope_freqs" && !is_tied && self.is_in(config)
     }
 
     /// Whether models with this head have the row.
     pub fn belongs_to(&self, task: Task) -> bool {
         self.tasks.is_empty() || self.tasks.contains(&task)
+    }
+
+    /// Whether a model with these sizes and this head has the row.
+    pub fn is_in(&self, config: &ModelConfig) -> bool {
+        self.is_on(config) && self.belongs_to(config.head.task)
+    }
+
+    /// Whether a model with these sizes has the row, whatever its head.
+    pub fn is_on(&self, config: &ModelConfig) -> bool {
+        (self.when.is_empty() || config.own_switch(self.when)) && self.n_repeats(config) > 0
+    }
+
+    /// What is added to a value that Hugging Face stores, to get ours.
+    pub fn offset(&self, suffix: &str) -> f32 {
+        if matches!(self.stored, Stored::MinusOne) && suffix == ".weight" { 1.0 } else { 0.0 }
     }
 
     /// Whether it is a part of a head that is not over the vocabulary: drawn if it is new, and trained with any adapter.
@@ -139,18 +251,58 @@ impl TensorName {
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
     pub fn hugging_face_name(&self, prefix: &str, i: usize, suffix: &str) -> String {
         let prefix = if self.is_outside { "" } else { prefix };
-        let name = self.hugging_face.replace("{i}", &i.to_string());
-        match name.split_once('|') {
-            Some((weight, _)) if suffix == ".weight" => format!("{prefix}{weight}"),
-            Some((_, bias)) if suffix == ".bias" => format!("{prefix}{bias}"),
-            Some((weight, _)) => format!("{prefix}{weight}{suffix}"),
-            None => format!("{prefix}{name}{suffix}"),
-        }
+        format!("{prefix}{}", in_full(self.hugging_face, i, suffix))
+    }
+
+    /// Whether a tensor of the extents `shape` holds what is `expected` here.
+    pub fn fits(&self, shape: &[usize], expected: &[usize]) -> bool {
+        let mut left = shape.iter().copied().filter(|&extent| extent != 1);
+        let mut merged = |expected: usize| {
+            let mut product = 1;
+            while product < expected {
+                match left.next() {
+                    Some(extent) => product = product.saturating_mul(extent),
+                    None => return false,
+                }
+            }
+            product == expected
+        };
+        shape == expected
+            || self.is_folded && expected.iter().all(|&extent| merged(extent)) && left.next().is_none()
     }
 
     /// How many tensors of a model the row names: one, or one for each layer; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
-        if self.ours.contains("{i}") || self.times != "L" { letter(self.times, config, 0) } else { 1 }
+        match (self.ours.contains("{i}"), self.times) {
+            (true, times) => letter(times, config, 0),
+            (false, "L") => 1,
+            (false, times) => letter(times, config, 0).min(1),
+        }
+    }
+}
+
+impl Spread {
+    /// The deviation of a new matrix, [out, in], where the file's are `range` and `factor`.
+    pub fn deviation(self, shape: &[usize], config: &ModelConfig, range: f32, factor: f32) -> f32 {
+        match self {
+            Spread::Given => range,
+            Spread::Over(letters) => {
+                let n: usize = letters.split('*').map(|l| letter(l, config, 0)).product();
+                factor / (n as f32).sqrt()
+            }
+            Spread::Xavier => (2.0 / (shape[0] + shape[1]) as f32).sqrt(),
+        }
+    }
+}
+
+/// A name of a table in layer `i`, with its suffix unless it has one.
+fn in_full(name: &str, i: usize, suffix: &str) -> String {
+    let name = name.replace("{i}", &i.to_string());
+    match name.split_once('|') {
+        Some((weight, _)) if suffix == ".weight" => weight.to_string(),
+        Some((_, bias)) if suffix == ".bias" => bias.to_string(),
+        Some((weight, _)) => format!("{weight}{suffix}"),
+        None => name + suffix,
     }
 }
 
@@ -178,5 +330,20 @@ fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
             None if own == "e" => config.hidden_size,
             None => own.parse().unwrap_or_else(|_| panic!("`{own}` is no letter of a shape")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_of_a_convolution_fold_into_those_of_a_product() {
+        let row = name("v.patch_embd", "patch_embedding", "D 3*p*p").folded();
+        assert!(row.fits(&[32, 3, 4, 4], &[32, 48]));
+        assert!(row.fits(&[1, 1, 32], &[1, 32]) && row.fits(&[32], &[1, 32]));
+        assert!(!row.fits(&[32, 3, 4, 5], &[32, 48]) && !row.fits(&[3, 32, 16], &[32, 48]));
+        assert!(!row.fits(&[32, 48, 2], &[32, 48]) && !row.fits(&[32], &[32, 48]));
+        assert!(!name("v.ln", "ln", "D").fits(&[1, 32], &[32]));
     }
 }

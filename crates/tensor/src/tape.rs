@@ -184,21 +184,31 @@ impl Tape {
 ///
 /// `block` must give the same result each time: randomness is to be a function of what it captured.
 pub fn checkpoint(x: Tensor, block: impl Fn(Tensor) -> Tensor + 'static) -> Tensor {
+    checkpoint_all(vec![x], move |mut inputs| block(inputs.swap_remove(0)))
+}
+
+/// As [`checkpoint`], of a block with several inputs to which gradients pass.
+pub fn checkpoint_all(inputs: Vec<Tensor>, block: impl Fn(Vec<Tensor>) -> Tensor + 'static) -> Tensor {
     if !is_recording() {
-        return block(x);
+        return block(inputs);
     }
     // Recorded and forgotten, so that the same kernels run as on the way back.
-    let (output, _) = pause(|| record(|| block(x.detached().with_var(Some(fresh())))));
+    let leaf = |x: &Tensor| x.detached().with_var(Some(fresh()));
+    let (output, _) = pause(|| record(|| block(inputs.iter().map(leaf).collect())));
     let output = output.detached();
     push(output, move |gradient, gradients| {
-        let wanted = x.tracked();
-        let ((leaf, output), tape) = record(|| {
-            let leaf = fresh();
-            (leaf, block(x.with_var(Some(leaf))))
+        let wanted: Vec<Tracked> = inputs.iter().map(Tensor::tracked).collect();
+        let ((leaves, output), tape) = record(|| {
+            let leaves: Vec<Var> = inputs.iter().map(|_| fresh()).collect();
+            let inputs = inputs.into_iter().zip(&leaves).map(|(x, leaf)| x.with_var(Some(*leaf)));
+            let output = block(inputs.collect());
+            (leaves, output)
         });
         let mut inner = tape.run(vec![(output.tracked(), gradient)]);
-        if let Some(gradient) = inner.take(leaf) {
-            gradients.add(&wanted, gradient);
+        for (wanted, leaf) in wanted.iter().zip(leaves) {
+            if let Some(gradient) = inner.take(leaf) {
+                gradients.add(wanted, gradient);
+            }
         }
     })
 }

@@ -36,6 +36,10 @@ pub struct Generate {
     #[arg(long, requires = "raw")]
     parse_special: bool,
 
+    /// Write what stands between the prompt and this text: for models of code that were trained to infill
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["system", "template", "raw"])]
+    suffix: Option<String>,
+
     /// Instructions that stand before the prompt
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -134,9 +138,10 @@ impl Run for Generate {
             (None, Some(path)) => input::file(&path)?,
             (None, None) => input::stdin()?,
         };
-        let prompt = match self.raw {
-            true => Prompt::Text { text, parse_special: self.parse_special },
-            false => {
+        let prompt = match (self.raw, self.suffix) {
+            (_, Some(suffix)) => Prompt::Infill { prefix: text, suffix },
+            (true, None) => Prompt::Text { text, parse_special: self.parse_special },
+            (false, None) => {
                 let system = self.system.map(Message::system);
                 Prompt::Chat(system.into_iter().chain([Message::user(text)]).collect())
             }

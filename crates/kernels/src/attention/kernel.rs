@@ -41,7 +41,7 @@ pub(super) struct Tile<'a> {
     pub first_row: usize,
     pub n_rows: usize,
     /// What the span's queries see.
-    pub visible: Visible,
+    pub visible: Visible<'a>,
     pub options: &'a AttentionOptions<'a>,
 }
 
@@ -59,7 +59,22 @@ impl Tile<'_> {
 
     /// The keys that some row of the tile sees, and perhaps more between them.
     pub fn keys(&self) -> Range<usize> {
-        self.keys_of(0).start..self.keys_of(self.n_rows - 1).end
+        // Depths of a tree may come in any order.
+        let start = match self.visible.tree {
+            None => self.keys_of(0).start,
+            Some(_) => (0..self.n_rows).map(|r| self.keys_of(r).start).min().unwrap_or(0),
+        };
+        start..self.keys_of(self.n_rows - 1).end
+    }
+
+    /// The keys that every row of the tile sees, or fewer.
+    fn common(&self) -> Range<usize> {
+        if self.visible.tree.is_none() {
+            // What even the last row's window and the first row's causality leave.
+            return self.keys_of(self.n_rows - 1).start..self.keys_of(0).end;
+        }
+        let start = (0..self.n_rows).map(|r| self.keys_of(r).start).max().unwrap_or(0);
+        start..self.visible.start as usize
     }
 
     /// The chunks that hold those keys.
@@ -249,8 +264,7 @@ fn attend_chunk<V: Vector>(tile: &Tile, chunk: usize, work: &mut Work, state: &m
     state.clear();
     work.l.fill(0.0);
     let all = tile.keys();
-    // What even the last row's window and the first row's causality leave.
-    let common = tile.keys_of(tile.n_rows - 1).start..tile.keys_of(0).end;
+    let common = tile.common();
     let (start, end) = ((chunk * CHUNK_LEN).max(all.start), ((chunk + 1) * CHUNK_LEN).min(all.end));
     for first in (start / BLOCK_LEN * BLOCK_LEN..end).step_by(BLOCK_LEN) {
         // Keys of the block that some row of the tile sees, counted from the block's first.
@@ -485,6 +499,12 @@ fn weigh<V: Vector>(
         let (low, high) = (low.clamp(keys.start, keys.end), high.clamp(keys.start, keys.end));
         s[keys.start..low].fill(f32::NEG_INFINITY);
         s[high..keys.end].fill(f32::NEG_INFINITY);
+        if let Some(tree) = &tile.visible.tree {
+            let query = tile.query_and_head(r).0;
+            for key in (low..high).filter(|key| !tile.visible.sees(tree, query, first + key)) {
+                s[key] = f32::NEG_INFINITY;
+            }
+        }
     }
     let s = &mut s[keys];
     let mut max = V::splat(*m);
@@ -518,15 +538,16 @@ fn bias<V: Vector>(tile: &Tile, r: usize, first: usize, keys: Range<usize>, s: &
     if let Some(slopes) = tile.options.alibi {
         for key in keys.clone() {
             // By distance the sum stays small, and so exact, far into a context.
-            s[key] -= slopes[head] * (tile.visible.position(query) as f32 - (first + key) as f32);
+            s[key] -= slopes[head]
+                * (tile.visible.position(query) as f32 - tile.visible.key_position(first + key) as f32);
         }
     }
     if let Some(relative) = tile.options.relative {
         let n = relative.table.len() / tile.options.n_heads;
         let table = &relative.table[head * n..][..n];
         for key in keys {
-            s[key] +=
-                table[(relative.zero + first + key).saturating_sub(tile.visible.position(query)).min(n - 1)];
+            let at = relative.zero + tile.visible.key_position(first + key);
+            s[key] += table[at.saturating_sub(tile.visible.position(query)).min(n - 1)];
         }
     }
 }

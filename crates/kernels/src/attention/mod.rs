@@ -44,7 +44,7 @@ pub struct RelativeBias<'a> {
 }
 
 /// Neighbouring queries of one sequence, and where its keys are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Span<'a> {
     /// The sequence's pages, page i holding positions 32i..32i+32.
     pub table: &'a [u32],
@@ -52,6 +52,20 @@ pub struct Span<'a> {
     pub start: usize,
     /// Number of queries.
     pub len: usize,
+    /// The tree that the queries form; `None` = each follows the one before.
+    pub tree: Option<Tree<'a>>,
+}
+
+/// Queries that continue one beginning in several ways at once. Source: SpecInfer, arXiv:2305.09781, section 4.2.
+///
+/// Each sees the keys before the span, its ancestors in the span, and itself; it stands `depth` positions after the
+/// span's start, whatever the slot of its own key. Parents come before their children.
+#[derive(Debug, Clone, Copy)]
+pub struct Tree<'a> {
+    /// Ancestors between the span's start and each query. `[T]`
+    pub depths: &'a [usize],
+    /// Whether query i sees the key of query j of the span: only for j <= i, and for j = i. `[T, T]`
+    pub sees: &'a [bool],
 }
 
 /// Which keys a query sees in [`dense`].
@@ -115,11 +129,20 @@ fn paged_on(
     for span in spans {
         let (end, pages) = (span.start + span.len, span.table.len());
         assert!(span.len == 0 || end <= pages * PAGE_LEN, "a span to position {end} in {pages} pages");
+        if let Some(tree) = span.tree {
+            let lens = (tree.depths.len(), tree.sees.len());
+            assert_eq!(lens, (span.len, span.len * span.len), "a tree of {} queries", span.len);
+        }
     }
     let sequences = spans.iter().map(|span| Sequence {
         table: span.table,
         n_queries: span.len,
-        visible: Visible { start: span.start as isize, window: options.window, limit: Limit::Causal },
+        visible: Visible {
+            start: span.start as isize,
+            window: options.window,
+            limit: Limit::Causal,
+            tree: span.tree,
+        },
     });
     run(isa, q, q_stride, sequences, kv, options, out)
 }
@@ -172,7 +195,7 @@ fn dense_on(
         }
         let start = s.n_keys as isize - s.n_queries as isize;
         let limit = if mask == Mask::Causal { Limit::Causal } else { Limit::Keys(s.n_keys) };
-        let visible = Visible { start, window: options.window, limit };
+        let visible = Visible { start, window: options.window, limit, tree: None };
         parts.push(Sequence { table, n_queries: s.n_queries, visible });
         page += table.len();
         row += s.n_keys;
@@ -182,11 +205,13 @@ fn dense_on(
 
 /// Which keys the queries of a span see.
 #[derive(Debug, Clone, Copy)]
-struct Visible {
+struct Visible<'a> {
     /// Position of query 0; negative where causal queries outnumber the keys.
     start: isize,
     window: Option<usize>,
     limit: Limit,
+    /// What hides more of the span's own keys.
+    tree: Option<Tree<'a>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -197,12 +222,13 @@ enum Limit {
     Keys(usize),
 }
 
-impl Visible {
-    /// The keys that query `t` sees.
+impl Visible<'_> {
+    /// The keys that query `t` sees, and in a tree some more between them.
     #[inline(always)]
     fn keys_of(&self, t: usize) -> Range<usize> {
         let next = self.start + t as isize + 1;
-        let start = self.window.map_or(0, |w| next.saturating_sub_unsigned(w).max(0) as usize);
+        let after = self.tree.map_or(next, |tree| self.start + tree.depths[t] as isize + 1);
+        let start = self.window.map_or(0, |w| after.saturating_sub_unsigned(w).max(0) as usize);
         let end = match self.limit {
             Limit::Causal => next.max(0) as usize,
             Limit::Keys(n) => n,
@@ -212,7 +238,23 @@ impl Visible {
 
     /// The position of query `t`.
     fn position(&self, t: usize) -> usize {
+        let t = self.tree.map_or(t, |tree| tree.depths[t]);
         (self.start + t as isize).max(0) as usize
+    }
+
+    /// The position of the key in slot `key` of the sequence.
+    fn key_position(&self, key: usize) -> usize {
+        match (self.tree, key.checked_sub(self.start.max(0) as usize)) {
+            (Some(tree), Some(j)) => key - j + tree.depths.get(j).copied().unwrap_or(j),
+            _ => key,
+        }
+    }
+
+    /// Whether query `t` of a tree sees the key in slot `key`, one of those that [`keys_of`](Visible::keys_of) gives.
+    fn sees(&self, tree: &Tree, t: usize, key: usize) -> bool {
+        let Some(j) = key.checked_sub(self.start as usize) else { return true };
+        let is_near = self.window.is_none_or(|w| tree.depths[j] + w > tree.depths[t]);
+        tree.sees[t * tree.depths.len() + j] && is_near
     }
 }
 
@@ -220,7 +262,7 @@ impl Visible {
 struct Sequence<'a> {
     table: &'a [u32],
     n_queries: usize,
-    visible: Visible,
+    visible: Visible<'a>,
 }
 
 /// A span of at most this many queries is cut over its keys as well.

@@ -69,7 +69,7 @@ impl Case {
         let mut out = vec![f32::NAN; range.len() * width];
         for start in range.clone().step_by(span_len) {
             let len = span_len.min(range.end - start);
-            let spans = [Span { table: &self.table, start, len }];
+            let spans = [Span { table: &self.table, start, len, tree: None }];
             let out = &mut out[(start - range.start) * width..][..len * width];
             paged_on(isa, &self.q[start * width..], width, &spans, &self.kv, options, out);
         }
@@ -178,7 +178,7 @@ fn spans_of_one_call_do_not_see_each_other() {
     let spans = [(699, 1), (100, 50), (0, 3), (600, 1)];
     let rows = spans.iter().flat_map(|&(start, len)| start..start + len);
     let q: Vec<f32> = rows.clone().flat_map(|i| case.q[i * width..][..width].to_vec()).collect();
-    let spans = spans.map(|(start, len)| Span { table: &case.table, start, len });
+    let spans = spans.map(|(start, len)| Span { table: &case.table, start, len, tree: None });
     let mut out = vec![f32::NAN; q.len()];
     paged(&q, width, &spans, &case.kv, &options, &mut out);
     for (row, i) in rows.enumerate() {
@@ -261,10 +261,110 @@ fn great_scores_do_not_overflow() {
     assert!(case.paged(isa::active(), &options, 0..300, 300).iter().all(|x| x.is_finite()));
 }
 
+/// Parents of a tree of 23 queries: several roots, levels mixed, and no query before its parent.
+const PARENTS: [Option<usize>; 23] = [
+    None,
+    None,
+    Some(0),
+    Some(0),
+    Some(1),
+    None,
+    Some(3),
+    Some(2),
+    Some(4),
+    Some(4),
+    Some(6),
+    Some(10),
+    Some(5),
+    Some(11),
+    Some(1),
+    Some(13),
+    Some(15),
+    Some(9),
+    Some(16),
+    Some(0),
+    Some(18),
+    Some(12),
+    Some(20),
+];
+
+#[test]
+fn a_query_of_a_tree_sees_what_is_before_the_span_its_ancestors_and_itself() {
+    let n_tree = PARENTS.len();
+    let (mut depths, mut sees) = (vec![0; n_tree], vec![false; n_tree * n_tree]);
+    for (i, parent) in PARENTS.iter().enumerate() {
+        if let Some(parent) = *parent {
+            depths[i] = depths[parent] + 1;
+            sees.copy_within(parent * n_tree..(parent + 1) * n_tree, i * n_tree);
+        }
+        sees[i * n_tree + i] = true;
+    }
+    let tree = Tree { depths: &depths, sees: &sees };
+    let slopes: Vec<f32> = (0..6).map(|h| 0.5f32.powi(h + 1)).collect();
+    let table = noise(6 * 9, 9);
+    for kind in [KvType::F32, KvType::F16] {
+        // A span that begins in the middle of a page and crosses a chunk, and one that has nothing before it.
+        for start in [245, 0] {
+            let case = Case::new(kind, (6, 2, 32), start + n_tree);
+            let plain = case.options();
+            let all = [
+                plain,
+                AttentionOptions { window: Some(7), ..plain },
+                AttentionOptions { window: Some(100), soft_cap: Some(2.0), ..plain },
+                AttentionOptions { alibi: Some(&slopes), ..plain },
+                AttentionOptions { relative: Some(RelativeBias { table: &table, zero: 6 }), ..plain },
+            ];
+            for options in &all {
+                for isa in Isa::available() {
+                    let mut out = vec![f32::NAN; n_tree * 192];
+                    let span = Span { table: &case.table, start, len: n_tree, tree: Some(tree) };
+                    paged_on(isa, &case.q[start * 192..], 192, &[span], &case.kv, options, &mut out);
+                    for i in 0..n_tree {
+                        let position = start + depths[i];
+                        let first = options.window.map_or(0, |w| (position + 1).saturating_sub(w));
+                        let ancestors = (0..=i).filter(|j| sees[i * n_tree + j]);
+                        let slots = (0..start).map(|j| (j, j));
+                        let slots = slots.chain(ancestors.map(|j| (start + depths[j], start + j)));
+                        let slots: Vec<_> = slots.filter(|(at, _)| *at >= first).collect();
+                        for head in 0..6 {
+                            let key = |&(at, slot): &(usize, usize)| {
+                                let (mut k, mut v) = (vec![0.0; 32], vec![0.0; 32]);
+                                let page = case.table[slot / PAGE_LEN];
+                                case.kv.read(page, slot % PAGE_LEN, head / 3, &mut k, &mut v);
+                                (at, k, v)
+                            };
+                            let keys: Vec<_> = slots.iter().map(key).collect();
+                            let q = &case.q[((start + i) * 6 + head) * 32..][..32];
+                            let expected = reference(q, &keys, position, head, options);
+                            assert_close(&out[(i * 6 + head) * 32..][..32], &expected, 4e-6);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_is_one_path_gives_the_bits_of_a_sequence() {
+    let n = 12;
+    let depths: Vec<usize> = (0..n).collect();
+    let sees: Vec<bool> = (0..n * n).map(|at| at % n <= at / n).collect();
+    let case = Case::new(KvType::F16, (6, 2, 32), 300 + n);
+    for window in [None, Some(5), Some(70)] {
+        let options = AttentionOptions { window, ..case.options() };
+        let tree = Some(Tree { depths: &depths, sees: &sees });
+        let mut out = vec![f32::NAN; n * 192];
+        let span = Span { table: &case.table, start: 300, len: n, tree };
+        paged(&case.q[300 * 192..], 192, &[span], &case.kv, &options, &mut out);
+        assert!(out == case.paged(isa::active(), &options, 300..300 + n, n), "window {window:?}");
+    }
+}
+
 #[test]
 #[should_panic(expected = "a span to position 33 in 1 pages")]
 fn a_span_beyond_its_pages_panics() {
     let case = Case::new(KvType::F32, (1, 1, 4), 32);
-    let spans = [Span { table: &case.table, start: 32, len: 1 }];
+    let spans = [Span { table: &case.table, start: 32, len: 1, tree: None }];
     paged(&[0.0; 4], 4, &spans, &case.kv, &case.options(), &mut [0.0; 4]);
 }

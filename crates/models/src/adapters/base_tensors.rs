@@ -38,7 +38,8 @@ struct Kept {
     /// In the base's order: `[out, in]` or `[n]`.
     shape: Vec<usize>,
     is_transposed: bool,
-    interleaved: Option<usize>,
+    order: order::RowOrder,
+    offset: f32,
     /// In the base's order.
     value: Value,
 }
@@ -126,8 +127,8 @@ impl BaseTensors {
         } else {
             values
         };
-        let row_len = if site.shape.len() == 2 { site.shape[1] } else { 1 };
-        let values = order::to_base(site, values, row_len);
+        let mut values = order::to_base(&site.order, values);
+        values.iter_mut().for_each(|value| *value += site.offset);
         self.keep(key, site, Value::Read(values.clone()));
         Ok(Some(values))
     }
@@ -150,7 +151,8 @@ impl BaseTensors {
             key,
             shape: site.shape.to_vec(),
             is_transposed: site.is_transposed && site.shape.len() == 2,
-            interleaved: site.interleaved,
+            order: site.order.clone(),
+            offset: site.offset,
             value,
         });
     }
@@ -196,8 +198,8 @@ impl BaseTensors {
                 Value::Read(values) => values.clone(),
                 Value::Trained(parameter) => parameter.read().clone(),
             };
-            let row_len = if kept.shape.len() == 2 { kept.shape[1] } else { 1 };
-            let values = order::to_file(kept.interleaved, values, row_len);
+            let mut values = order::to_file(&kept.order, values);
+            values.iter_mut().for_each(|value| *value -= kept.offset);
             if kept.is_transposed {
                 let (n_rows, n_columns) = (kept.shape[0], kept.shape[1]);
                 let values = order::transposed(&values, n_rows, n_columns);

@@ -68,7 +68,7 @@ struct Scaled {
     /// [in] or [out], in the base's order.
     factors: Parameter,
     side: Side,
-    interleaved: Option<usize>,
+    order: order::RowOrder,
     is_transposed: bool,
     n_in: usize,
 }
@@ -147,11 +147,11 @@ impl Adapter for Ia3 {
             Side::Input => (base.n_in(), [1, base.n_in()]),
             Side::Output => (base.n_out(), [base.n_out(), 1]),
         };
-        let interleaved = site.interleaved.filter(|_| side == Side::Output);
+        let order = site.order.clone().filter(|_| side == Side::Output);
         let factors = match &mut self.stored {
             Some(stored) => {
                 let values = stored.require(&key, &shape)?;
-                if interleaved.is_some() { order::to_base(site, values, 1) } else { values }
+                order::to_base(&order, values)
             }
             None => vec![1.0; n],
         };
@@ -159,7 +159,7 @@ impl Adapter for Ia3 {
         factors.set_frozen(self.purpose == Purpose::Inference);
         let name = site.name.to_string();
         let (n_in, is_transposed) = (base.n_in(), site.is_transposed);
-        let layer = Arc::new(Scaled { name, factors, side, interleaved, is_transposed, n_in });
+        let layer = Arc::new(Scaled { name, factors, side, order, is_transposed, n_in });
         self.layers.push(layer.clone());
         Ok(Some(Box::new(layer)))
     }
@@ -183,7 +183,7 @@ impl Adapter for Ia3 {
 
     fn save(&self) -> Saved {
         let of_layers = self.layers.iter().map(|layer| {
-            let values = order::to_file(layer.interleaved, layer.factors.read().clone(), 1);
+            let values = order::to_file(&layer.order, layer.factors.read().clone());
             let n = values.len();
             let shape = if layer.side == Side::Input { [1, n] } else { [n, 1] };
             SavedTensor::new(layer.factors.name(), &shape, values)

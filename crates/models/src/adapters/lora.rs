@@ -226,7 +226,7 @@ impl Lora {
     ) -> Result<Parameter, AdapterError> {
         let n_out = base.n_out();
         let values = match &mut self.stored {
-            Some(stored) => order::to_base(site, stored.require(&key, &[n_out])?, 1),
+            Some(stored) => order::to_base(&site.order, stored.require(&key, &[n_out])?),
             None => first(),
         };
         let parameter = Parameter::new(key, [n_out], values, base.precision());
@@ -257,7 +257,7 @@ impl Lora {
             format!("{key}.lora_B.weight"),
             [n_out, rank],
             precision,
-            |values| order::to_base(site, values, rank),
+            |values| order::to_base(&site.order, values),
             |settings, name| match settings.init {
                 Init::Random => {
                     init::uniform(settings.seed, name, n_out * rank, (rank as f32).sqrt().recip())
@@ -286,7 +286,7 @@ impl Lora {
             scale,
             dropout: self.settings.dropout,
             magnitude,
-            interleaved: site.interleaved,
+            order: site.order.clone(),
             is_transposed: site.is_transposed,
             keeps_base: site.ours == "output",
             base: base.clone(),

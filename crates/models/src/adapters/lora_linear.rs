@@ -25,7 +25,7 @@ pub(super) struct LoraLinear {
     /// Tells its dropout from that of other layers.
     pub place: u64,
     pub magnitude: Option<Magnitude>,
-    pub interleaved: Option<usize>,
+    pub order: order::RowOrder,
     /// Whether Hugging Face stores the weight as `[in, out]`.
     pub is_transposed: bool,
     /// Whether PEFT writes the frozen weight into the adapter's file: that of the output layer.
@@ -47,7 +47,7 @@ impl LoraLinear {
             dropout: 0.0,
             place: 0,
             magnitude: Some(magnitude),
-            interleaved: None,
+            order: None,
             is_transposed: false,
             keeps_base: false,
         }
@@ -63,11 +63,11 @@ impl LoraLinear {
     pub fn save(&self) -> Vec<SavedTensor> {
         let mut saved = vec![
             SavedTensor::new(self.a.name(), self.a.shape(), self.a.read().clone()),
-            SavedTensor::new(self.b.name(), self.b.shape(), self.to_file(&self.b, self.b.shape()[1])),
+            SavedTensor::new(self.b.name(), self.b.shape(), self.to_file(&self.b)),
         ];
         let vectors = self.b_bias.iter().chain(self.magnitude.iter().map(|magnitude| &magnitude.magnitude));
         saved.extend(
-            vectors.map(|vector| SavedTensor::new(vector.name(), vector.shape(), self.to_file(vector, 1))),
+            vectors.map(|vector| SavedTensor::new(vector.name(), vector.shape(), self.to_file(vector))),
         );
         if self.keeps_base {
             let name = format!("{PREFIX}{}.base_layer.weight", self.name);
@@ -76,8 +76,8 @@ impl LoraLinear {
         saved
     }
 
-    fn to_file(&self, parameter: &Parameter, row_len: usize) -> Vec<f32> {
-        order::to_file(self.interleaved, parameter.read().clone(), row_len)
+    fn to_file(&self, parameter: &Parameter) -> Vec<f32> {
+        order::to_file(&self.order, parameter.read().clone())
     }
 
     /// `delta += s B A`. delta: [out, in]

@@ -8,6 +8,7 @@ use rhetor_formats::{Checkpoint, ElementType, Kind, TensorToWrite, gguf, safeten
 use rhetor_kernels::{DType, quant};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Adapter, AdapterError, Site, order};
 use crate::config::ModelConfig;
@@ -15,7 +16,8 @@ use crate::convert::{self, ConvertError};
 use crate::families::Family;
 use crate::load::LoadError;
 use crate::model::Model;
-use crate::names::{Stored, TensorName};
+use crate::names::TensorName;
+use crate::row_order;
 
 /// Why a merge fails.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +163,7 @@ impl<'a> Merge<'a> {
         let prefix = if has_prefix { self.family.prefix } else { "" };
         let mut planned = Vec::new();
         for row in self.family.tensors {
-            for layer in 0..row.n_repeats(&self.config) {
+            for layer in 0..if row.is_on(&self.config) { row.n_repeats(&self.config) } else { 0 } {
                 for suffix in [".weight", ".bias"] {
                     let name = if self.speaks_gguf {
                         row.gguf_name(layer, suffix)
@@ -180,7 +182,8 @@ impl<'a> Merge<'a> {
                             embedding.hugging_face_name(prefix, 0, suffix)
                         };
                     }
-                    let Some(entry) = self.base.find(&source) else { continue };
+                    let Some(entry) = self.family.find(self.base, &source) else { continue };
+                    let source = entry.name.clone();
                     let stored = entry.dtype.known().ok_or_else(|| LoadError::ElementType {
                         file: self.base.path().to_path_buf(),
                         name: entry.name.clone(),
@@ -203,7 +206,12 @@ impl<'a> Merge<'a> {
 
     /// Whether this base stores the weight as `[in, out]`.
     fn is_turned(&self, row: &TensorName) -> bool {
-        row.stored == Stored::Transposed && !self.speaks_gguf
+        row.is_transposed() && !self.speaks_gguf
+    }
+
+    /// What is added to a value that this base stores, to get ours.
+    fn offset(&self, plan: &Planned) -> f32 {
+        if self.speaks_gguf { 0.0 } else { plan.row.offset(plan.suffix) }
     }
 
     /// Whether a tied output layer is no longer the embedding.
@@ -229,24 +237,29 @@ impl<'a> Merge<'a> {
             values = order::transposed(&values, entry.shape[0], entry.shape[1]);
         }
         let name = plan.row.hugging_face_name(self.family.prefix, plan.layer, "");
-        let is_rows = plan.row.stored == Stored::HeadRows && self.speaks_gguf && self.config.rope.is_some();
+        let order = plan.row.order(&self.config, plan.layer, self.speaks_gguf);
+        if let Some(order) = order.as_ref().filter(|_| !self.speaks_gguf) {
+            values = row_order::in_order(&values, order);
+        }
         let site = Site {
             ours: plan.row.ours,
             name: &name,
             suffix: plan.suffix,
             layer: plan.layer,
             shape: &plan.shape,
-            is_transposed: plan.row.stored == Stored::Transposed,
-            interleaved: is_rows.then_some(self.config.head_dim),
+            is_transposed: plan.row.is_transposed(),
+            order: order.map(Arc::from),
+            offset: plan.row.offset(plan.suffix),
             config: &self.config,
         };
-        let has_bias = self.has_bias(plan);
+        let (has_bias, offset) = (self.has_bias(plan), self.offset(plan));
         let mut is_changed = false;
         for adapter in self.adapters.iter_mut() {
             if (!plan.is_untied || adapter.unties())
                 && let Some(replaced) = adapter.replaces(&site)?
             {
                 (values, is_changed) = (replaced, true);
+                values.iter_mut().for_each(|value| *value -= offset);
             }
             if let Some(hook) = adapter.attached(&name) {
                 let (mut weight, mut bias) = (Vec::new(), Vec::new());
@@ -282,6 +295,9 @@ impl<'a> Merge<'a> {
         let (mut values, is_changed) = self.values(plan).map_err(io::Error::other)?;
         if self.is_turned(plan.row) && plan.shape.len() == 2 {
             values = order::transposed(&values, plan.shape[0], plan.shape[1]);
+        }
+        if let Some(order) = plan.row.order(&self.config, plan.layer, false).filter(|_| !self.speaks_gguf) {
+            values = row_order::in_order(&values, &row_order::inverse(&order));
         }
         let entry = self.base.find(&plan.source).expect("planned from it");
         if !is_changed && entry.dtype.known() == Some(plan.dtype) {

@@ -131,7 +131,8 @@ pub trait Adapter: Send {
         Ok(None)
     }
 
-    /// What it does to queries, keys and values in layer `layer`. `interleaved` is as in [`Site`], of keys.
+    /// What it does to queries, keys and values in layer `layer`. `interleaved` is the width of a head whose rotary pairs
+    /// are neighbours in the base and halves in Hugging Face's files.
     fn attention(
         &mut self,
         _layer: usize,
@@ -188,9 +189,10 @@ pub struct Site<'a> {
     pub shape: &'a [usize],
     /// Whether Hugging Face stores the matrix as `[in, out]`.
     pub is_transposed: bool,
-    /// The width of a head, if the rows stand in GGUF's order (rotary pairs are neighbours) and Hugging Face's is
-    /// another (pairs are halves).
-    pub interleaved: Option<usize>,
+    /// Hugging Face's row of each row of weight and bias, where the base has them in another order.
+    pub order: order::RowOrder,
+    /// What is added to a value in the adapter's file to get the base's: 1 for Gemma's norms.
+    pub offset: f32,
     /// The sizes of the model.
     pub config: &'a ModelConfig,
 }

@@ -1,33 +1,31 @@
-//! The order of rows: adapter files keep Hugging Face's, a GGUF base has its own for queries and keys.
+//! The order of rows: adapter files keep Hugging Face's, a base has its own for some layers.
 
-use super::Site;
-use crate::convert::{Turn, source_row};
+use std::sync::Arc;
 
-/// Rows of `row_len` elements, from the file's order to the base's.
-pub(crate) fn to_base(site: &Site, values: Vec<f32>, row_len: usize) -> Vec<f32> {
-    turned(site.interleaved, values, row_len, |head_dim| Turn::ToNeighbours { head_dim })
+use crate::row_order::{in_order, inverse, neighbours};
+
+/// Hugging Face's row of each row of a base, where the two are in another order.
+pub type RowOrder = Option<Arc<[usize]>>;
+
+/// Rows, from the file's order to the base's.
+pub(crate) fn to_base(order: &RowOrder, values: Vec<f32>) -> Vec<f32> {
+    match order {
+        Some(order) => in_order(&values, order),
+        None => values,
+    }
 }
 
-/// Rows of `row_len` elements of heads of `head_dim`, from halves to neighbours.
-pub(crate) fn to_neighbours(head_dim: usize, values: Vec<f32>, row_len: usize) -> Vec<f32> {
-    turned(Some(head_dim), values, row_len, |head_dim| Turn::ToNeighbours { head_dim })
+/// Rows, from the base's order to the file's.
+pub(crate) fn to_file(order: &RowOrder, values: Vec<f32>) -> Vec<f32> {
+    match order {
+        Some(order) => in_order(&values, &inverse(order)),
+        None => values,
+    }
 }
 
-/// Rows of `row_len` elements, from the base's order to the file's. `interleaved` is the site's.
-pub(crate) fn to_file(interleaved: Option<usize>, values: Vec<f32>, row_len: usize) -> Vec<f32> {
-    turned(interleaved, values, row_len, |head_dim| Turn::ToHalves { head_dim })
-}
-
-fn turned(
-    interleaved: Option<usize>,
-    values: Vec<f32>,
-    row_len: usize,
-    turn: impl Fn(usize) -> Turn,
-) -> Vec<f32> {
-    let Some(head_dim) = interleaved else { return values };
-    let n_rows = values.len() / row_len.max(1);
-    let rows = (0..n_rows).map(|i| source_row(turn(head_dim), i));
-    rows.flat_map(|row| values[row * row_len..][..row_len].iter().copied()).collect()
+/// The order of `n_rows` rows of heads of `interleaved`, which a base pairs as neighbours.
+pub(crate) fn of_heads(interleaved: Option<usize>, n_rows: usize) -> RowOrder {
+    interleaved.map(|head_dim| neighbours(n_rows, head_dim).into())
 }
 
 /// `[n_rows, n_columns] → [n_columns, n_rows]`

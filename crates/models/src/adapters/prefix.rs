@@ -128,7 +128,7 @@ impl Prefix {
         let rows = tape::pause(|| self.rows());
         let half = rows.row_len() / 2;
         let turned = rows.data().chunks_exact(2 * half).flat_map(|row| {
-            let keys = order::to_file(self.interleaved, row[..half].to_vec(), 1);
+            let keys = order::to_file(&order::of_heads(self.interleaved, half), row[..half].to_vec());
             keys.into_iter().chain(row[half..].iter().copied()).collect::<Vec<_>>()
         });
         turned.collect()
@@ -175,10 +175,7 @@ impl PrefixTuning {
         if let Some(values) = &self.values {
             let rows = values.chunks_exact(total).flat_map(|row| {
                 let (keys, values) = row[2 * layer * width..][..2 * width].split_at(width);
-                let keys = match interleaved {
-                    Some(head_dim) => order::to_neighbours(head_dim, keys.to_vec(), 1),
-                    None => keys.to_vec(),
-                };
+                let keys = order::to_base(&order::of_heads(interleaved, width), keys.to_vec());
                 keys.into_iter().chain(values.iter().copied()).collect::<Vec<_>>()
             });
             let parameter =

@@ -19,7 +19,7 @@ use crate::kv_cache::KvCache;
 use crate::layers::{Embedding, Linear, Pass};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
-use crate::names::{Stored, TensorName, name};
+use crate::names::{Spread, Stored, TensorName, name};
 
 pub const AWD_LSTM: Family = Family {
     about: About {
@@ -51,8 +51,8 @@ const TENSORS: &[TensorName] = &[
     name("blk.{i}.hh", "rnns.{i}.weight_hh_l0_raw|rnns.{i}.module.bias_hh_l0", "4*U U").biased(),
     name("output", "1.decoder", "V D").head(&[Task::Vocabulary]),
     name("output_bias", "1.decoder", "V").stored(Stored::OnlyBias).head(&[Task::Vocabulary]),
-    name("cls", "1.hidden", "50 3*D").biased().by_inputs().head(&[Task::Sequence]),
-    name("cls.output", "1.output", "C 50").biased().by_inputs().head(&[Task::Sequence]),
+    name("cls", "1.hidden", "50 3*D").biased().spread(Spread::Over("9*D")).head(&[Task::Sequence]),
+    name("cls.output", "1.output", "C 50").biased().spread(Spread::Over("150")).head(&[Task::Sequence]),
 ];
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {

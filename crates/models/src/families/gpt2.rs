@@ -4,16 +4,12 @@
 //! Source: Language Models are Unsupervised Multitask Learners (2019), §2.3, and the published code.
 
 use rhetor_catalog::{About, Source};
-use rhetor_kernels::kv::KvPages;
-use rhetor_tensor::Tensor;
-use std::sync::Arc;
 
-use super::{BASE, Family};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Attention, Block, Decoder, FeedForward, LayerNorm, Norm, Pass};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
+use crate::layers::PreNormBlock;
+use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
 pub const GPT2: Family = Family {
@@ -39,7 +35,13 @@ pub const GPT2: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: PreNormBlock::decoder,
+    published: &[
+        published("gpt2", 124_439_808, 1024, Licence::Open),
+        published("gpt2-medium", 354_823_168, 1024, Licence::Open),
+        published("gpt2-large", 774_030_080, 1024, Licence::Open),
+        published("gpt2-xl", 1_557_611_200, 1024, Licence::Open),
+    ],
     ..BASE
 };
 
@@ -59,14 +61,10 @@ const TENSORS: &[TensorName] = &[
     name("cls.output", "qa_outputs", "C D").biased().head(&[Task::Span]),
 ];
 
-fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
+pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let hidden_size = keys.size("embedding_length", "n_embd")?;
     let n_heads = keys.size("attention.head_count", "n_head")?;
-    if hidden_size % n_heads != 0 {
-        let expected = format!("a divisor of the width {hidden_size}");
-        return Err(keys.refuse("attention.head_count", "n_head", n_heads, &expected));
-    }
-    let head_dim = hidden_size / n_heads;
+    let head_dim = keys.head_dim(hidden_size, n_heads, "attention.head_count", "n_head")?;
     let context_len = keys.size("context_length", "n_positions")?;
     let scales = keys.switch_or("scale_attn_weights", true)?;
     Ok(ModelConfig {
@@ -89,7 +87,7 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     })
 }
 
-fn keys(config: &ModelConfig) -> Vec<Key> {
+pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
     let scales = config.attention_scale != 1.0;
     vec![
         Key::size("vocab_size", "vocab_size", config.vocab_size),
@@ -103,41 +101,4 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
         Key::new("", "scale_attn_weights", scales),
         Key::new("", "scale_attn_by_inverse_layer_idx", config.attention_scale_by_layer),
     ]
-}
-
-struct Gpt2Block {
-    attn_norm: LayerNorm,
-    attn: Attention,
-    ffn_norm: LayerNorm,
-    ffn: FeedForward,
-}
-
-fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    let token_embd = weights.embedding("token_embd")?;
-    let position_embd = Some(weights.embedding("position_embd")?);
-    let blocks = (0..weights.config.n_layers)
-        .map(|i| {
-            let block = Gpt2Block {
-                attn_norm: weights.layer_norm("blk.{i}.attn_norm", i)?,
-                attn: weights.attention(&["blk.{i}.attn_qkv"], "blk.{i}.attn_output", i)?,
-                ffn_norm: weights.layer_norm("blk.{i}.ffn_norm", i)?,
-                ffn: FeedForward {
-                    up: weights.linear(&["blk.{i}.ffn_up"], i)?,
-                    down: weights.linear(&["blk.{i}.ffn_down"], i)?,
-                    activation: weights.config.activation,
-                },
-            };
-            Ok(Arc::new(block) as Arc<dyn Block>)
-        })
-        .collect::<Result<_, LoadError>>()?;
-    let output_norm = Norm::Layer(weights.layer_norm("output_norm", 0)?);
-    let output = weights.output(&token_embd)?;
-    Ok(Box::new(Decoder { token_embd, position_embd, blocks, output_norm, output }))
-}
-
-impl Block for Gpt2Block {
-    fn forward(&self, x: Tensor, pass: &Pass, cache: Option<&mut KvPages>) -> Tensor {
-        let x = self.attn.forward(&self.attn_norm.forward(&x), pass, cache) + x;
-        self.ffn.forward(&self.ffn_norm.forward(&x), pass) + x
-    }
 }

@@ -1,23 +1,37 @@
 //! The table of families.
 
 use rhetor_catalog::{About, Source};
-use rhetor_formats::{Checkpoint, Kind};
+use rhetor_formats::{Checkpoint, Kind, TensorEntry};
 
-use crate::config::{Key, Keys, ModelConfig};
+use crate::config::{Key, Keys, ModelConfig, Part};
 use crate::head::Task;
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::TensorName;
 
 mod albert;
+mod attention_only;
 mod awd_lstm;
 mod bert;
+mod codegen;
 mod distilbert;
 mod electra;
+mod falcon;
+mod fid;
+mod gpt;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neox;
 mod llama;
+mod llama_kin;
+mod minigpt4;
 mod mistral;
+mod phi;
+mod qformer;
 mod roberta;
+mod t5;
+mod transformer;
+mod vit;
 mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
@@ -40,6 +54,9 @@ pub struct Family {
     pub keys: fn(&ModelConfig) -> Vec<Key>,
     /// Every tensor, with its shape.
     pub tensors: &'static [TensorName],
+    /// Other names under which some Hugging Face files hold the tensor of this name, whole: looked for in order where the
+    /// first is not there, and passed over where it is.
+    pub other_names: fn(&str) -> Vec<String>,
     /// Loads the weights.
     pub build: fn(&mut Weights) -> Result<Box<dyn Network>, LoadError>,
     /// Whether a GGUF file of this architecture is of this family, where several share the name.
@@ -95,6 +112,7 @@ const BASE: Family = Family {
     config: |keys| Err(keys.refuse("general.architecture", "model_type", "nothing", "the name of a family")),
     keys: |_| Vec::new(),
     tensors: &[],
+    other_names: |_| Vec::new(),
     build: |_| unreachable!("every family builds its own network"),
     is_told_by: |_| Ok(true),
     published: &[],
@@ -105,7 +123,13 @@ const BASE: Family = Family {
 pub const FAMILIES: &[&Family] = &[
     &mistral::MISTRAL,
     &llama::LLAMA,
+    &gpt::GPT,
     &gpt2::GPT2,
+    &gpt_neox::GPT_NEOX,
+    &falcon::FALCON,
+    &phi::PHI,
+    &gpt_bigcode::GPT_BIGCODE,
+    &codegen::CODEGEN,
     &bert::BERT,
     &albert::ALBERT,
     &roberta::ROBERTA,
@@ -113,9 +137,44 @@ pub const FAMILIES: &[&Family] = &[
     &electra::ELECTRA,
     &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
+    &vit::CLIP_VISION,
+    &vit::EVA_CLIP,
+    &vit::DINOV2,
+    &minigpt4::MINIGPT4,
+    &attention_only::ATTENTION_ONLY,
+    &t5::T5,
+    &fid::FID,
+    &transformer::TRANSFORMER,
 ];
 
+/// Families that are parts of models and no models by themselves.
+const PARTS: &[&Family] = &[&qformer::QFORMER];
+
 impl Family {
+    /// The family whose `model_type` this is, as the section of a part has it.
+    pub(crate) fn of_type(model_type: &str) -> Option<&'static Family> {
+        FAMILIES.iter().chain(PARTS).find(|family| family.model_type == model_type).copied()
+    }
+
+    /// The family of a part of a model.
+    pub(crate) fn of_part(part: &Part) -> &'static Family {
+        let named = |family: &&&Family| family.about.name == part.config.family;
+        FAMILIES.iter().chain(PARTS).find(named).expect("a part's config is made by its family")
+    }
+
+    /// Elements of all weights of a model of these sizes, tied ones counted once.
+    pub fn n_parameters(&self, config: &ModelConfig) -> u64 {
+        let rows = self.tensors.iter().filter(|row| row.is_new_in(config));
+        let own: u64 = rows.map(|row| row.n_elements(config)).sum();
+        own + config.parts.iter().map(|part| Family::of_part(part).n_parameters(&part.config)).sum::<u64>()
+    }
+
+    /// The tensor of a checkpoint that is called `name`, or otherwise in [some files](Family::other_names).
+    pub fn find<'c>(&self, checkpoint: &'c Checkpoint, name: &str) -> Option<&'c TensorEntry> {
+        let other = || (self.other_names)(name).iter().find_map(|other| checkpoint.find(other));
+        checkpoint.find(name).or_else(other)
+    }
+
     /// The family that reads `checkpoint`.
     pub fn of(checkpoint: &Checkpoint) -> Result<&'static Family, LoadError> {
         Family::and_task_of(checkpoint).map(|(family, _)| family)

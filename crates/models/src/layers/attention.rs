@@ -3,15 +3,18 @@
 use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeTable;
+use rhetor_tensor::ops::head_norm::HeadColumns;
 use rhetor_tensor::ops::scored_attention::Scores;
 use rhetor_tensor::{Tensor, ops};
 use std::sync::Arc;
 
-use super::{Linear, Pass};
+use super::{Attended, HeadNorm, Linear, Pass};
 use crate::adapters::AttentionHook;
 
 /// Attention, causal unless rows of a prefix see each other, with grouped key and value heads (arXiv:2305.13245), rotary positions if there are any, and a sliding window if there is one.
 pub struct Attention {
+    /// The number of the layer, from 0.
+    pub layer: usize,
     /// Queries, keys and values side by side: [(H + 2K)·d, D]
     pub qkv: Linear,
     /// [D, H·d]
@@ -28,7 +31,11 @@ pub struct Attention {
     pub window: Option<usize>,
     /// Of the products of a recorded pass.
     pub precision: Precision,
-    /// Rotary positions, shared by all layers.
+    /// Norm of each head of the queries, before their positions turn them.
+    pub q_norm: Option<HeadNorm>,
+    /// Norm of each head of the keys.
+    pub k_norm: Option<HeadNorm>,
+    /// Rotary positions, shared by layers.
     pub rope: Option<Arc<RopeTable>>,
     /// What happens to the scores before softmax.
     pub scores: Scores,
@@ -51,6 +58,14 @@ impl Attention {
         scores: &Scores,
     ) -> Tensor {
         let mut qkv = self.qkv.forward(x, pass); // [T, (H + 2K)·d]
+        let head_dim = self.head_dim;
+        if let Some(norm) = &self.q_norm {
+            qkv = norm.forward(qkv, HeadColumns { start: 0, n_heads: self.n_heads, head_dim });
+        }
+        if let Some(norm) = &self.k_norm {
+            let (start, n_heads) = (self.n_heads * head_dim, self.n_kv_heads);
+            qkv = norm.forward(qkv, HeadColumns { start, n_heads, head_dim });
+        }
         if let Some(table) = &self.rope {
             // Queries and keys are neighbours: one call turns H + K heads.
             qkv = ops::rope::rope(qkv, self.n_heads + self.n_kv_heads, self.head_dim, &pass.of_row, table);
@@ -71,6 +86,12 @@ impl Attention {
                 ops::scored_attention::within(&qkv, &pass.sequences(), options, scores, self.precision)
             }
             None => ops::attention::attention(&qkv, &pass.sequences(), options, self.precision),
+        };
+        let mixed = match &pass.probe {
+            Some(probe) => {
+                probe.attention(&Attended { attention: self, qkv: &qkv, heads: options, scores, pass }, mixed)
+            }
+            None => mixed,
         };
         self.output.forward(&mixed, pass)
     }

@@ -60,7 +60,10 @@ pub struct PostNormBlock {
 impl PostNormBlock {
     /// Block `i`, under GGUF's names for BERT.
     pub fn load(weights: &mut Weights, i: usize) -> Result<PostNormBlock, LoadError> {
-        let qkv = &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"];
+        let qkv: &[&str] = match weights.has("blk.{i}.attn_qkv") {
+            true => &["blk.{i}.attn_qkv"],
+            false => &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"],
+        };
         Ok(PostNormBlock {
             attn: weights.attention(qkv, "blk.{i}.attn_output", i)?,
             attn_norm: weights.layer_norm("blk.{i}.attn_output_norm", i)?,
@@ -82,10 +85,10 @@ impl Encoder {
         let n_blocks = config.own_opt("G").map_or(config.n_layers, |n_groups| n_groups as usize);
         let token_embd = weights.embedding("token_embd")?;
         let position_embd = weights.embedding("position_embd")?;
-        let has_segments = weights.has_row("token_types") && config.n_segments > 0;
+        let has_segments = weights.has("token_types") && config.n_segments > 0;
         let token_types = if has_segments { Some(weights.embedding("token_types")?) } else { None };
         let embd_norm = weights.layer_norm("token_embd_norm", 0)?;
-        let is_factorised = weights.has_row("embd_projection");
+        let is_factorised = weights.has("embd_projection");
         let projection = if is_factorised { Some(weights.linear(&["embd_projection"], 0)?) } else { None };
         let different = (0..n_blocks)
             .map(|i| Ok(Arc::new(PostNormBlock::load(weights, i)?) as Arc<dyn Block>))
@@ -93,9 +96,9 @@ impl Encoder {
         // Layer i is of group ⌊i / (L / G)⌋, as transformers divides them.
         let blocks =
             (0..config.n_layers).map(|i| different[i * n_blocks / config.n_layers].clone()).collect();
-        let transform = if weights.has_row("cls") {
+        let transform = if weights.has("cls") {
             Some(Transform { dense: weights.linear(&["cls"], 0)?, activation, norm: None })
-        } else if weights.has_row("output_transform") {
+        } else if weights.has("output_transform") {
             let dense = weights.linear(&["output_transform"], 0)?;
             let norm = Some(weights.layer_norm("output_norm", 0)?);
             Some(Transform { dense, activation, norm })

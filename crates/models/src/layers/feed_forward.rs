@@ -5,6 +5,12 @@ use rhetor_tensor::{Tensor, ops};
 
 use super::{Linear, Pass};
 
+/// What a block has beside attention: a feed-forward layer of some kind.
+pub trait Sublayer: Send + Sync {
+    /// x: [T, D] → [T, D]
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor;
+}
+
 /// `down(act(up x))`, arXiv:1706.03762, eq. 2 with any non-linearity.
 pub struct FeedForward {
     /// [F, D]
@@ -38,5 +44,17 @@ impl GatedFeedForward {
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
         let gate_up = self.gate_up.forward(x, pass); // [T, 2F]
         self.down.forward(&ops::activation::gated(&gate_up, self.activation), pass)
+    }
+}
+
+impl Sublayer for FeedForward {
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        FeedForward::forward(self, x, pass)
+    }
+}
+
+impl Sublayer for GatedFeedForward {
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        GatedFeedForward::forward(self, x, pass)
     }
 }

@@ -1,5 +1,6 @@
 //! A linear layer, or several that share their input.
 
+use rhetor_kernels::activation::Activation;
 use rhetor_tensor::{Tensor, Vector, Weight, ops};
 
 use super::{Active, Pass};
@@ -13,6 +14,8 @@ pub struct Linear {
     pub bias: Vec<Vector>,
     /// What adapters do here, in the order in which they were attached.
     pub hooks: Vec<Attached>,
+    /// Outputs become c · tanh(y / c). Source: arXiv:2408.00118, section 2.
+    pub soft_cap: Option<f32>,
 }
 
 /// What one adapter does to one of the weights of a [`Linear`].
@@ -28,18 +31,18 @@ pub struct Attached {
 impl Linear {
     /// A layer of one weight without a bias.
     pub fn of(weight: Weight) -> Linear {
-        Linear { weights: vec![weight], bias: Vec::new(), hooks: Vec::new() }
+        Linear { weights: vec![weight], bias: Vec::new(), hooks: Vec::new(), soft_cap: None }
     }
 
     /// The layer that changes nothing: what a model without a head ends with.
     pub fn identity() -> Linear {
-        Linear { weights: Vec::new(), bias: Vec::new(), hooks: Vec::new() }
+        Linear { weights: Vec::new(), bias: Vec::new(), hooks: Vec::new(), soft_cap: None }
     }
 
-    /// Whether it is one weight and nothing else: no bias, no adapter that is on.
+    /// Whether it is one weight and nothing else: no bias, no cap, no adapter that is on.
     pub fn is_plain(&self, adapters: &Active) -> bool {
         let is_adapted = self.hooks.iter().any(|attached| adapters.has(attached.adapter));
-        self.weights.len() == 1 && self.bias.is_empty() && !is_adapted
+        self.weights.len() == 1 && self.bias.is_empty() && self.soft_cap.is_none() && !is_adapted
     }
 
     /// x: [T, in] → [T, Σ out]
@@ -47,6 +50,14 @@ impl Linear {
         if self.weights.is_empty() {
             return x.clone();
         }
+        let y = self.product(x, pass);
+        let Some(cap) = self.soft_cap else { return y };
+        let y = ops::activation::activation(ops::add::scale(y, 1.0 / cap), Activation::Tanh);
+        ops::add::scale(y, cap)
+    }
+
+    /// As [`forward`](Linear::forward), before the cap.
+    fn product(&self, x: &Tensor, pass: &Pass) -> Tensor {
         let hooks = || self.hooks.iter().filter(|attached| pass.adapters.has(attached.adapter));
         if hooks().next().is_none() {
             return ops::linear::linear(x, &self.weights, &self.bias);
@@ -59,7 +70,7 @@ impl Linear {
         hooks().fold(y, |y, attached| attached.hook.output(&x, y, attached.start, pass))
     }
 
-    /// As [`forward`](Linear::forward), where a hook changes the input of one of several weights.
+    /// As [`product`](Linear::product), where a hook changes the input of one of several weights.
     fn apart(&self, x: &Tensor, pass: &Pass) -> Tensor {
         let n_out = self.weights.iter().map(Weight::n_out).sum();
         let mut all = Tensor::build([x.n_rows(), n_out], |all| all.fill(0.0));

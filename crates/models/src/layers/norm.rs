@@ -1,5 +1,6 @@
 //! Normalisation of each row.
 
+use rhetor_tensor::ops::head_norm::{self, HeadColumns, NormKind};
 use rhetor_tensor::{Tensor, Vector, ops};
 
 /// Root-mean-square norm, arXiv:1910.07467, eq. 4.
@@ -40,6 +41,8 @@ pub enum Norm {
     Rms(RmsNorm),
     /// Mean and variance.
     Layer(LayerNorm),
+    /// Nothing is normed.
+    None,
 }
 
 impl Norm {
@@ -48,6 +51,24 @@ impl Norm {
         match self {
             Norm::Rms(norm) => norm.forward(x),
             Norm::Layer(norm) => norm.forward(x),
+            Norm::None => x.clone(),
         }
+    }
+}
+
+/// A norm of each head of queries or keys by itself. Source: arXiv:2302.05442, section 2.
+pub struct HeadNorm {
+    /// What is done.
+    pub kind: NormKind,
+    /// `[d]`, or `[heads · d]` where each head has its own.
+    pub weight: Vector,
+    /// Added to the mean square or the variance.
+    pub eps: f32,
+}
+
+impl HeadNorm {
+    /// x: [T, C], of which `heads` are normed → [T, C]
+    pub fn forward(&self, x: Tensor, heads: HeadColumns) -> Tensor {
+        head_norm::head_norm(x, heads, self.kind, &self.weight, self.eps)
     }
 }

@@ -7,6 +7,8 @@ use rhetor_tensor::ops::dropout::Stream;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::Probe;
+
 /// Where the rows of a batch stand, which adapters are on, and whether this is training.
 #[derive(Clone)]
 pub struct Pass<'a> {
@@ -18,12 +20,25 @@ pub struct Pass<'a> {
     pub prefix_lens: Cow<'a, [usize]>,
     /// Each row's segment; empty = all 0. `[T]`
     pub segments: Cow<'a, [u8]>,
+    /// Rows that stand in the place of tokens' embeddings.
+    pub embedded: Cow<'a, [Embedded]>,
     /// What the sequences read besides their own tokens.
     pub source: Source<'a>,
     /// The adapters that are on.
     pub adapters: Active,
     /// What only training has.
     pub training: Option<Training>,
+    /// Who looks on.
+    pub probe: Option<Arc<dyn Probe>>,
+}
+
+/// Rows of a batch that are given, such as those of a picture, in the place of the embeddings of their tokens.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    /// The first of the batch's rows that they take the place of.
+    pub first: usize,
+    /// [N, D]
+    pub rows: Tensor,
 }
 
 /// What the sequences of a decoder read besides their own tokens, in the state in which it is.
@@ -72,16 +87,7 @@ impl SourceTokens {
 
     /// The pass in which an encoder reads it: each passage is a sequence, whose rows all see each other.
     pub fn pass(&self, adapters: Active, training: Option<Training>) -> Pass<'static> {
-        let lens: Vec<usize> = self.passages.iter().flatten().copied().collect();
-        Pass {
-            of_row: lens.iter().flat_map(|&len| 0..len).collect(),
-            spans: lens.iter().map(|&len| Span { table: &[], start: 0, len }).collect(),
-            prefix_lens: Cow::Owned(lens),
-            segments: Cow::Borrowed(&[]),
-            source: Source::None,
-            adapters,
-            training,
-        }
+        Pass::full(self.passages.iter().flatten().copied().collect(), adapters, training)
     }
 }
 
@@ -124,6 +130,23 @@ pub enum Keep {
     Blocks,
 }
 
+impl Pass<'static> {
+    /// The pass of an encoder over sequences of these lengths, whose rows all see each other.
+    pub fn full(lens: Vec<usize>, adapters: Active, training: Option<Training>) -> Pass<'static> {
+        Pass {
+            of_row: lens.iter().flat_map(|&len| 0..len).collect(),
+            spans: lens.iter().map(|&len| Span { len, ..Span::default() }).collect(),
+            prefix_lens: Cow::Owned(lens),
+            segments: Cow::Borrowed(&[]),
+            embedded: Cow::Borrowed(&[]),
+            source: Source::None,
+            adapters,
+            training,
+            probe: None,
+        }
+    }
+}
+
 impl Pass<'_> {
     /// The random numbers of dropout at `place`, if this is training.
     pub fn dropout(&self, place: u64) -> Option<Stream> {
@@ -142,23 +165,23 @@ impl Pass<'_> {
 
     /// Rows at positions below `n`, each with its position: those of virtual positions.
     pub fn rows_below(&self, n: usize) -> Vec<(usize, usize)> {
-        // Positions ascend by one inside each span.
-        let mut first = 0;
-        let mut rows = Vec::new();
-        for span in self.spans.iter() {
-            rows.extend((span.start..n.min(span.start + span.len)).map(|at| (first + at - span.start, at)));
-            first += span.len;
-        }
-        rows
+        let rows = self.of_row.iter().copied().enumerate();
+        rows.filter(|&(_, position)| position < n).collect()
     }
 
     /// The same pass without a cache, for a tape to keep.
     pub fn to_owned(&self) -> Pass<'static> {
         Pass {
             of_row: Cow::Owned(self.of_row.to_vec()),
-            spans: self.spans.iter().map(|span| Span { table: &[], ..*span }).collect(),
+            spans: self
+                .spans
+                .iter()
+                .map(|span| Span { start: span.start, len: span.len, ..Span::default() })
+                .collect(),
             prefix_lens: Cow::Owned(self.prefix_lens.to_vec()),
             segments: Cow::Owned(self.segments.to_vec()),
+            // Blocks come after the embeddings.
+            embedded: Cow::Borrowed(&[]),
             source: match &self.source {
                 Source::None => Source::None,
                 Source::Tokens(tokens) => Source::Tokens(tokens.clone()),
@@ -169,6 +192,7 @@ impl Pass<'_> {
             },
             adapters: self.adapters.clone(),
             training: self.training,
+            probe: self.probe.clone(),
         }
     }
 }

@@ -70,14 +70,16 @@ pub fn paged_cross(q: &Tensor, pages: &KvPages, tables: &[(usize, &[u32], usize)
         let options = Scores::default();
         let options = options.options(&heads);
         if rows.iter().all(|&(_, n_keys)| n_keys > 0) {
-            let spans: Vec<Span> =
-                rows.iter().map(|&(table, n_keys)| Span { table, start: n_keys - 1, len: 1 }).collect();
+            let spans: Vec<Span> = rows
+                .iter()
+                .map(|&(table, n_keys)| Span { table, start: n_keys - 1, len: 1, tree: None })
+                .collect();
             attention::paged(q.strided_data(), q.row_stride(), &spans, pages, &options, out);
             return;
         }
         out.fill(0.0);
         for (i, &(table, n_keys)) in rows.iter().enumerate().filter(|(_, (_, n_keys))| *n_keys > 0) {
-            let span = Span { table, start: n_keys - 1, len: 1 };
+            let span = Span { table, start: n_keys - 1, len: 1, tree: None };
             attention::paged(q.row(i), width, &[span], pages, &options, &mut out[i * width..(i + 1) * width]);
         }
     })

@@ -8,6 +8,7 @@
 use crate::random::below;
 use crate::{Error, Sequence};
 use rhetor_generate::Rng;
+use rhetor_generate::infill::{INFILL, encode_inside};
 use rhetor_tokenizer::{ControlTokens, Special, Tokenizer};
 
 /// How the three parts are written down.
@@ -37,22 +38,11 @@ pub enum Layout {
     },
 }
 
-/// Spellings of the three markers (prefix, suffix, middle), by family; the first that a vocabulary has
-/// counts.
-const MARKERS: [[&str; 3]; 6] = [
-    ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"],
-    ["<fim-prefix>", "<fim-suffix>", "<fim-middle>"],
-    ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
-    ["▁<PRE>", "▁<SUF>", "▁<MID>"],
-    ["<PRE>", "<SUF>", "<MID>"],
-    ["<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"],
-];
-
 impl Layout {
     /// The markers of a vocabulary: StarCoder's and its like.
     pub fn markers(tokenizer: &Tokenizer) -> Result<Layout, Error> {
-        let found = MARKERS.iter().find_map(|names| {
-            let [prefix, suffix, middle] = names.map(|name| tokenizer.id(name));
+        let found = INFILL.iter().find_map(|template| {
+            let [prefix, suffix, middle] = template.markers()?.map(|name| tokenizer.id(name));
             Some(Layout::Markers { prefix: prefix?, suffix: suffix?, middle: middle? })
         });
         found.ok_or_else(|| missing("<fim_prefix>"))
@@ -173,20 +163,6 @@ impl FillInTheMiddle {
         }
         ids.truncate(len + 1);
         Sequence::next_token(&ids)
-    }
-}
-
-/// The tokens of a text that stands inside another: without the space that SentencePiece puts before a text.
-/// As in Code Llama's encode_infilling, a character before it takes that space and is cut off again.
-fn encode_inside(text: &str, tokenizer: &Tokenizer) -> Vec<u32> {
-    const BEFORE: &str = "☺";
-    let encode = |text: &str| tokenizer.encode(text, Special::Literal);
-    let before = encode(BEFORE);
-    let has_space = before.first().is_some_and(|&id| tokenizer.token_bytes(id).starts_with(b" "));
-    let with = if has_space { encode(&format!("{BEFORE}{text}")) } else { Vec::new() };
-    match with.strip_prefix(before.as_slice()) {
-        Some(ids) if has_space => ids.to_vec(),
-        _ => encode(text),
     }
 }
 
