@@ -1,8 +1,9 @@
 //! The sizes and constants of a model, read from the file's own keys.
 
-use rhetor_formats::{Checkpoint, Kind, Metadata, TypedValue};
+use rhetor_formats::{Array, Checkpoint, Kind, Metadata, TypedValue, Value};
 use rhetor_kernels::activation::Activation;
 use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling, RopeTable, Yarn};
+use rhetor_tensor::ops::head_norm::NormKind;
 
 use crate::head::Head;
 use crate::load::LoadError;
@@ -36,6 +37,8 @@ pub struct ModelConfig {
     pub context_len: usize,
     /// P: rows of the table of learned positions; 0 if positions are not learned.
     pub position_len: usize,
+    /// What the norms do.
+    pub norm_kind: NormKind,
     /// ε of the norms.
     pub norm_eps: f32,
     /// The non-linearity of the feed-forward layer.
@@ -95,6 +98,7 @@ impl Default for ModelConfig {
             ffn_size: 0,
             context_len: 0,
             position_len: 0,
+            norm_kind: NormKind::Layer,
             norm_eps: 0.0,
             activation: Activation::Gelu,
             attention_scale: 1.0,
@@ -260,6 +264,17 @@ impl<'a> Keys<'a> {
             }),
             None => Err(LoadError::MissingKey { file: self.checkpoint.path().to_path_buf(), key: key() }),
         }
+    }
+
+    /// Sizes, one for each layer or one for all.
+    pub fn sizes_or(&self, gguf: &str, hugging_face: &str, default: usize) -> Result<Vec<usize>, LoadError> {
+        let key = self.key(gguf, hugging_face);
+        if !matches!(self.metadata.get(&key), Some(Value::Array(_))) {
+            return Ok(vec![self.size_or(gguf, hugging_face, default)?]);
+        }
+        let values = self.metadata.get_u64s(&key)?.unwrap_or_default();
+        let sizes = values.into_iter().map(|value| usize::try_from(value).unwrap_or(usize::MAX));
+        sizes.map(|size| self.checked(Some(size), gguf, hugging_face)).collect()
     }
 
     /// A number with a default.
@@ -533,6 +548,12 @@ impl Key {
     /// A size, which GGUF stores in 32 bits.
     pub fn size(gguf: &'static str, hugging_face: &'static str, value: usize) -> Key {
         Key::new(gguf, hugging_face, u32::try_from(value).unwrap_or(u32::MAX))
+    }
+
+    /// Sizes of the layers, each stored in 32 bits by GGUF.
+    pub fn sizes(gguf: &'static str, hugging_face: &'static str, values: &[usize]) -> Key {
+        let values = values.iter().map(|&value| u32::try_from(value).unwrap_or(u32::MAX));
+        Key::new(gguf, hugging_face, Array::U32(values.collect()))
     }
 
     /// The keys of rotary positions. What GGUF cannot say by keys is returned as the error: its name.

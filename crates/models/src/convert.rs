@@ -107,17 +107,15 @@ enum Origin<'a> {
 }
 
 /// What is done to a tensor's elements besides changing their type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Turn {
     Nothing,
     /// `[r, c] → [c, r]`
     Transpose,
     /// The source's row of each new row.
     Rows(Vec<usize>),
-    /// One is added to each element.
-    PlusOne,
-    /// One is taken from each element.
-    MinusOne,
+    /// This is added to each element.
+    Add(f32),
 }
 
 /// Writes `source` to the GGUF file `path`; an existing file is replaced when the new one is complete.
@@ -258,9 +256,8 @@ fn turn(row: &TensorName, config: &ModelConfig, i: usize, suffix: &str, to_gguf:
         Some(order) if to_gguf => Turn::Rows(order),
         Some(order) => Turn::Rows(row_order::inverse(&order)),
         None if row.is_transposed() && suffix == ".weight" => Turn::Transpose,
-        None if row.offset(suffix) == 0.0 => Turn::Nothing,
-        None if to_gguf => Turn::PlusOne,
-        None => Turn::MinusOne,
+        None if row.offset(suffix) != 0.0 => Turn::Add(if to_gguf { 1.0 } else { -1.0 } * row.offset(suffix)),
+        None => Turn::Nothing,
     }
 }
 
@@ -320,7 +317,7 @@ fn write_tensor(
     let shape = &entry.shape;
     let turned;
     let bytes = match &plan.turn {
-        Turn::Nothing | Turn::PlusOne | Turn::MinusOne => bytes,
+        Turn::Nothing | Turn::Add(_) => bytes,
         Turn::Transpose => {
             turned = transpose(bytes, plan.from.block_bytes(), shape[0], shape[1]);
             &turned[..]
@@ -331,8 +328,7 @@ fn write_tensor(
         }
     };
     let offset = match plan.turn {
-        Turn::PlusOne => 1.0,
-        Turn::MinusOne => -1.0,
+        Turn::Add(offset) => offset,
         _ => 0.0,
     };
     if plan.from == plan.to_dtype && offset == 0.0 {

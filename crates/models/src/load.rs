@@ -452,23 +452,21 @@ impl<'a> Weights<'a> {
         Ok(LayerNorm { weight, bias: self.required_vector(ours, i, ".bias")?, eps: self.config.norm_eps })
     }
 
-    /// The norm called `ours` in layer `i`: a layer norm if the family's has a bias, else of root mean squares.
+    /// The norm called `ours` in layer `i`, of the model's kind.
     pub fn norm(&mut self, ours: &str, i: usize) -> Result<Norm, LoadError> {
-        Ok(match self.row(ours).has_bias {
-            true => Norm::Layer(self.layer_norm(ours, i)?),
-            false => Norm::Rms(self.rms_norm(ours, i)?),
+        Ok(match self.config.norm_kind {
+            NormKind::Layer => Norm::Layer(self.layer_norm(ours, i)?),
+            NormKind::Rms => Norm::Rms(self.rms_norm(ours, i)?),
         })
     }
 
-    /// The norm of each head called `ours` in layer `i`, if such models have it: of the kind of the last norm, without a
-    /// bias.
+    /// The norm of each head called `ours` in layer `i`, if such models have it: of the model's kind, without a bias.
     fn head_norm(&mut self, ours: &str, i: usize) -> Result<Option<HeadNorm>, LoadError> {
         if !self.has(ours) {
             return Ok(None);
         }
-        let kind = if self.row("output_norm").has_bias { NormKind::Layer } else { NormKind::Rms };
         let weight = self.required_vector(ours, i, ".weight")?;
-        Ok(Some(HeadNorm { kind, weight, eps: self.config.norm_eps }))
+        Ok(Some(HeadNorm { kind: self.config.norm_kind, weight, eps: self.config.norm_eps }))
     }
 
     /// The matrix `ours` of layer `i`, packed.
@@ -795,6 +793,7 @@ impl<'a> Weights<'a> {
             hooks.extend(hook.map(|hook| (number, hook)));
         }
         Ok(Attention {
+            layer: i,
             qkv,
             output,
             n_heads: config.n_heads,

@@ -204,8 +204,7 @@ impl TensorName {
 
     /// Whether a model with these sizes and this head has the row.
     pub fn is_in(&self, config: &ModelConfig) -> bool {
-        let is_on = self.when.is_empty() || config.own_switch(self.when);
-        is_on && self.belongs_to(config.head.task) && self.n_repeats(config) > 0
+        self.belongs_to(config.head.task) && self.n_repeats(config) > 0
     }
 
     /// What is added to a value that Hugging Face stores, to get ours.
@@ -245,7 +244,9 @@ impl TensorName {
 
     /// How many tensors of a model the row names: one, or one for each layer; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
+        let is_on = self.when.is_empty() || config.own_opt(self.when).is_some_and(|switch| switch != 0.0);
         match (self.ours.contains("{i}"), self.times) {
+            _ if !is_on => 0,
             (true, times) => letter(times, config, 0),
             (false, "L") => 1,
             (false, times) => letter(times, config, 0).min(1),

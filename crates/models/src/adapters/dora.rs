@@ -130,6 +130,7 @@ mod tests {
             source: crate::layers::Source::None,
             adapters: Active::All,
             training: None,
+            probe: None,
         };
         let gradients = |f: &dyn Fn() -> Tensor| {
             trained.iter().for_each(|parameter| parameter.clear_gradient());

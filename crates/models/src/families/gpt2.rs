@@ -8,7 +8,7 @@ use rhetor_catalog::{About, Source};
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::PreNormBlock;
+use crate::layers::ResidualBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
@@ -35,7 +35,7 @@ pub const GPT2: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: PreNormBlock::decoder,
+    build: ResidualBlock::decoder,
     published: &[
         published("gpt2", 124_439_808, 1024, Licence::Open),
         published("gpt2-medium", 354_823_168, 1024, Licence::Open),

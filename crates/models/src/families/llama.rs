@@ -4,12 +4,11 @@
 //! Source: LLaMA, arXiv:2302.13971, §2.2; grouped-query attention from LLaMA 2, arXiv:2307.09288, §2.2.
 
 use rhetor_catalog::{About, Source};
-use rhetor_kernels::rope::RopeOrder;
 
-use super::{BASE, Family};
+use super::{BASE, Family, llama_kin};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::PreNormBlock;
+use crate::layers::ResidualBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
@@ -36,7 +35,7 @@ pub const LLAMA: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: PreNormBlock::decoder,
+    build: ResidualBlock::decoder,
     ..BASE
 };
 
@@ -63,53 +62,18 @@ pub(super) const TENSORS: &[TensorName] = &[
 ];
 
 pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
-    let hidden_size = keys.size("embedding_length", "hidden_size")?;
-    let n_heads = keys.size("attention.head_count", "num_attention_heads")?;
-    let head_dim = keys.size_or("attention.key_length", "head_dim", (hidden_size / n_heads).max(1))?;
-    let value_dim = keys.size_or("attention.value_length", "head_dim", head_dim)?;
-    if value_dim != head_dim {
-        let expected = format!("{head_dim}, the width of a key");
-        return Err(keys.refuse("attention.value_length", "head_dim", value_dim, &expected));
-    }
-    Ok(ModelConfig {
-        family: "llama",
-        vocab_size: keys.vocab_size()?,
-        hidden_size,
-        n_layers: keys.size("block_count", "num_hidden_layers")?,
-        n_heads,
-        n_kv_heads: keys.size_or("attention.head_count_kv", "num_key_value_heads", n_heads)?,
-        head_dim,
-        ffn_size: keys.size("feed_forward_length", "intermediate_size")?,
-        context_len: keys.size("context_length", "max_position_embeddings")?,
-        norm_eps: keys.number_or("attention.layer_norm_rms_epsilon", "rms_norm_eps", 1e-6)?,
-        activation: keys.activation("hidden_act", "silu")?,
-        attention_scale: (head_dim as f32).powf(-0.5),
-        rope: Some(keys.rope(head_dim, RopeOrder::Interleaved, 10_000.0)?),
-        tied: keys.switch_or("tie_word_embeddings", false)?,
-        own: vec![
-            ("attention_bias", keys.bias_or("blk.0.attn_q", "attention_bias", false)?),
-            ("mlp_bias", keys.bias_or("blk.0.ffn_up", "mlp_bias", false)?),
-        ],
-        ..ModelConfig::default()
-    })
+    let own = vec![
+        ("attention_bias", keys.bias_or("blk.0.attn_q", "attention_bias", false)?),
+        ("mlp_bias", keys.bias_or("blk.0.ffn_up", "mlp_bias", false)?),
+    ];
+    Ok(ModelConfig { own, ..llama_kin::LLAMA.config(keys)? })
 }
 
 pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {
-    let mut keys = vec![
-        Key::size("vocab_size", "vocab_size", config.vocab_size),
-        Key::size("embedding_length", "hidden_size", config.hidden_size),
-        Key::size("block_count", "num_hidden_layers", config.n_layers),
-        Key::size("feed_forward_length", "intermediate_size", config.ffn_size),
-        Key::size("attention.head_count", "num_attention_heads", config.n_heads),
-        Key::size("attention.head_count_kv", "num_key_value_heads", config.n_kv_heads),
-        Key::size("attention.key_length", "head_dim", config.head_dim),
-        Key::size("attention.value_length", "", config.head_dim),
-        Key::size("context_length", "max_position_embeddings", config.context_len),
-        Key::new("attention.layer_norm_rms_epsilon", "rms_norm_eps", config.norm_eps),
-        Key::new("", "hidden_act", "silu"),
-        Key::new("", "attention_bias", config.own_opt("attention_bias") == Some(1.0)),
-        Key::new("", "mlp_bias", config.own_opt("mlp_bias") == Some(1.0)),
-    ];
-    keys.extend(config.window.map(|window| Key::size("attention.sliding_window", "sliding_window", window)));
+    let mut keys = llama_kin::LLAMA.keys(config);
+    keys.extend([
+        Key::new("", "attention_bias", config.own_switch("attention_bias")),
+        Key::new("", "mlp_bias", config.own_switch("mlp_bias")),
+    ]);
     keys
 }

@@ -10,6 +10,7 @@ use crate::model::Network;
 use crate::names::TensorName;
 
 mod albert;
+mod attention_only;
 mod awd_lstm;
 mod bert;
 mod codegen;
@@ -21,6 +22,7 @@ mod gpt2;
 mod gpt_bigcode;
 mod gpt_neox;
 mod llama;
+mod llama_kin;
 mod mistral;
 mod phi;
 mod roberta;
@@ -129,6 +131,7 @@ pub const FAMILIES: &[&Family] = &[
     &electra::ELECTRA,
     &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
+    &attention_only::ATTENTION_ONLY,
 ];
 
 impl Family {

@@ -10,7 +10,8 @@ mod feed_forward;
 mod linear;
 mod norm;
 mod pass;
-mod pre_norm_block;
+mod probe;
+mod residual;
 
 pub use alibi::slopes as alibi_slopes;
 pub use attention::Attention;
@@ -22,4 +23,5 @@ pub use feed_forward::{FeedForward, GatedFeedForward, Sublayer};
 pub use linear::{Attached, Linear};
 pub use norm::{HeadNorm, LayerNorm, Norm, RmsNorm};
 pub use pass::{Active, Keep, Pass, Source, SourceTokens, Training};
-pub use pre_norm_block::PreNormBlock;
+pub use probe::{Attended, Probe};
+pub use residual::{Residual, ResidualBlock};

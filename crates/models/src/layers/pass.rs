@@ -7,6 +7,8 @@ use rhetor_tensor::ops::dropout::Stream;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::Probe;
+
 /// Where the rows of a batch stand, which adapters are on, and whether this is training.
 #[derive(Clone)]
 pub struct Pass<'a> {
@@ -24,6 +26,8 @@ pub struct Pass<'a> {
     pub adapters: Active,
     /// What only training has.
     pub training: Option<Training>,
+    /// Who looks on.
+    pub probe: Option<Arc<dyn Probe>>,
 }
 
 /// What the sequences of a decoder read besides their own tokens, in the state in which it is.
@@ -81,6 +85,7 @@ impl SourceTokens {
             source: Source::None,
             adapters,
             training,
+            probe: None,
         }
     }
 }
@@ -167,6 +172,7 @@ impl Pass<'_> {
             },
             adapters: self.adapters.clone(),
             training: self.training,
+            probe: self.probe.clone(),
         }
     }
 }
