@@ -17,6 +17,7 @@ mod codegen;
 mod distilbert;
 mod electra;
 mod falcon;
+mod fid;
 mod gpt;
 mod gpt2;
 mod gpt_bigcode;
@@ -26,6 +27,8 @@ mod llama_kin;
 mod mistral;
 mod phi;
 mod roberta;
+mod t5;
+mod transformer;
 mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
@@ -132,6 +135,9 @@ pub const FAMILIES: &[&Family] = &[
     &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
     &attention_only::ATTENTION_ONLY,
+    &t5::T5,
+    &fid::FID,
+    &transformer::TRANSFORMER,
 ];
 
 impl Family {
