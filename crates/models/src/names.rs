@@ -247,7 +247,7 @@ impl TensorName {
 
     /// Whether a model with these sizes has the row, whatever its head.
     pub fn is_on(&self, config: &ModelConfig) -> bool {
-        (self.when.is_empty() || config.own_switch(self.when)) && self.n_repeats(config) > 0
+        self.n_repeats(config) > 0
     }
 
     /// What is added to a value that Hugging Face stores, to get ours.
@@ -355,7 +355,9 @@ impl TensorName {
 
     /// In how many layers a model has the row; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
+        let is_on = self.when.is_empty() || config.own_opt(self.when).is_some_and(|switch| switch != 0.0);
         match (self.ours.contains("{i}"), self.times) {
+            _ if !is_on => 0,
             (true, times) => letter(times, config, 0),
             (false, "L") => 1,
             (false, times) => letter(times, config, 0).min(1),
