@@ -248,6 +248,11 @@ impl<'a> Keys<'a> {
         !self.prefix.is_empty()
     }
 
+    /// Whether the file holds the tensor of this name.
+    pub fn has(&self, tensor: &str) -> bool {
+        self.checkpoint.find(tensor).is_some()
+    }
+
     /// The file's name for the key that is `gguf` (after the architecture) or `hugging_face`.
     fn key(&self, gguf: &str, hugging_face: &str) -> String {
         match self.speaks_gguf() {

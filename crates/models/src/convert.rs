@@ -221,7 +221,8 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     let mut planned = Vec::new();
     // What stands beside the model is of a head; a pooler is nobody's without one.
     let task = config.head.task;
-    for row in family.tensors.iter().filter(|row| task == Task::Vocabulary || row.belongs_to(task)) {
+    let is_of_head = |row: &&TensorName| task == Task::Vocabulary || row.belongs_to(task);
+    for row in family.tensors.iter().filter(|row| row.is_on(&config)).filter(is_of_head) {
         for i in 0..row.n_repeats(&config) {
             for suffix in [".weight", ".bias"] {
                 let gguf = row.gguf_name(i, suffix);
@@ -388,7 +389,7 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
 fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
-        config.own.retain(|(name, _)| !name.ends_with("_bias"));
+        config.own.retain(|(name, _)| !name.ends_with("_bias") && !name.ends_with("_norms"));
         for rope in config.rope.iter_mut().chain(&mut config.local_rope) {
             rope.order = RopeOrder::Half;
             if matches!(rope.scaling, RopeScaling::Llama3 { .. }) {

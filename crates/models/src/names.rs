@@ -217,8 +217,12 @@ impl TensorName {
 
     /// Whether a model with these sizes and this head has the row.
     pub fn is_in(&self, config: &ModelConfig) -> bool {
-        let is_on = self.when.is_empty() || config.own_switch(self.when);
-        is_on && self.belongs_to(config.head.task) && self.n_repeats(config) > 0
+        self.is_on(config) && self.belongs_to(config.head.task)
+    }
+
+    /// Whether a model with these sizes has the row, whatever its head.
+    pub fn is_on(&self, config: &ModelConfig) -> bool {
+        (self.when.is_empty() || config.own_switch(self.when)) && self.n_repeats(config) > 0
     }
 
     /// What is added to a value that Hugging Face stores, to get ours.

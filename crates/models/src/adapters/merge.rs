@@ -163,7 +163,7 @@ impl<'a> Merge<'a> {
         let prefix = if has_prefix { self.family.prefix } else { "" };
         let mut planned = Vec::new();
         for row in self.family.tensors {
-            for layer in 0..row.n_repeats(&self.config) {
+            for layer in 0..if row.is_on(&self.config) { row.n_repeats(&self.config) } else { 0 } {
                 for suffix in [".weight", ".bias"] {
                     let name = if self.speaks_gguf {
                         row.gguf_name(layer, suffix)

@@ -17,6 +17,7 @@ mod codegen;
 mod distilbert;
 mod electra;
 mod falcon;
+mod fid;
 mod gpt;
 mod gpt2;
 mod gpt_bigcode;
@@ -28,6 +29,8 @@ mod mistral;
 mod phi;
 mod qformer;
 mod roberta;
+mod t5;
+mod transformer;
 mod vit;
 mod xlm_roberta;
 
@@ -139,6 +142,9 @@ pub const FAMILIES: &[&Family] = &[
     &vit::DINOV2,
     &minigpt4::MINIGPT4,
     &attention_only::ATTENTION_ONLY,
+    &t5::T5,
+    &fid::FID,
+    &transformer::TRANSFORMER,
 ];
 
 /// Families that are parts of models and no models by themselves.
