@@ -143,6 +143,17 @@ impl From<rhetor_models::LoadError> for Failure {
     }
 }
 
+impl From<rhetor_models::analysis::AnalysisError> for Failure {
+    fn from(error: rhetor_models::analysis::AnalysisError) -> Failure {
+        use rhetor_models::analysis::AnalysisError as E;
+        match error {
+            E::NotADecoder { .. } | E::VocabularyTooSmall { .. } => Failure::refused(error),
+            E::Lengths { .. } => Failure::input(error).hint("`rhetor tokenize` shows the tokens of a text"),
+            E::ContextTooShort { .. } | E::NoTokens | E::NoDifference { .. } => Failure::input(error),
+        }
+    }
+}
+
 impl From<rhetor_train::Error> for Failure {
     fn from(error: rhetor_train::Error) -> Failure {
         use rhetor_train::Error as E;

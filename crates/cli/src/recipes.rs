@@ -13,6 +13,7 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("lora-smollm2", include_str!("../../../recipes/lora-smollm2.toml")),
     ("qlora", include_str!("../../../recipes/qlora.toml")),
     ("longlora", include_str!("../../../recipes/longlora.toml")),
+    ("induction", include_str!("../../../recipes/induction.toml")),
     ("ulmfit-lm", include_str!("../../../recipes/ulmfit-lm.toml")),
     ("ulmfit-classify", include_str!("../../../recipes/ulmfit-classify.toml")),
 ];

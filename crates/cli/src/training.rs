@@ -233,9 +233,15 @@ pub fn find_data(session: &Session, name: &str) -> Result<(Vec<data::Source>, da
     let folder = match data::find(name, &folders)? {
         Found::Path(folder) => folder,
         Found::Missing(set) => {
-            eprintln!("fetching {} ({})", set.name, set.licence);
+            let verb = if set.files.iter().all(|file| file.made.is_some()) { "making" } else { "fetching" };
+            eprintln!("{verb} {} ({})", set.name, set.licence);
             let folder = own.join(set.folder);
             for file in set.files {
+                if let Some(made) = file.made {
+                    std::fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
+                    rhetor_formats::write_bytes(&folder.join(file.path), &made.bytes())?;
+                    continue;
+                }
                 let Some(url) = file.url else {
                     let hint = format!("put {} into a folder that RHETOR_DATA names", file.path);
                     let message = format!("{}: {} has no address to fetch it from", set.name, file.path);

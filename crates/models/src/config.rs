@@ -51,6 +51,8 @@ pub struct ModelConfig {
     pub window: Option<usize>,
     /// The window of each layer, where they differ; empty = all the same. `[L]`
     pub layer_windows: Vec<Option<usize>>,
+    /// Slopes of linear biases (ALiBi), as they act on scaled scores; empty = there are none. `[H]`
+    pub alibi_slopes: Vec<f32>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
     /// Rotary positions of layers with a window, where they differ from those of the others.
@@ -103,6 +105,7 @@ impl Default for ModelConfig {
             attention_scale_by_layer: false,
             window: None,
             layer_windows: Vec::new(),
+            alibi_slopes: Vec::new(),
             rope: None,
             local_rope: None,
             embedding_factor: 1.0,
@@ -219,6 +222,11 @@ impl<'a> Keys<'a> {
     /// Whether the file uses GGUF's names and row orders.
     pub fn speaks_gguf(&self) -> bool {
         !self.prefix.is_empty()
+    }
+
+    /// Whether the file holds the tensor of this name.
+    pub fn has(&self, tensor: &str) -> bool {
+        self.checkpoint.find(tensor).is_some()
     }
 
     /// The file's name for the key that is `gguf` (after the architecture) or `hugging_face`.
@@ -434,7 +442,8 @@ impl<'a> Keys<'a> {
         if theta.is_nan() || theta <= 0.0 {
             return Err(self.refuse("rope.freq_base", "rope_theta", theta, "a positive number"));
         }
-        let context = self.size("context_length", "max_position_embeddings")?;
+        // Falcon's class has this for files that do not say it; a family that needs the key refuses its absence itself.
+        let context = self.size_or("context_length", "max_position_embeddings", 2048)?;
         Ok(RopeOptions { theta, rotary_dim, order, context, scaling: self.rope_scaling(context)? })
     }
 

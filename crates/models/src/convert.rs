@@ -224,7 +224,8 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     let mut planned = Vec::new();
     // What stands beside the model is of a head; a pooler is nobody's without one.
     let task = config.head.task;
-    for row in family.tensors.iter().filter(|row| task == Task::Vocabulary || row.belongs_to(task)) {
+    let is_of_head = |row: &&TensorName| task == Task::Vocabulary || row.belongs_to(task);
+    for row in family.tensors.iter().filter(|row| row.is_on(&config)).filter(is_of_head) {
         let stack = row.gguf_stack().filter(|_| to_gguf);
         let mut stacked: Vec<Piece> = Vec::new();
         for place in row.places(&config) {

@@ -32,7 +32,7 @@ pub fn write(
     let by_name: HashMap<&str, usize> =
         parameters.iter().enumerate().map(|(i, parameter)| (parameter.name(), i)).collect();
     let (mut to_write, mut origins) = (Vec::new(), Vec::new());
-    for row in family.tensors.iter().filter(|row| row.belongs_to(labelled.head.task)) {
+    for row in family.tensors.iter().filter(|row| row.is_on(&config) && row.belongs_to(labelled.head.task)) {
         for i in row.places(&config) {
             for suffix in [".weight", ".bias"] {
                 if row.is_head() && suffix == ".bias" && !row.has_bias {

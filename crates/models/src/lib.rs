@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adapters;
+pub mod analysis;
 mod config;
 pub mod convert;
 pub mod export;

@@ -835,6 +835,7 @@ impl<'a> Weights<'a> {
             hooks.extend(hook.map(|hook| (number, hook)));
         }
         Ok(Attention {
+            layer: i,
             qkv,
             output,
             n_heads: config.n_heads,
@@ -846,7 +847,11 @@ impl<'a> Weights<'a> {
             q_norm,
             k_norm,
             rope,
-            scores: Scores { soft_cap: config.score_cap, ..Scores::default() },
+            scores: Scores {
+                alibi: (!config.alibi_slopes.is_empty()).then(|| config.alibi_slopes.as_slice().into()),
+                soft_cap: config.score_cap,
+                ..Scores::default()
+            },
             hooks,
         })
     }

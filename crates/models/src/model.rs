@@ -15,7 +15,7 @@ use crate::families::Family;
 use crate::four_bit::Nf4;
 use crate::head::{NewHead, Task, head_of};
 use crate::kv_cache::KvCache;
-use crate::layers::{Active, Linear, Pass, Source, SourceTokens, Training};
+use crate::layers::{Active, Linear, Pass, Probe, Source, SourceTokens, Training};
 use crate::load::{LoadError, Weights};
 use crate::tree::TokenTree;
 
@@ -350,14 +350,25 @@ impl Model {
     ///
     /// Panics if the batch contradicts itself: lengths that do not add up, pages too few, a token outside the vocabulary.
     pub fn forward(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
-        self.run(batch, cache, |x, pass| self.network.output().forward(&x, pass))
+        self.run(batch, cache, None, |x, pass| self.network.output().forward(&x, pass))
+    }
+
+    /// As [`forward`](Model::forward) without a cache, with `probe` looking on.
+    pub fn forward_probed(&self, batch: &Batch, probe: Arc<dyn Probe>) -> Tensor {
+        self.run(batch, None, Some(probe), |x, pass| self.network.output().forward(&x, pass))
+    }
+
+    /// What the end of the network makes of rows of the residual stream: last norm and output layer. x: [N, D] → [N, V]
+    pub fn read_out(&self, x: &Tensor) -> Tensor {
+        let pass = SourceTokens::default().pass(Active::All, None);
+        self.network.output().forward(&self.network.before_output(x, &pass), &pass)
     }
 
     /// What goes into the output layer: the normed hidden states of the wanted rows. → [N, D]
     ///
     /// Otherwise as [`forward`](Model::forward).
     pub fn hidden(&self, batch: &Batch, cache: Option<&mut KvCache>) -> Tensor {
-        self.run(batch, cache, |x, _| x)
+        self.run(batch, cache, None, |x, _| x)
     }
 
     /// Runs the network up to the output layer; `end` takes the normed hidden states of the wanted rows, [N, D].
@@ -365,6 +376,7 @@ impl Model {
         &self,
         batch: &Batch,
         cache: Option<&mut KvCache>,
+        probe: Option<Arc<dyn Probe>>,
         end: impl FnOnce(Tensor, &Pass) -> Tensor,
     ) -> Tensor {
         let longer;
@@ -424,6 +436,7 @@ impl Model {
             adapters: batch.adapters.clone(),
             training: batch.training,
             balance: batch.balance.clone(),
+            probe,
         };
         let x = self.network.blocks(&batch.tokens, &pass, cache); // [T, D]
         let x = if batch.outputs.len() == n_rows {

@@ -229,8 +229,12 @@ impl TensorName {
 
     /// Whether a model with these sizes and this head has the row.
     pub fn is_in(&self, config: &ModelConfig) -> bool {
-        let is_on = self.when.is_empty() || config.own_switch(self.when);
-        is_on && self.belongs_to(config.head.task) && self.n_repeats(config) > 0
+        self.is_on(config) && self.belongs_to(config.head.task)
+    }
+
+    /// Whether a model with these sizes has the row, whatever its head.
+    pub fn is_on(&self, config: &ModelConfig) -> bool {
+        (self.when.is_empty() || config.own_switch(self.when)) && self.n_repeats(config) > 0
     }
 
     /// What is added to a value that Hugging Face stores, to get ours.
@@ -318,10 +322,10 @@ impl TensorName {
         })
     }
 
-    /// Where a model has the row: once, or once in each layer, or for each expert of each layer.
+    /// Where a model has the row: nowhere, once, once in each layer, or for each expert of each layer.
     pub fn places(&self, config: &ModelConfig) -> impl Iterator<Item = Place> + use<> {
         let n_experts = if self.is_of_experts() { letter("experts", config, 0) } else { 1 };
-        let all = 0..self.n_repeats(config);
+        let all = 0..if self.is_on(config) { self.n_repeats(config) } else { 0 };
         all.flat_map(move |layer| (0..n_experts).map(move |expert| Place { layer, expert }))
     }
 

@@ -27,11 +27,6 @@ fn published_checkpoints_have_the_parameters_that_their_configurations_say() {
 
 /// Configurations of published checkpoints.
 fn configurations() -> Vec<(&'static str, Value)> {
-    let llama = |layers: u64, width: u64, heads: u64, keys: u64, ffn: u64, context: u64| {
-        json!({"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": layers, "hidden_size": width,
-               "num_attention_heads": heads, "num_key_value_heads": keys, "intermediate_size": ffn,
-               "max_position_embeddings": context})
-    };
     let gpt2 = |layers: u64, width: u64, heads: u64| {
         json!({"model_type": "gpt2", "vocab_size": 50257, "n_layer": layers, "n_embd": width, "n_head": heads,
                "n_positions": 1024})
@@ -63,22 +58,6 @@ fn configurations() -> Vec<(&'static str, Value)> {
                "n_head": heads, "n_positions": 2048, "rotary_dim": rotary})
     };
     vec![
-        ("llama-7b", llama(32, 4096, 32, 32, 11008, 2048)),
-        ("llama-13b", llama(40, 5120, 40, 40, 13824, 2048)),
-        ("llama-33b", llama(60, 6656, 52, 52, 17920, 2048)),
-        ("llama-65b", llama(80, 8192, 64, 64, 22016, 2048)),
-        ("llama-2-7b", llama(32, 4096, 32, 32, 11008, 4096)),
-        ("llama-2-13b", llama(40, 5120, 40, 40, 13824, 4096)),
-        ("llama-2-70b", llama(80, 8192, 64, 8, 28672, 4096)),
-        ("open-llama-3b", llama(26, 3200, 32, 32, 8640, 2048)),
-        ("solar-10.7b", llama(48, 4096, 32, 8, 14336, 4096)),
-        (
-            "mistral-7b",
-            with(
-                llama(32, 4096, 32, 8, 14336, 32768),
-                json!({"model_type": "mistral", "sliding_window": 4096}),
-            ),
-        ),
         ("gpt2", gpt2(12, 768, 12)),
         ("gpt2-medium", gpt2(24, 1024, 16)),
         ("gpt2-large", gpt2(36, 1280, 20)),

@@ -1,5 +1,8 @@
 //! `rhetor inspect`.
 
+mod heat_map;
+mod inside;
+
 use super::Run;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -12,7 +15,9 @@ use std::collections::BTreeMap;
 
 /// Show what a model file holds: format, metadata, architecture, types, tensors
 ///
-/// Nothing is loaded: the file is opened and checked.
+/// The file is opened and checked, and nothing is loaded, unless one of the questions about the inside is asked: what kinds
+/// of heads there are and where they look, which heads work together, what the model would say after each layer, and which
+/// part of it decides between two prompts.
 #[derive(Debug, clap::Args)]
 pub struct Inspect {
     /// A file, a folder, or the name of a pulled model
@@ -25,12 +30,18 @@ pub struct Inspect {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    inside: inside::Inside,
 }
 
 impl Run for Inspect {
     const NAME: &str = "inspect";
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
+        if self.inside.is_asked() {
+            return self.inside.answer(session, &self.path, self.json);
+        }
         let path = session.store.resolve(&self.path)?;
         let checkpoint = Checkpoint::open(&path)?;
         let tensors = checkpoint.tensors();

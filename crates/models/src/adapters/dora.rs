@@ -131,6 +131,7 @@ mod tests {
             adapters: Active::All,
             training: None,
             balance: None,
+            probe: None,
         };
         let gradients = |f: &dyn Fn() -> Tensor| {
             trained.iter().for_each(|parameter| parameter.clear_gradient());

@@ -8,7 +8,7 @@ use rhetor_catalog::{About, Source};
 use super::{BASE, Family, llama_kin};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
@@ -35,7 +35,7 @@ pub const LLAMA: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     ..BASE
 };
 

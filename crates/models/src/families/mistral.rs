@@ -8,7 +8,7 @@ use rhetor_catalog::{About, Source};
 use super::{BASE, Family, llama};
 use crate::config::{Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 
 pub const MISTRAL: Family = Family {
@@ -29,7 +29,7 @@ pub const MISTRAL: Family = Family {
     config,
     keys: llama::keys,
     tensors: llama::TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     is_told_by: |keys| Ok(keys.window_opt()?.is_some()),
     ..BASE
 };

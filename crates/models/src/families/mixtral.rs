@@ -10,7 +10,7 @@ use super::llama_kin::{Kin, LLAMA};
 use super::{BASE, Family, Licence, Published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::places::Stack;
@@ -33,7 +33,7 @@ pub const MIXTRAL: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     is_told_by: |keys| Ok(keys.size_opt("expert_count", "num_local_experts")?.is_some_and(|n| n > 0)),
     published: &[Published {
         name: "Mixtral-8x7B-v0.1",

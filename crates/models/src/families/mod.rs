@@ -10,12 +10,14 @@ use crate::model::Network;
 use crate::names::TensorName;
 
 mod albert;
+mod attention_only;
 mod awd_lstm;
 mod bert;
 mod codegen;
 mod distilbert;
 mod electra;
 mod falcon;
+mod fid;
 mod gpt;
 mod gpt2;
 mod gpt_bigcode;
@@ -26,6 +28,8 @@ mod mistral;
 mod mixtral;
 mod phi;
 mod roberta;
+mod t5;
+mod transformer;
 mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
@@ -132,6 +136,10 @@ pub const FAMILIES: &[&Family] = &[
     &electra::ELECTRA,
     &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
+    &attention_only::ATTENTION_ONLY,
+    &t5::T5,
+    &fid::FID,
+    &transformer::TRANSFORMER,
 ];
 
 impl Family {

@@ -8,11 +8,13 @@ use rhetor_tensor::ops::scored_attention::Scores;
 use rhetor_tensor::{Tensor, ops};
 use std::sync::Arc;
 
-use super::{HeadNorm, Linear, Pass};
+use super::{Attended, HeadNorm, Linear, Pass};
 use crate::adapters::AttentionHook;
 
 /// Attention, causal unless rows of a prefix see each other, with grouped key and value heads (arXiv:2305.13245), rotary positions if there are any, and a sliding window if there is one.
 pub struct Attention {
+    /// The number of the layer, from 0.
+    pub layer: usize,
     /// Queries, keys and values side by side: [(H + 2K)·d, D]
     pub qkv: Linear,
     /// [D, H·d]
@@ -84,6 +86,12 @@ impl Attention {
                 ops::scored_attention::within(&qkv, &pass.sequences(), options, scores, self.precision)
             }
             None => ops::attention::attention(&qkv, &pass.sequences(), options, self.precision),
+        };
+        let mixed = match &pass.probe {
+            Some(probe) => {
+                probe.attention(&Attended { attention: self, qkv: &qkv, heads: options, scores, pass }, mixed)
+            }
+            None => mixed,
         };
         self.output.forward(&mixed, pass)
     }

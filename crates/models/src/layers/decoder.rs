@@ -66,6 +66,11 @@ impl Network for Decoder {
             let positions: Vec<u32> = pass.of_row.iter().map(|&position| position as u32).collect();
             x = x + position_embd.forward(&positions, pass);
         }
+        let probed = |depth: usize, x: Tensor| match &pass.probe {
+            Some(probe) => probe.residual(depth, x),
+            None => x,
+        };
+        x = probed(0, x);
         let forgets = pass.training.is_some_and(|training| training.keep == Keep::Blocks);
         for (i, block) in self.blocks.iter().enumerate() {
             if forgets && tape::is_recording() && cache.is_none() {
@@ -74,6 +79,7 @@ impl Network for Decoder {
             } else {
                 x = block.forward(x, pass, cache.as_mut().map(|cache| cache.layer(i)));
             }
+            x = probed(i + 1, x);
         }
         x
     }

@@ -8,6 +8,8 @@ use rhetor_tensor::ops::mixture::Balance;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::Probe;
+
 /// Where the rows of a batch stand, which adapters are on, and whether this is training.
 #[derive(Clone)]
 pub struct Pass<'a> {
@@ -27,6 +29,8 @@ pub struct Pass<'a> {
     pub training: Option<Training>,
     /// Counts how evenly experts are used, if somebody wants to know.
     pub balance: Option<Arc<Balance>>,
+    /// Who looks on.
+    pub probe: Option<Arc<dyn Probe>>,
 }
 
 /// What the sequences of a decoder read besides their own tokens, in the state in which it is.
@@ -85,6 +89,7 @@ impl SourceTokens {
             adapters,
             training,
             balance: None,
+            probe: None,
         }
     }
 }
@@ -172,6 +177,7 @@ impl Pass<'_> {
             adapters: self.adapters.clone(),
             training: self.training,
             balance: self.balance.clone(),
+            probe: self.probe.clone(),
         }
     }
 }

@@ -51,6 +51,12 @@ impl Scores {
         }
     }
 
+    /// What becomes of the scaled score of key `j` for query `i` of head `head`, before softmax.
+    pub fn of(&self, score: f32, head: usize, i: usize, j: usize) -> f32 {
+        let score = self.soft_cap.map_or(score, |cap| cap * (score / cap).tanh());
+        score + self.bias(head, i, j).0
+    }
+
     /// What is added to the score of key `j` for query `i` of head `head`, and the column of [`Relative::table`].
     fn bias(&self, head: usize, i: usize, j: usize) -> (f32, usize) {
         let distance = j as isize - i as isize;

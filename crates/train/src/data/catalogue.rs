@@ -4,6 +4,7 @@
 //! network can fetch it.
 
 use super::files::Source;
+use super::made::Made;
 use super::options::{Encoding, ReadOptions};
 use crate::Error;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub struct DataSetFile {
     pub size: u64,
     /// sha256 in hex.
     pub sha256: &'static str,
+    /// How it is made, where it comes from nowhere.
+    pub made: Option<Made>,
 }
 
 /// Where a data set is.
@@ -98,7 +101,7 @@ pub fn find(name: &str, folders: &[PathBuf]) -> Result<Found, Error> {
 
 /// A file without members.
 const fn file(path: &'static str, url: Option<&'static str>, size: u64, sha256: &'static str) -> DataSetFile {
-    DataSetFile { path, members: &[], url, size, sha256 }
+    DataSetFile { path, members: &[], url, size, sha256, made: None }
 }
 
 /// Every data set that has a name.
@@ -120,6 +123,23 @@ pub const DATA_SETS: &[DataSet] = &[
             1_115_394,
             "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
         )],
+    },
+    DataSet {
+        name: "repeated-segments",
+        summary: "random runs of letters and digits, each written several times: what an induction head can foretell",
+        licence: "CC0-1.0",
+        origin: "made by this program",
+        format: Some("text"),
+        encoding: Encoding::Utf8,
+        folder: "repeated-segments",
+        files: &[DataSetFile {
+            path: "segments.txt",
+            members: &[],
+            url: None,
+            size: 460_314,
+            sha256: "0db93db75814cca0aa64d935a5d7b4da599409500492d47ce9c01d41ddb3d4a2",
+            made: Some(Made::RepeatedSegments),
+        }],
     },
     DataSet {
         name: "gutenberg-books",
@@ -268,6 +288,7 @@ pub const DATA_SETS: &[DataSet] = &[
             )),
             size: 490_256,
             sha256: "6e1ed4405b65c7eabf1d199a7f7c437091ac21da0ea7467b410a74062574566b",
+            made: None,
         }],
     },
     DataSet {
@@ -379,6 +400,7 @@ pub const DATA_SETS: &[DataSet] = &[
             )),
             size: 346_476,
             sha256: "7c5fb5793e31fbeae12bf1aa0ffda5336468f07cedb50654c6d31ca384e2046b",
+            made: None,
         }],
     },
     DataSet {
@@ -407,6 +429,7 @@ pub const DATA_SETS: &[DataSet] = &[
             )),
             size: 475_458,
             sha256: "f1251d8c254710363254ba29c9dc0888d5cb13d5ac736ebc6fb14380f447cfc3",
+            made: None,
         }],
     },
 ];
