@@ -108,6 +108,26 @@ fn a_row_has_the_same_bits_with_one_two_and_three_threads() {
 }
 
 #[test]
+fn methods_that_an_encoder_decoder_cannot_have_are_refused_by_name() {
+    for (method, is_refused) in [
+        ("prefix-tuning", true),
+        ("prompt-tuning", true),
+        ("longlora", true),
+        ("lora", false),
+        ("ia3", false),
+    ] {
+        let adapter = adapters::build(method, &AdapterOptions::default());
+        let adapter = adapter.unwrap_or_else(|error| panic!("{method}: {error}"));
+        let checkpoint = open(&root().join("fixtures/seq2seq/t5"));
+        let loaded = Model::load_adapted(&checkpoint, LoadOptions::default(), &mut [adapter]);
+        match loaded {
+            Err(error) => assert!(is_refused && error.to_string().contains("t5"), "{method}: {error}"),
+            Ok(_) => assert!(!is_refused, "{method}"),
+        }
+    }
+}
+
+#[test]
 fn an_encoder_alone_has_the_rows_of_the_reference_and_codet5p_of_length_one() {
     for name in ["t5-encoder", "codet5p-embedding"] {
         let case = case(name);
