@@ -2,15 +2,16 @@
 //!
 //! Both directions work on what the files say, not on a loaded tokenizer, so nothing passes through an engine's
 //! idea of it: tokens, merges, kinds and rules are copied. Byte-level BPE goes both ways; SentencePiece BPE too, its scores being
-//! the ranks of its merges. Other algorithms and rules that the other side cannot say are refused by name.
+//! the ranks of its merges. Unigram goes to GGUF alone. Other algorithms and rules that the other side cannot say are refused by name.
 
 use rhetor_formats::{Array, Checkpoint, Metadata, Strings, TypedValue};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
 use crate::pre_tokenize::{self, LLAMA3_REGEX, QWEN2_REGEX, ROWS, Row, Split};
+use crate::read::hf_json::from_base64;
 use crate::vocabulary::byte_of_piece;
-use crate::{Error, Tokenizer};
+use crate::{Error, Special, Tokenizer};
 
 /// What a Hugging Face directory says of its vocabulary.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,7 @@ pub struct HuggingFaceFiles {
 
 const GPT2_LIKE: &str = "gpt2";
 const LLAMA_LIKE: &str = "llama";
+const T5_LIKE: &str = "t5";
 
 /// Hugging Face's files for the vocabulary in a GGUF file's `metadata`.
 ///
@@ -124,7 +126,7 @@ const ROLES: [(&str, &str); 4] =
 
 /// GGUF's keys for the vocabulary beside a Hugging Face checkpoint; `n_rows` rows of the embedding get a token each.
 ///
-/// Errors: no `tokenizer.json`, an algorithm other than BPE, or rules that no name of `tokenizer.ggml.pre` stands for.
+/// Errors: no `tokenizer.json`, an algorithm other than BPE and Unigram, or rules that no name of `tokenizer.ggml.pre` stands for.
 pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, TypedValue)>, Error> {
     let file = checkpoint.json("tokenizer.json")?.ok_or_else(|| Error::NoVocabulary {
         path: checkpoint.path().to_path_buf(),
@@ -133,6 +135,16 @@ pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, Ty
     let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
     let model = &file["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
+    if kind == "Unigram" {
+        let mut keys = unigram(&file, n_rows.max(tokenizer.n_tokens()))?;
+        let around = tokenizer.encode_with_specials("", Special::Literal);
+        keys.push((
+            "tokenizer.ggml.add_eos_token".into(),
+            tokenizer.eos().is_some_and(|eos| around.ends_with(&[eos])).into(),
+        ));
+        keys.extend(roles(&tokenizer));
+        return Ok(keys);
+    }
     if kind != "BPE" {
         return Err(refused("model.type", kind));
     }
@@ -160,7 +172,13 @@ pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, Ty
     tokens.iter().for_each(|piece| pieces.push(piece));
     set("ggml.tokens", pieces.into());
     set("ggml.token_type", Array::I32(kinds).into());
-    set("ggml.add_bos_token", tokenizer.adds_bos().into());
+    keys.extend(roles(&tokenizer));
+    Ok(keys)
+}
+
+/// The keys of what tokens are for, and of the chat template.
+fn roles(tokenizer: &Tokenizer) -> Vec<(String, TypedValue)> {
+    let mut keys = vec![("tokenizer.ggml.add_bos_token".to_string(), tokenizer.adds_bos().into())];
     let ids = [
         ("bos", tokenizer.bos()),
         ("eos", tokenizer.eos()),
@@ -168,14 +186,75 @@ pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, Ty
         ("padding", tokenizer.padding()),
     ];
     for (name, id) in ids {
-        if let Some(id) = id {
-            set(&format!("ggml.{name}_token_id"), id.into());
+        keys.extend(id.map(|id| (format!("tokenizer.ggml.{name}_token_id"), id.into())));
+    }
+    keys.extend(
+        tokenizer.chat_template().map(|template| ("tokenizer.chat_template".to_string(), template.into())),
+    );
+    keys
+}
+
+/// The keys of a Unigram vocabulary, GGUF's `t5`: pieces with their scores, and SentencePiece's rules of normalisation.
+fn unigram(file: &Value, n: usize) -> Result<Vec<(String, TypedValue)>, Error> {
+    let vocab = file["model"]["vocab"].as_array().ok_or_else(|| refused("model.vocab", "another form"))?;
+    let (mut tokens, mut kinds) = tokens_and_kinds(file, n, file["model"]["byte_fallback"] == true);
+    let mut scores = vec![0.0; n];
+    let unknown = file["model"]["unk_id"].as_u64();
+    for (id, entry) in vocab.iter().enumerate().take(n) {
+        scores[id] = entry[1].as_f64().unwrap_or(0.0) as f32;
+        if kinds[id] == UNUSED {
+            tokens[id] = entry[0].as_str().unwrap_or_default().to_string();
+            let is_byte = file["model"]["byte_fallback"] == true && byte_of_piece(&tokens[id]).is_some();
+            kinds[id] = if is_byte { BYTE } else { NORMAL };
+        }
+        if Some(id as u64) == unknown {
+            kinds[id] = UNKNOWN;
         }
     }
-    if let Some(template) = tokenizer.chat_template() {
-        set("chat_template", template.into());
+    let mut merges_spaces = false;
+    let mut charsmap = Vec::new();
+    for step in steps(&file["normalizer"], "normalizers") {
+        match step["type"].as_str() {
+            Some("Precompiled") => {
+                let text = step["precompiled_charsmap"].as_str().unwrap_or_default();
+                charsmap = from_base64(text).ok_or_else(|| refused("precompiled_charsmap", "no base64"))?;
+            }
+            Some("Replace") if step["pattern"]["Regex"] == " {2,}" => merges_spaces = true,
+            Some("Strip") => {}
+            _ => return Err(refused("normalizer", &step.to_string())),
+        }
     }
-    Ok(keys)
+    for step in steps(&file["pre_tokenizer"], "pretokenizers") {
+        match step["type"].as_str() {
+            Some("WhitespaceSplit") => merges_spaces = true,
+            Some("Metaspace") => {}
+            _ => return Err(refused("pre_tokenizer", &step.to_string())),
+        }
+    }
+    let mut pieces = Strings::with_capacity(n);
+    tokens.iter().for_each(|piece| pieces.push(piece));
+    let mut keys: Vec<(&str, TypedValue)> = vec![
+        ("model", T5_LIKE.into()),
+        ("pre", "default".into()),
+        ("tokens", pieces.into()),
+        ("scores", Array::F32(scores).into()),
+        ("token_type", Array::I32(kinds).into()),
+        ("add_space_prefix", adds_space(file).into()),
+        ("remove_extra_whitespaces", merges_spaces.into()),
+    ];
+    if !charsmap.is_empty() {
+        keys.push(("precompiled_charsmap", Array::U8(charsmap).into()));
+    }
+    Ok(keys.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect())
+}
+
+/// The steps of a normalizer or of a pre-tokenizer, which may be a sequence.
+fn steps<'v>(value: &'v Value, name: &str) -> Vec<&'v Value> {
+    match value[name].as_array() {
+        Some(steps) => steps.iter().collect(),
+        None if value.is_null() => Vec::new(),
+        None => vec![value],
+    }
 }
 
 fn refused(field: &str, got: &str) -> Error {
@@ -356,7 +435,7 @@ fn merges_of_scores(tokens: &Strings, scores: &[f32], kinds: &[i64]) -> Vec<Valu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Special, TokenId};
+    use crate::TokenId;
     use rhetor_formats::gguf;
     use std::path::Path;
 
@@ -398,6 +477,28 @@ mod tests {
                 assert_eq!(ids(a), ids(b), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_unigram_vocabulary_gives_the_same_ids_in_gguf() {
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tokenizer/unigram.json");
+        let mut json: Value = serde_json::from_str(&std::fs::read_to_string(fixture).unwrap()).unwrap();
+        let refused = directory(&[("tokenizer.json", &json)]);
+        let refused = to_gguf(&Checkpoint::open(refused.path()).unwrap(), 0).unwrap_err().to_string();
+        assert!(refused.contains("NFKC"), "{refused}");
+        json["normalizer"] = json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "});
+        let dir = directory(&[("tokenizer.json", &json)]);
+        let source = Checkpoint::open(dir.path()).unwrap();
+        let original = Tokenizer::from_checkpoint(&source).unwrap();
+        let there =
+            gguf_of(to_gguf(&source, original.n_tokens() + 3).unwrap(), &dir.path().join("there.gguf"));
+        let in_gguf = Tokenizer::from_checkpoint(&there).unwrap();
+        for text in ["Hello, world! 123", "the quick brown fox", "abab ab a b", "<s>"] {
+            let ids = |tokenizer: &Tokenizer| tokenizer.encode(text, Special::Literal);
+            assert_eq!(ids(&original), ids(&in_gguf), "{text:?}");
+        }
+        assert_eq!((original.eos(), original.unknown()), (in_gguf.eos(), in_gguf.unknown()));
+        assert!(to_hugging_face(there.metadata()).unwrap_err().to_string().contains("t5"));
     }
 
     #[test]
