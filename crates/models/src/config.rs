@@ -363,6 +363,15 @@ impl<'a> Keys<'a> {
         Ok(self.metadata.get_f32s(hugging_face)?)
     }
 
+    /// The list of words under a key of Hugging Face's; empty if it is not there.
+    pub fn words(&self, hugging_face: &str) -> Result<Vec<String>, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(Vec::new());
+        }
+        let words = self.metadata.get_strings(hugging_face)?;
+        Ok(words.map_or_else(Vec::new, |words| words.iter().map(str::to_string).collect()))
+    }
+
     /// A value that we do not support.
     pub fn refuse(&self, gguf: &str, hugging_face: &str, got: impl ToString, expected: &str) -> LoadError {
         LoadError::BadValue {

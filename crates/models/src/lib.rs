@@ -22,6 +22,7 @@ mod load;
 mod misfits;
 mod model;
 mod names;
+pub mod presets;
 pub mod quant_mix;
 mod row_order;
 pub mod transfer;
