@@ -220,10 +220,12 @@ const WITHOUT_GGUF: &[&str] = &[
     "codegen",
     "falcon-rw",
     "falcon-rw-6-heads",
+    "gemma3-other-scale",
     "gpt",
     "gpt2-banded",
     "gpt2-inverse-layer-scale",
     "llama-rope-dynamic",
+    "qwen2-window-4",
 ];
 
 /// Cases whose GGUF holds numbers that config.json cannot: the factors that LLaMA 3's scaling has become.

@@ -10,7 +10,7 @@ use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling};
 use super::{BASE, Family, Licence, gpt2, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::row_order;
@@ -32,7 +32,7 @@ pub const CODEGEN: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("codegen-350m", 356_712_448, 2048, Licence::Open),
         published("codegen-2b", 2_779_356_160, 2048, Licence::Open),

@@ -16,7 +16,7 @@ use rhetor_kernels::{DType, quant};
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{ResidualBlock, alibi_slopes};
+use crate::layers::{PreNormBlock, alibi_slopes};
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::row_order;
@@ -45,7 +45,7 @@ pub const FALCON: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("falcon-rw-1b", 1_311_625_216, 2048, Licence::Open),
         published("falcon-7b", 6_921_720_704, 2048, Licence::Open),

@@ -11,7 +11,7 @@ use rhetor_catalog::{About, Source};
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
@@ -38,7 +38,7 @@ pub const GPT2: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("gpt2", 124_439_808, 1024, Licence::Open),
         published("gpt2-medium", 354_823_168, 1024, Licence::Open),

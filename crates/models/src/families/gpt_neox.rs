@@ -10,7 +10,7 @@ use rhetor_kernels::rope::RopeOrder;
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::row_order;
@@ -38,7 +38,7 @@ pub const GPT_NEOX: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("pythia-14m", 14_067_712, 2048, Licence::Open),
         published("pythia-31m", 30_494_720, 2048, Licence::Open),

@@ -9,7 +9,7 @@ use rhetor_kernels::rope::RopeOrder;
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{TensorName, name};
 
@@ -35,7 +35,7 @@ pub const PHI: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
         published("phi-1", 1_418_270_720, 2048, Licence::Open),
         published("phi-1.5", 1_418_270_720, 2048, Licence::Open),
