@@ -8,6 +8,7 @@
 
 use rhetor_catalog::{About, Source};
 
+use super::llama_kin::LAYERS_MAX;
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
@@ -102,9 +103,12 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
 
 /// The window of each layer, if the file has a pattern of them.
 fn windows(keys: &Keys, n_layers: usize) -> Result<Vec<Option<usize>>, LoadError> {
-    let pattern = keys.words("attention_pattern")?;
+    let pattern = keys.words_opt("attention_pattern")?.unwrap_or_default();
     if pattern.is_empty() {
         return Ok(Vec::new());
+    }
+    if n_layers > LAYERS_MAX {
+        return Err(keys.refuse("block_count", "n_layer", n_layers, &format!("at most {LAYERS_MAX}")));
     }
     let band = keys.size_or("", "attention_band", 256)?;
     let window = |word: &String| match word.as_str() {
