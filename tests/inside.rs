@@ -118,3 +118,40 @@ fn questions_that_a_model_cannot_answer_are_refused() {
     rhetor_models::init::write(&shell.path("lstm"), 1).unwrap();
     shell.says("inspect lstm --heads").fails(1, "awd-lstm is no decoder with attention heads of its own");
 }
+
+#[test]
+fn a_model_is_estimated_by_name_by_configuration_and_by_file() {
+    let shell = Shell::new();
+    let estimate = |line: &str| json(shell.says(&format!("estimate {line} --json")).succeeds());
+    let llama = estimate("llama-2-7b --train full --bandwidth 50 --flops 1000");
+    for (name, expected) in [
+        ("parameters", 6_738_415_616u64),
+        ("weight_bytes", 13_476_831_232),
+        ("kv_bytes", 2_147_483_648),
+        ("training_optimizer_bytes", 8 * 6_738_415_616),
+    ] {
+        assert_eq!(llama[name], expected, "{name}");
+    }
+    assert_eq!(llama["given_machine_decode"]["wall"], "memory binds");
+    assert_eq!(llama["given_machine_prefill"]["wall"], "operations bind");
+    let config = r#"{"model_type": "llama", "vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 64}"#;
+    shell.write("small.json", config);
+    let small = estimate("small.json --dtype f32 --kv f32 --context 32 --batch 3");
+    let n_parameters = 2 * 100 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32;
+    assert_eq!(
+        (&small["parameters"], &small["weight_bytes"]),
+        (&n_parameters.into(), &(4 * n_parameters).into())
+    );
+    // Values of a head of 8 are kept as 16.
+    assert_eq!(small["kv_bytes"], 3 * 2 * 4 * 32 * (8 + 16) * 4);
+    let stored = estimate(&format!("{} --context 64", speaker()));
+    let inspected = json(shell.says(&format!("inspect {} --json", speaker())).succeeds());
+    assert_eq!(
+        (&stored["parameters"], &stored["weight_bytes"]),
+        (&inspected["parameters"], &inspected["tensor_bytes"])
+    );
+    shell.says("estimate llama-99b").fails(2, "known without files: llama-7b");
+    shell.says("estimate llama-7b --dtype q9").fails(2, "there are f32, f16");
+    shell.says("estimate llama-7b --flops 5").fails(2, "--bandwidth");
+}
