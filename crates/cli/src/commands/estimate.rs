@@ -4,10 +4,11 @@ use super::Run;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::machine;
+use crate::manual;
 use crate::output::{self, bytes, count};
 use crate::range::range;
 use crate::session::Session;
-use rhetor_formats::{Checkpoint, Kind, safetensors};
+use rhetor_formats::{Checkpoint, Kind};
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_models::estimate::{Estimate, Machine, Step, TrainingBytes, Wall};
 use rhetor_models::quant_mix::Mix;
@@ -280,9 +281,7 @@ fn open(session: &Session, name: &str, folder: &Path) -> Result<Checkpoint, Fail
             return Ok(Checkpoint::open(&found)?);
         }
     };
-    rhetor_formats::write_bytes(&folder.join("config.json"), text.as_bytes())?;
-    safetensors::write(&folder.join("model.safetensors"), &[], &[], |_, _| Ok(()))?;
-    Ok(Checkpoint::open(folder)?)
+    Ok(manual::without_weights(&text, folder)?)
 }
 
 /// Tokens a second of one sequence, by the best of a few steps.
