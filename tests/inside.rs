@@ -155,3 +155,38 @@ fn a_model_is_estimated_by_name_by_configuration_and_by_file() {
     shell.says("estimate llama-7b --dtype q9").fails(2, "there are f32, f16");
     shell.says("estimate llama-7b --flops 5").fails(2, "--bandwidth");
 }
+
+#[test]
+fn families_and_their_history_are_listed_and_explained() {
+    let shell = Shell::new();
+    let listed = json(shell.says("list families --json").succeeds());
+    let falcon = listed.as_array().unwrap().iter().find(|family| family["name"] == "falcon").unwrap();
+    assert_eq!((&falcon["classes"][0], &falcon["gguf"]), (&"FalconForCausalLM".into(), &"falcon".into()));
+    let published = falcon["published"].as_array().unwrap();
+    let seven = published.iter().find(|known| known["name"] == "falcon-7b").unwrap();
+    assert_eq!((&seven["parameters"], &seven["licence"]), (&6_921_720_704u64.into(), &"open".into()));
+    assert!(shell.says("list families").succeeds().contains("FalconForCausalLM"));
+
+    let said = shell.says("explain falcon");
+    for part in [
+        "falcon-40b: 41,303,293,952 parameters, context 2,048, open",
+        "in GGUF files: falcon",
+        "blk.{i}.attn_qkv",
+        "\"n_head\": 71",
+        "arXiv:2311.16867",
+    ] {
+        assert!(said.succeeds().contains(part), "no {part} in\n{}", said.stdout);
+    }
+
+    let chosen = json(shell.says("list timeline --since 2023-01 --min-size 10b --open --json").succeeds());
+    let names: Vec<&str> =
+        chosen.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"falcon-40b") && names.contains(&"Mixtral-8x7B-v0.1"), "{names:?}");
+    for other in ["t5-11b", "phi-2", "llama-2-70b", "gpt-4"] {
+        assert!(!names.contains(&other), "{other} is too old, too small or not open");
+    }
+    assert!(shell.says("list timeline").succeeds().contains("gpt-4"));
+    shell.says("list recipes --open").fails(2, "choose from the timeline, not from recipes");
+    shell.says("list timeline --since 2023-13").fails(2, "expected a month");
+    shell.says("list timeline --min-size many").fails(2, "expected a number");
+}

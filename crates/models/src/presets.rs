@@ -19,6 +19,7 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("open-llama-3b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 26, "hidden_size": 3200, "num_attention_heads": 32, "num_key_value_heads": 32, "intermediate_size": 8640, "max_position_embeddings": 2048}"#),
     ("solar-10.7b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 48, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "max_position_embeddings": 4096}"#),
     ("mistral-7b", r#"{"model_type": "mistral", "vocab_size": 32000, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "max_position_embeddings": 32768, "sliding_window": 4096}"#),
+    ("Mixtral-8x7B-v0.1", r#"{"model_type": "mixtral", "vocab_size": 32000, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "max_position_embeddings": 32768, "num_local_experts": 8, "num_experts_per_tok": 2}"#),
     ("gpt2", r#"{"model_type": "gpt2", "vocab_size": 50257, "n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 1024}"#),
     ("gpt2-medium", r#"{"model_type": "gpt2", "vocab_size": 50257, "n_layer": 24, "n_embd": 1024, "n_head": 16, "n_positions": 1024}"#),
     ("gpt2-large", r#"{"model_type": "gpt2", "vocab_size": 50257, "n_layer": 36, "n_embd": 1280, "n_head": 20, "n_positions": 1024}"#),

@@ -121,7 +121,7 @@ pub const TIMELINE: &[Landmark] = &[
         "Phi-2: The surprising power of small language models (Microsoft Research, 2023)") },
     Landmark { base: Some(("mistral-7b", "layers doubled in depth, trained on")), ..model((2023, 12),
         "solar-10.7b", "Upstage", 10_731_524_096, Open, "arXiv:2312.15166, section 2") },
-    model((2024, 1), "mixtral-8x7b", "Mistral AI", 46_702_792_704, Open, "arXiv:2401.04088"),
+    model((2024, 1), "Mixtral-8x7B-v0.1", "Mistral AI", 46_702_792_704, Open, "arXiv:2401.04088"),
 ];
 
 #[cfg(test)]

@@ -120,6 +120,25 @@ fn predicted_weights_are_those_of_the_file() {
 }
 
 #[test]
+fn of_experts_only_those_that_are_chosen_are_read() {
+    let (family, config) = preset("Mixtral-8x7B-v0.1");
+    let estimate = Estimate { family, config: &config };
+    assert_eq!(estimate.n_parameters(), 46_702_792_704);
+    // Six of eight experts of 3 · 4096 · 14336 in 32 layers stay out: about 12.9 thousand million are active.
+    assert_eq!(estimate.n_active(), 46_702_792_704 - 6 * 3 * 4096 * 14336 * 32);
+    let weights = estimate.weight_bytes(Mix::F16);
+    let read = |batch| {
+        let step = estimate.decode(weights, KvType::F16, 32, batch);
+        step.bytes - batch as f64 * estimate.kv_bytes(KvType::F16, 32) as f64
+    };
+    assert!((read(1) / (2.0 * estimate.n_active() as f64) - 1.0).abs() < 1e-6, "one token reads two experts");
+    // Two tokens read 8 · (1 − (3/4)²) = 3.5 experts of a layer.
+    let two = read(1) + 1.5 * 2.0 * 3.0 * 4096.0 * 14336.0 * 32.0;
+    assert!((read(2) / two - 1.0).abs() < 1e-6, "{} for {two}", read(2));
+    assert!((read(64) / weights as f64 - 1.0).abs() < 1e-6);
+}
+
+#[test]
 fn activations_and_operations_are_those_of_the_formulas() {
     let (family, config) = preset("llama-7b");
     let estimate = Estimate { family, config: &config };

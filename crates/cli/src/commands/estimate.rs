@@ -268,7 +268,7 @@ impl EstimateArgs {
 /// The checkpoint of a model, or one without tensors for a configuration.
 fn open(session: &Session, name: &str, folder: &Path) -> Result<Checkpoint, Failure> {
     let path = Path::new(name);
-    let text = match PRESETS.iter().find(|(known, _)| *known == name && !path.exists()) {
+    let text = match PRESETS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name) && !path.exists()) {
         Some((_, text)) => text.to_string(),
         None if path.extension().is_some_and(|extension| extension == "json") => {
             std::fs::read_to_string(path).map_err(Failure::file(path))?
