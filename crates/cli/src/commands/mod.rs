@@ -7,6 +7,7 @@ mod completions;
 mod convert;
 mod detokenize;
 mod doctor;
+mod estimate;
 mod explain;
 mod generate;
 mod inspect;
@@ -73,6 +74,7 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<train::Train>(),
     Command::of::<adapter::AdapterArgs>(),
     Command::of::<inspect::Inspect>(),
+    Command::of::<estimate::EstimateArgs>(),
     Command::of::<convert::Convert>(),
     Command::of::<pull::Pull>(),
     Command::of::<list::List>(),
