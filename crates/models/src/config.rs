@@ -77,6 +77,8 @@ pub struct ModelConfig {
     pub drop_factor: Option<f32>,
     /// Whether the output layer is the embedding (used when the file holds no output layer).
     pub tied: bool,
+    /// The models that it is made of, where it is made of several: each with its own sizes.
+    pub parts: Vec<Part>,
     /// What only this family has, by names of its own: sizes, which the shapes of its tensors may use as letters, numbers,
     /// and switches, which are 0 or 1.
     pub own: Vec<(&'static str, f64)>,
@@ -118,9 +120,21 @@ impl Default for ModelConfig {
             n_segments: 0,
             drop_factor: None,
             tied: false,
+            parts: Vec::new(),
             own: Vec::new(),
         }
     }
+}
+
+/// A model inside a model: where it stands in the files, and its sizes. Its family is [`ModelConfig::family`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The key of `config.json` under which its own keys stand.
+    pub section: &'static str,
+    /// What its tensors' names begin with, besides its family's own prefix.
+    pub root: &'static str,
+    /// Its sizes and constants.
+    pub config: ModelConfig,
 }
 
 impl ModelConfig {
@@ -198,6 +212,8 @@ pub struct Keys<'a> {
     metadata: &'a Metadata,
     /// `llama.` in GGUF files, empty else.
     prefix: String,
+    /// `vision.` and the like where the keys are those of a part of a model, empty else.
+    section: String,
 }
 
 impl<'a> Keys<'a> {
@@ -207,7 +223,18 @@ impl<'a> Keys<'a> {
             Kind::Gguf | Kind::Llama2C => format!("{architecture}."),
             Kind::HuggingFace | Kind::Safetensors | Kind::PyTorch => String::new(),
         };
-        Keys { checkpoint, metadata: checkpoint.metadata(), prefix }
+        Keys { checkpoint, metadata: checkpoint.metadata(), prefix, section: String::new() }
+    }
+
+    /// The keys of a part of the model, which stand under `section` in `config.json`.
+    pub fn section(&self, section: &str) -> Keys<'a> {
+        let section = format!("{}{section}.", self.section);
+        Keys { checkpoint: self.checkpoint, metadata: self.metadata, prefix: self.prefix.clone(), section }
+    }
+
+    /// Whether the file has a tensor whose name begins so.
+    pub fn has_tensors(&self, beginning: &str) -> bool {
+        self.checkpoint.tensors().iter().any(|tensor| tensor.name.starts_with(beginning))
     }
 
     /// The keys that a GGUF file of this architecture would have, before it is written; errors name `checkpoint`.
@@ -216,7 +243,7 @@ impl<'a> Keys<'a> {
         metadata: &'a Metadata,
         architecture: &str,
     ) -> Keys<'a> {
-        Keys { checkpoint, metadata, prefix: format!("{architecture}.") }
+        Keys { checkpoint, metadata, prefix: format!("{architecture}."), section: String::new() }
     }
 
     /// Whether the file uses GGUF's names and row orders.
@@ -235,7 +262,7 @@ impl<'a> Keys<'a> {
             // What belongs to the vocabulary stands beside the architecture.
             true if gguf.starts_with("tokenizer.") => gguf.to_string(),
             true => format!("{}{gguf}", self.prefix),
-            false => hugging_face.to_string(),
+            false => format!("{}{hugging_face}", self.section),
         }
     }
 
@@ -335,7 +362,7 @@ impl<'a> Keys<'a> {
         if self.speaks_gguf() {
             return Ok(default);
         }
-        Ok(self.metadata.get_bool(hugging_face)?.unwrap_or(default))
+        Ok(self.metadata.get_bool(&self.key("", hugging_face))?.unwrap_or(default))
     }
 
     /// A switch of both kinds of files, with a default; an empty name means that this kind of file has no such key.
@@ -394,7 +421,7 @@ impl<'a> Keys<'a> {
 
     /// The list of numbers under a key of Hugging Face's, if there.
     fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
-        Ok(self.metadata.get_f32s(hugging_face)?)
+        Ok(self.metadata.get_f32s(&self.key("", hugging_face))?)
     }
 
     /// A value that we do not support.

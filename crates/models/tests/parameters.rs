@@ -62,6 +62,18 @@ fn configurations() -> Vec<(&'static str, Value)> {
         json!({"model_type": "codegen", "vocab_size": 51200, "n_layer": layers, "n_embd": width,
                "n_head": heads, "n_positions": 2048, "rotary_dim": rotary})
     };
+    let tower = |model_type: &str, layers: u64, width: u64, heads: u64, side: u64, patch: u64| {
+        json!({"model_type": model_type, "num_hidden_layers": layers, "hidden_size": width,
+               "num_attention_heads": heads, "intermediate_size": 4 * width, "image_size": side,
+               "patch_size": patch})
+    };
+    let eva = |side: u64| {
+        with(tower("blip_2_vision_model", 39, 1408, 16, side, 14), json!({"intermediate_size": 6144}))
+    };
+    let v2 = json!({"model_type": "minigpt4", "vision": eva(448),
+                    "language_model": {"model_type": "llama", "vocab_size": 32000,
+                    "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
+                    "intermediate_size": 11008, "max_position_embeddings": 4096}});
     let kin = |model_type: &str, vocab: u64, sizes: [u64; 6]| {
         let [layers, width, heads, keys, ffn, context] = sizes;
         with(
@@ -74,6 +86,14 @@ fn configurations() -> Vec<(&'static str, Value)> {
         with(kin(model_type, vocab, sizes), json!({"head_dim": head_dim}))
     };
     vec![
+        ("clip-vit-base-patch32", tower("clip_vision_model", 12, 768, 12, 224, 32)),
+        ("clip-vit-base-patch16", tower("clip_vision_model", 12, 768, 12, 224, 16)),
+        ("clip-vit-large-patch14", tower("clip_vision_model", 24, 1024, 16, 224, 14)),
+        ("dinov2-small", tower("dinov2", 12, 384, 6, 518, 14)),
+        ("dinov2-base", tower("dinov2", 12, 768, 12, 518, 14)),
+        ("dinov2-large", tower("dinov2", 24, 1024, 16, 518, 14)),
+        ("eva-clip-g", eva(224)),
+        ("minigpt-v2", v2),
         ("llama-7b", llama(32, 4096, 32, 32, 11008, 2048)),
         ("llama-13b", llama(40, 5120, 40, 40, 13824, 2048)),
         ("llama-33b", llama(60, 6656, 52, 52, 17920, 2048)),

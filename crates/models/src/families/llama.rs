@@ -30,6 +30,7 @@ pub const LLAMA: Family = Family {
         ("LLaMAForCausalLM", Task::Vocabulary),
         ("LlamaForSequenceClassification", Task::Sequence),
         ("LlamaForTokenClassification", Task::Tokens),
+        ("LlamaModel", Task::Hidden),
     ],
     prefix: "model.",
     config,

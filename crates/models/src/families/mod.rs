@@ -3,7 +3,7 @@
 use rhetor_catalog::{About, Source};
 use rhetor_formats::{Checkpoint, Kind, TensorEntry};
 
-use crate::config::{Key, Keys, ModelConfig};
+use crate::config::{Key, Keys, ModelConfig, Part};
 use crate::head::Task;
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
@@ -27,14 +27,18 @@ mod gpt_bigcode;
 mod gpt_neox;
 mod llama;
 mod llama_kin;
+mod minigpt4;
 mod mistral;
+mod mixtral;
 mod phi;
 mod phi3;
+mod qformer;
 mod qwen;
 mod roberta;
 mod stablelm;
 mod t5;
 mod transformer;
+mod vit;
 mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
@@ -124,6 +128,7 @@ const BASE: Family = Family {
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
 pub const FAMILIES: &[&Family] = &[
+    &mixtral::MIXTRAL,
     &mistral::MISTRAL,
     &llama::LLAMA,
     &decilm::DECILM,
@@ -148,17 +153,36 @@ pub const FAMILIES: &[&Family] = &[
     &electra::ELECTRA,
     &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
+    &vit::CLIP_VISION,
+    &vit::EVA_CLIP,
+    &vit::DINOV2,
+    &minigpt4::MINIGPT4,
     &attention_only::ATTENTION_ONLY,
     &t5::T5,
     &fid::FID,
     &transformer::TRANSFORMER,
 ];
 
+/// Families that are parts of models and no models by themselves.
+const PARTS: &[&Family] = &[&qformer::QFORMER];
+
 impl Family {
+    /// The family whose `model_type` this is, as the section of a part has it.
+    pub(crate) fn of_type(model_type: &str) -> Option<&'static Family> {
+        FAMILIES.iter().chain(PARTS).find(|family| family.model_type == model_type).copied()
+    }
+
+    /// The family of a part of a model.
+    pub(crate) fn of_part(part: &Part) -> &'static Family {
+        let named = |family: &&&Family| family.about.name == part.config.family;
+        FAMILIES.iter().chain(PARTS).find(named).expect("a part's config is made by its family")
+    }
+
     /// Elements of all weights of a model of these sizes, tied ones counted once.
     pub fn n_parameters(&self, config: &ModelConfig) -> u64 {
         let rows = self.tensors.iter().filter(|row| row.is_new_in(config));
-        rows.map(|row| row.n_elements(config)).sum()
+        let own: u64 = rows.map(|row| row.n_elements(config)).sum();
+        own + config.parts.iter().map(|part| Family::of_part(part).n_parameters(&part.config)).sum::<u64>()
     }
 
     /// The tensor of a checkpoint that is called `name`, or otherwise in [some files](Family::other_names).

@@ -3,7 +3,7 @@
 use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::Tensor;
 
-use super::{Attention, Block, Decoder, FeedForward, GatedFeedForward, Norm, Pass, Sublayer};
+use super::{Attention, Block, Decoder, FeedForward, GatedFeedForward, Mixture, Norm, Pass, Sublayer};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 
@@ -62,8 +62,11 @@ fn optional(weights: &mut Weights, ours: &str, i: usize) -> Result<Option<Norm>,
     weights.has(ours).then(|| weights.norm(ours, i)).transpose()
 }
 
-/// The feed-forward layer of layer `i`: gated if there is a gate, alone or above `ffn_up`.
+/// The feed-forward layer of layer `i`: a mixture if there is a router; gated if there is a gate, alone or above `ffn_up`.
 fn feed_forward(weights: &mut Weights, i: usize) -> Result<Box<dyn Sublayer>, LoadError> {
+    if weights.has("blk.{i}.ffn_gate_inp") {
+        return Ok(Box::new(Mixture::load(weights, i)?));
+    }
     let up = "blk.{i}.ffn_up";
     let is_fused = weights.extents(up, i)[0] == 2 * weights.config.ffn_size;
     let ups: &[&str] = if weights.has("blk.{i}.ffn_gate") { &["blk.{i}.ffn_gate", up] } else { &[up] };
