@@ -175,6 +175,8 @@ pub struct Weights<'a> {
     /// Of products with trained weights, and of gradients that pass frozen ones.
     precision: Precision,
     quantize: Option<Nf4>,
+    /// Frozen linear layers are held in bfloat16 where the file has 32 bits.
+    in_bf16: bool,
     /// The seed of a new head, if one is asked for.
     head_seed: Option<u64>,
     parameters: Vec<Parameter>,
@@ -215,6 +217,7 @@ impl<'a> Weights<'a> {
             adapters,
             precision: options.precision,
             quantize: options.quantize,
+            in_bf16: options.in_bf16,
             head_seed: options.head.map(|new| new.seed),
             parameters: Vec::new(),
         })
@@ -613,6 +616,16 @@ impl<'a> Weights<'a> {
             self.n_bytes += matrix.n_bytes();
             return Ok(Some(Weight::Rows(Arc::new(matrix), self.precision)));
         }
+        let mut rounded = Vec::new();
+        let (dtype, bytes) = if self.in_bf16 && is_linear && dtype == DType::F32 {
+            let mut values = vec![0.0; extents.iter().product()];
+            quant::dequantize(dtype, bytes, &mut values);
+            rounded.resize(2 * values.len(), 0);
+            quant::quantize(DType::BF16, &values, None, &mut rounded);
+            (DType::BF16, &rounded[..])
+        } else {
+            (dtype, bytes)
+        };
         let packed = if transposed {
             if dtype.is_quantized() {
                 return Err(LoadError::ElementType {
