@@ -280,6 +280,16 @@ impl Model {
         let mut weights = Weights::new(checkpoint, family, &config, adapters, options)?;
         let network = (family.build)(&mut weights)?;
         let account = weights.finish()?;
+        if let Some(adapter) = adapters.iter().find(|adapter| config.has_encoder() && adapter.n_virtual() > 0)
+        {
+            let expected = "a model without an encoder: virtual positions stand before a decoder's text";
+            return Err(LoadError::Adapter(AdapterError::Refused {
+                method: adapter.about().name,
+                what: "model",
+                got: config.family.to_string(),
+                expected: expected.to_string(),
+            }));
+        }
         let mut parameters = account.parameters;
         adapters.iter().for_each(|adapter| parameters.extend(adapter.parameters()));
         let (n_parameters, n_bytes) = (account.n_parameters, account.n_bytes);

@@ -37,6 +37,7 @@ mod qwen;
 mod roberta;
 mod stablelm;
 mod t5;
+mod t5_encoder;
 mod transformer;
 mod vit;
 mod xlm_roberta;
@@ -159,6 +160,7 @@ pub const FAMILIES: &[&Family] = &[
     &minigpt4::MINIGPT4,
     &attention_only::ATTENTION_ONLY,
     &t5::T5,
+    &t5_encoder::T5_ENCODER,
     &fid::FID,
     &transformer::TRANSFORMER,
 ];
