@@ -11,6 +11,7 @@ pub mod adapters;
 pub mod analysis;
 mod config;
 pub mod convert;
+pub mod eagle;
 pub mod export;
 pub mod families;
 mod four_bit;

@@ -881,6 +881,32 @@ impl<'a> Weights<'a> {
         names.any(|other| other == name)
     }
 
+    /// The whole numbers called `name` in a Hugging Face file, `len` of them; `None` if there are none.
+    pub(crate) fn integers(&mut self, name: &str, len: usize) -> Result<Option<Vec<i64>>, LoadError> {
+        let Some(entry) = self.checkpoint.find(name) else { return Ok(None) };
+        self.taken.insert(entry.name.clone());
+        if entry.shape != [len] {
+            let (name, got) = (entry.name.clone(), entry.shape.clone());
+            self.misfits.misshapen.push(Misshapen { name, got, expected: vec![len], letters: "n" });
+            return Ok(None);
+        }
+        if entry.dtype != ElementType::Other("i64") {
+            return Err(LoadError::ElementType {
+                file: self.checkpoint.path().to_path_buf(),
+                name: entry.name.clone(),
+                got: entry.dtype.to_string(),
+                expected: "i64",
+            });
+        }
+        let (numbers, _) = self.checkpoint.bytes(entry).as_chunks::<8>();
+        Ok(Some(numbers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()))
+    }
+
+    /// Counts a tensor as taken whose numbers others say already.
+    pub(crate) fn pass_over(&mut self, name: &str) {
+        self.taken.insert(name.to_string());
+    }
+
     /// Ends the account: a file with tensors that nobody took, or without some that were asked for, is refused.
     pub(crate) fn finish(mut self) -> Result<Account, LoadError> {
         for tensor in self.checkpoint.tensors() {

@@ -100,7 +100,7 @@ pub enum Licence {
 }
 
 /// What a family says only if it differs: `Family { about: ..., ..BASE }`.
-const BASE: Family = Family {
+pub(crate) const BASE: Family = Family {
     about: About { name: "", summary: "", source: Source::Folklore, options: &[] },
     gguf: "",
     gguf_task: Task::Vocabulary,
@@ -141,6 +141,11 @@ pub const FAMILIES: &[&Family] = &[
     &fid::FID,
     &transformer::TRANSFORMER,
 ];
+
+/// The sizes of a model with LLaMA's keys, for parts of models that are no family of their own.
+pub(crate) fn llama_keys(keys: &Keys, family: &'static str) -> Result<ModelConfig, LoadError> {
+    llama_kin::Kin { family, ..llama_kin::LLAMA }.config(keys)
+}
 
 impl Family {
     /// Elements of all weights of a model of these sizes, tied ones counted once.
