@@ -77,6 +77,8 @@ pub struct ModelConfig {
     pub drop_factor: Option<f32>,
     /// Whether the output layer is the embedding (used when the file holds no output layer).
     pub tied: bool,
+    /// The models that it is made of, where it is made of several: each with its own sizes.
+    pub parts: Vec<Part>,
     /// What only this family has, by names of its own: sizes, which the shapes of its tensors may use as letters, numbers,
     /// and switches, which are 0 or 1.
     pub own: Vec<(&'static str, f64)>,
@@ -118,9 +120,21 @@ impl Default for ModelConfig {
             n_segments: 0,
             drop_factor: None,
             tied: false,
+            parts: Vec::new(),
             own: Vec::new(),
         }
     }
+}
+
+/// A model inside a model: where it stands in the files, and its sizes. Its family is [`ModelConfig::family`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The key of `config.json` under which its own keys stand.
+    pub section: &'static str,
+    /// What its tensors' names begin with, besides its family's own prefix.
+    pub root: &'static str,
+    /// Its sizes and constants.
+    pub config: ModelConfig,
 }
 
 impl ModelConfig {
@@ -198,6 +212,8 @@ pub struct Keys<'a> {
     metadata: &'a Metadata,
     /// `llama.` in GGUF files, empty else.
     prefix: String,
+    /// `vision.` and the like where the keys are those of a part of a model, empty else.
+    section: String,
 }
 
 impl<'a> Keys<'a> {
@@ -207,7 +223,18 @@ impl<'a> Keys<'a> {
             Kind::Gguf | Kind::Llama2C => format!("{architecture}."),
             Kind::HuggingFace | Kind::Safetensors | Kind::PyTorch => String::new(),
         };
-        Keys { checkpoint, metadata: checkpoint.metadata(), prefix }
+        Keys { checkpoint, metadata: checkpoint.metadata(), prefix, section: String::new() }
+    }
+
+    /// The keys of a part of the model, which stand under `section` in `config.json`.
+    pub fn section(&self, section: &str) -> Keys<'a> {
+        let section = format!("{}{section}.", self.section);
+        Keys { checkpoint: self.checkpoint, metadata: self.metadata, prefix: self.prefix.clone(), section }
+    }
+
+    /// Whether the file has a tensor whose name begins so.
+    pub fn has_tensors(&self, beginning: &str) -> bool {
+        self.checkpoint.tensors().iter().any(|tensor| tensor.name.starts_with(beginning))
     }
 
     /// The keys that a GGUF file of this architecture would have, before it is written; errors name `checkpoint`.
@@ -216,7 +243,7 @@ impl<'a> Keys<'a> {
         metadata: &'a Metadata,
         architecture: &str,
     ) -> Keys<'a> {
-        Keys { checkpoint, metadata, prefix: format!("{architecture}.") }
+        Keys { checkpoint, metadata, prefix: format!("{architecture}."), section: String::new() }
     }
 
     /// Whether the file uses GGUF's names and row orders.
@@ -235,7 +262,7 @@ impl<'a> Keys<'a> {
             // What belongs to the vocabulary stands beside the architecture.
             true if gguf.starts_with("tokenizer.") => gguf.to_string(),
             true => format!("{}{gguf}", self.prefix),
-            false => hugging_face.to_string(),
+            false => format!("{}{hugging_face}", self.section),
         }
     }
 
@@ -282,6 +309,26 @@ impl<'a> Keys<'a> {
         sizes.map(|size| self.checked(Some(size), gguf, hugging_face)).collect()
     }
 
+    /// A count of Hugging Face's with a default, which may be 0; GGUF files have none of these.
+    pub fn count_or(&self, hugging_face: &str, default: usize) -> Result<usize, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(default);
+        }
+        Ok(self.size_opt("", hugging_face)?.unwrap_or(default))
+    }
+
+    /// The cap of a tanh with a default, which both kinds of files call the same; 0 and null mean none.
+    pub fn cap_or(&self, name: &str, default: Option<f32>) -> Result<Option<f32>, LoadError> {
+        // A list of keys holds no nulls.
+        let config = if self.speaks_gguf() { None } else { self.checkpoint.json("config.json")? };
+        let is_null = config.is_some_and(|config| config.get(name).is_some_and(|cap| cap.is_null()));
+        let default = default.filter(|_| !is_null);
+        match self.number_opt(name, name)?.or(default).filter(|&cap| cap != 0.0) {
+            Some(cap) if cap.is_nan() || cap < 0.0 => Err(self.refuse(name, name, cap, "a positive number")),
+            cap => Ok(cap),
+        }
+    }
+
     /// A number with a default.
     pub fn number_or(&self, gguf: &str, hugging_face: &str, default: f32) -> Result<f32, LoadError> {
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?.unwrap_or(default))
@@ -293,6 +340,11 @@ impl<'a> Keys<'a> {
             return Ok(None);
         }
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?)
+    }
+
+    /// Whether a key of Hugging Face's is there and says something; GGUF files have none of these.
+    pub fn says(&self, hugging_face: &str) -> bool {
+        !self.speaks_gguf() && self.metadata.get(hugging_face).is_some()
     }
 
     /// The number under the first of these keys of Hugging Face's that is there.
@@ -310,7 +362,7 @@ impl<'a> Keys<'a> {
         if self.speaks_gguf() {
             return Ok(default);
         }
-        Ok(self.metadata.get_bool(hugging_face)?.unwrap_or(default))
+        Ok(self.metadata.get_bool(&self.key("", hugging_face))?.unwrap_or(default))
     }
 
     /// A switch of both kinds of files, with a default; an empty name means that this kind of file has no such key.
@@ -358,9 +410,18 @@ impl<'a> Keys<'a> {
         Ok(self.metadata.get_str(&self.key(gguf, hugging_face))?.map(str::to_string))
     }
 
+    /// The list of words under a key of Hugging Face's, if there; GGUF files have none of these.
+    pub fn words_opt(&self, hugging_face: &str) -> Result<Option<Vec<String>>, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(None);
+        }
+        let words = self.metadata.get_strings(hugging_face)?;
+        Ok(words.map(|words| words.iter().map(str::to_string).collect()))
+    }
+
     /// The list of numbers under a key of Hugging Face's, if there.
     fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
-        Ok(self.metadata.get_f32s(hugging_face)?)
+        Ok(self.metadata.get_f32s(&self.key("", hugging_face))?)
     }
 
     /// A value that we do not support.
@@ -429,7 +490,8 @@ impl<'a> Keys<'a> {
             let rotary_dim = self.size_opt("rope.dimension_count", "")?.unwrap_or(head_dim);
             (gguf_order, self.number_or("rope.freq_base", "", theta)?, rotary_dim)
         } else {
-            let names = ["rope_parameters.rope_theta", "rope_theta", "rotary_emb_base"];
+            let nested = format!("{}.rope_theta", self.rope_section());
+            let names = [nested.as_str(), "rope_theta", "rotary_emb_base"];
             let theta = self.first_number(&names)?.unwrap_or(theta);
             let names = ["rope_parameters.partial_rotary_factor", "partial_rotary_factor", "rotary_pct"];
             let factor = self.first_number(&names)?.unwrap_or(factor);
@@ -445,6 +507,14 @@ impl<'a> Keys<'a> {
         // Falcon's class has this for files that do not say it; a family that needs the key refuses its absence itself.
         let context = self.size_or("context_length", "max_position_embeddings", 2048)?;
         Ok(RopeOptions { theta, rotary_dim, order, context, scaling: self.rope_scaling(context)? })
+    }
+
+    /// Where Hugging Face's keys of rotary positions are: transformers 5 has one section, or one for each kind of layer, of
+    /// which this is the one for layers that see everything.
+    fn rope_section(&self) -> &'static str {
+        let sections = ["rope_parameters.full_attention", "rope_parameters"];
+        let is_there = |section: &&str| self.says(&format!("{section}.rope_type"));
+        sections.into_iter().find(is_there).unwrap_or("rope_scaling")
     }
 
     fn rope_scaling(&self, context_len: usize) -> Result<RopeScaling, LoadError> {
@@ -468,11 +538,7 @@ impl<'a> Keys<'a> {
                 Some(other) => Err(self.refuse("rope.scaling.type", "", other, "none, linear or yarn")),
             };
         }
-        let section = if self.word_opt("", "rope_parameters.rope_type")?.is_some() {
-            "rope_parameters"
-        } else {
-            "rope_scaling"
-        };
+        let section = self.rope_section();
         let key = |name: &str| format!("{section}.{name}");
         let kind = match self.word_opt("", &key("rope_type"))? {
             Some(kind) => kind,

@@ -29,15 +29,15 @@ mod row_order;
 pub mod transfer;
 mod tree;
 
-pub use config::{Key, Keys, ModelConfig};
+pub use config::{Key, Keys, ModelConfig, Part};
 pub use families::{FAMILIES, Family, Licence, Published};
 pub use four_bit::Nf4;
 pub use head::{Head, Labelled, NewHead, Task, labels_of};
 pub use kv_cache::KvCache;
-pub use layers::{Active, Keep, SourceTokens, Training};
+pub use layers::{Active, Embedded, Keep, SourceTokens, Training};
 pub use load::{LoadError, Weights};
 pub use misfits::{Misfits, Misshapen};
-pub use model::{AttachedAdapter, Batch, LoadOptions, Model, Network, SequenceSpan};
+pub use model::{AttachedAdapter, Batch, LoadOptions, Model, Network, SequenceSpan, Sight};
 pub use names::TensorName;
 pub use places::{Piece, Place, Stack};
 pub use tree::TokenTree;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::adapters::{Adapter, AdapterError, Site, order};
-use crate::config::{Keys, ModelConfig};
+use crate::config::{Keys, ModelConfig, Part};
 use crate::families::Family;
 use crate::four_bit::{self, FourBit, Nf4};
 use crate::head::Task;
@@ -151,6 +151,8 @@ const LEGACY_BUFFERS: &[&str] = &[
     "rotary_emb.inv_freq",
     "maybe_rotary.inv_freq",
     ".position_ids",
+    // What hides patches in DINOv2's pre-training.
+    "embeddings.mask_token",
     "EncDecAttention.relative_attention_bias.weight",
 ];
 
@@ -162,6 +164,8 @@ pub struct Weights<'a> {
     pub config: &'a ModelConfig,
     /// `model.` or empty: Hugging Face files may leave it out.
     prefix: &'static str,
+    /// The part of the model whose tensors are handed out, if it is one.
+    part: Option<&'a Part>,
     taken: HashSet<String>,
     misfits: Misfits,
     n_parameters: usize,
@@ -202,6 +206,7 @@ impl<'a> Weights<'a> {
             family,
             config,
             prefix,
+            part: None,
             taken: HashSet::new(),
             misfits: Misfits::default(),
             n_parameters: 0,
@@ -217,7 +222,44 @@ impl<'a> Weights<'a> {
 
     /// The file's own keys.
     pub fn keys(&self) -> Keys<'a> {
-        Keys::new(self.checkpoint, self.family.gguf)
+        let keys = Keys::new(self.checkpoint, self.family.gguf);
+        match self.part {
+            Some(part) => keys.section(part.section),
+            None => keys,
+        }
+    }
+
+    /// What `load` makes of part `number` of the model: in it the names, the shapes and the keys are the part's.
+    pub fn part<T>(
+        &mut self,
+        number: usize,
+        load: impl FnOnce(&mut Weights<'a>) -> Result<T, LoadError>,
+    ) -> Result<T, LoadError> {
+        let part = &self.config.parts[number];
+        let family = Family::of_part(part);
+        let before = (self.family, self.config, self.prefix, self.part);
+        let with_prefix = format!("{}{}", part.root, family.prefix);
+        let has_prefix = self.checkpoint.tensors().iter().any(|tensor| tensor.name.starts_with(&with_prefix));
+        (self.family, self.config, self.part) = (family, &part.config, Some(part));
+        self.prefix = if has_prefix { family.prefix } else { "" };
+        let loaded = load(self);
+        (self.family, self.config, self.prefix, self.part) = before;
+        loaded
+    }
+
+    /// What the names of all tensors of the part begin with.
+    fn root(&self) -> &'static str {
+        self.part.map_or("", |part| part.root)
+    }
+
+    /// The name that a tensor goes by outside the files: that of Hugging Face, in full.
+    fn known_name(&self, row: &TensorName, i: impl Into<Place>, suffix: &str) -> String {
+        format!("{}{}", self.root(), row.hugging_face_name(self.family.prefix, i, suffix))
+    }
+
+    /// Whether the file has the weight or the bias of `ours` in layer `i`.
+    pub fn is_in_file(&self, ours: &str, i: usize, suffix: &str) -> bool {
+        self.family.find(self.checkpoint, &self.file_name(self.row(ours), i, suffix)).is_some()
     }
 
     fn speaks_gguf(&self) -> bool {
@@ -245,7 +287,7 @@ impl<'a> Weights<'a> {
         if self.speaks_gguf() {
             row.gguf_name(i, suffix)
         } else {
-            row.hugging_face_name(self.prefix, i, suffix)
+            format!("{}{}", self.root(), row.hugging_face_name(self.prefix, i, suffix))
         }
     }
 
@@ -265,12 +307,13 @@ impl<'a> Weights<'a> {
         let found = found.or_else(|| self.checkpoint.find(&old(".LayerNorm.bias", ".LayerNorm.beta")?));
         let Some(entry) = found else { return Ok(None) };
         let name = entry.name.clone();
-        if entry.shape != expected && self.head_seed.is_some() && row.is_head() {
+        let fits = row.fits(&entry.shape, expected);
+        if !fits && self.head_seed.is_some() && row.is_head() {
             // Of another number of labels: a new one takes its place.
             self.taken.insert(name);
             return Ok(None);
         }
-        if entry.shape != expected {
+        if !fits {
             let (got, expected) = (entry.shape.clone(), expected.to_vec());
             self.taken.insert(name.clone());
             self.misfits.misshapen.push(Misshapen { name, got, expected, letters: row.shape });
@@ -355,7 +398,7 @@ impl<'a> Weights<'a> {
         let order = row.order(self.config, i.layer, self.speaks_gguf());
         let site = Site {
             ours: row.ours,
-            name: &row.hugging_face_name(self.family.prefix, i, ""),
+            name: &self.known_name(row, i, ""),
             suffix,
             layer: i.layer,
             shape,
@@ -397,7 +440,7 @@ impl<'a> Weights<'a> {
         values: Vec<f32>,
     ) -> Result<Parameter, LoadError> {
         let i = i.into();
-        let name = row.hugging_face_name(self.family.prefix, i, suffix);
+        let name = self.known_name(row, i, suffix);
         let parameter = Parameter::new(name, shape, values, self.precision);
         self.parameters.push(parameter.clone());
         self.for_each_adapter(row, i, suffix, shape, |_, adapter, site| {
@@ -556,7 +599,9 @@ impl<'a> Weights<'a> {
         }
         let is_table = matches!(row.ours, "token_embd" | "position_embd" | "token_types")
             || row.ours.ends_with("attn_rel_b");
-        let is_linear = !is_table && !row.is_exact && row.ours != "output";
+        // What looks at pictures stays as it is stored.
+        let is_kept = is_table || row.is_exact || row.ours.starts_with("v.");
+        let is_linear = !is_kept && row.ours != "output";
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -647,7 +692,7 @@ impl<'a> Weights<'a> {
             (".bias", _) => return None,
             (_, 1) => vec![1.0; extents[0]],
             _ => {
-                let name = row.hugging_face_name(self.family.prefix, i, suffix);
+                let name = self.known_name(row, i, suffix);
                 let deviation = row.spread.deviation(&extents, self.config, 0.02, 1.0);
                 crate::adapters::normal(seed, &name, extents.iter().product(), deviation)
             }
@@ -929,7 +974,7 @@ impl<'a> Weights<'a> {
 }
 
 /// Biases of layers that share their input, side by side in one vector if none of them trains.
-fn join(biases: Vec<Vector>) -> Vec<Vector> {
+pub(crate) fn join(biases: Vec<Vector>) -> Vec<Vector> {
     if biases.len() < 2 || biases.iter().any(|bias| matches!(bias, Vector::Trained(_))) {
         return biases;
     }

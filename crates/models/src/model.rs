@@ -11,12 +11,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use crate::adapters::{Adapter, AdapterError};
-use crate::config::{Keys, ModelConfig};
+use crate::config::{Keys, ModelConfig, Part};
 use crate::families::Family;
 use crate::four_bit::Nf4;
 use crate::head::{NewHead, Task, head_of};
 use crate::kv_cache::KvCache;
-use crate::layers::{Active, Embedding, Linear, Pass, Probe, Source, SourceTokens, Training};
+use crate::layers::{Active, Embedded, Embedding, Linear, Pass, Probe, Source, SourceTokens, Training};
 use crate::load::{LoadError, Weights};
 use crate::tree::TokenTree;
 
@@ -39,7 +39,7 @@ pub struct LoadOptions {
 }
 
 /// Some rows of tokens of one or more sequences, to be run in one forward pass.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// The tokens of all sequences, one sequence after another. `[T]`
     pub tokens: Vec<u32>,
@@ -49,6 +49,8 @@ pub struct Batch {
     pub outputs: Vec<usize>,
     /// The segment (0 or 1) of each token, for encoders that were trained with pairs; empty = all 0. `[T]`
     pub segments: Vec<u8>,
+    /// Rows that are given in the place of the embeddings of their tokens, such as what [`Model::see`] makes of pictures.
+    pub embedded: Vec<Embedded>,
     /// What an encoder reads for the sequences, where there is one and no cache: with a cache,
     /// [`Model::read`] has read it before.
     pub source: Option<Arc<SourceTokens>>,
@@ -142,6 +144,7 @@ impl Batch {
             spans: Cow::Owned(spans),
             prefix_lens: Cow::Owned(prefix_lens),
             segments: Cow::Borrowed(&self.segments),
+            embedded: Cow::Borrowed(&self.embedded),
             source: match &self.source {
                 Some(tokens) => {
                     assert_eq!(tokens.passages.len(), self.spans.len(), "sources against sequences");
@@ -169,6 +172,7 @@ impl Batch {
         let (mut tokens, mut segments) = (Vec::new(), Vec::new());
         let (mut first, mut outputs) = (0, self.outputs.iter().peekable());
         let mut shifted = Vec::with_capacity(self.outputs.len());
+        let mut embedded = self.embedded.clone();
         for (i, span) in self.spans.iter().enumerate() {
             let end = first + span.len;
             tokens.extend(std::iter::repeat_n(0, n).chain(self.tokens[first..end].iter().copied()));
@@ -177,6 +181,11 @@ impl Batch {
             }
             while let Some(row) = outputs.next_if(|row| **row < end) {
                 shifted.push(row + (i + 1) * n);
+            }
+            for (new, old) in embedded.iter_mut().zip(&self.embedded) {
+                if (first..end).contains(&old.first) {
+                    new.first = old.first + (i + 1) * n;
+                }
             }
             first = end;
         }
@@ -190,6 +199,7 @@ impl Batch {
             spans: self.spans.iter().map(longer).collect(),
             outputs: shifted,
             segments,
+            embedded,
             source: self.source.clone(),
             adapters: self.adapters.clone(),
             training: self.training,
@@ -219,6 +229,27 @@ pub trait Network: Send + Sync {
     fn read(&self, _source: &SourceTokens, _tables: &[(&[u32], usize)], _pass: &Pass, _cache: &mut KvCache) {
         panic!("a model without an encoder reads no source");
     }
+
+    /// What it takes and gives, if it has eyes.
+    fn sight(&self) -> Option<Sight> {
+        None
+    }
+
+    /// What it makes of pictures of `[height, width]` pixels. planes: [n, 3, height, width] → [n·R, D]
+    fn see(&self, _planes: &[f32], _size: [usize; 2], _training: Option<Training>) -> Tensor {
+        panic!("a model without eyes sees no picture");
+    }
+}
+
+/// What a network with eyes takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// S: pixels along each side of the pictures that it was made for.
+    pub side: usize,
+    /// Pixels along each side of a patch.
+    pub patch: usize,
+    /// Rows that such a picture becomes.
+    pub n_rows: usize,
 }
 
 /// Keeps the residual stream at some depths.
@@ -301,6 +332,10 @@ impl Model {
         let mut config = Model::config_of(checkpoint)?;
         for adapter in adapters.iter_mut() {
             adapter.prepare(&mut config)?;
+            let speaks = |part: &&mut Part| part.config.vocab_size > 0;
+            if let Some(part) = config.parts.iter_mut().find(speaks) {
+                adapter.prepare(&mut part.config)?;
+            }
         }
         if let Some(context) = options.context {
             if context == 0 || context > config.context_len {
@@ -415,6 +450,21 @@ impl Model {
         assert_eq!(tables.len(), lens.len(), "tables of pages against sources");
         let tables: Vec<(&[u32], usize)> = tables.iter().copied().zip(lens).collect();
         self.network.read(source, &tables, &source.pass(adapters.clone(), None), cache);
+    }
+
+    /// What it takes and gives, if it has eyes.
+    pub fn sight(&self) -> Option<Sight> {
+        self.network.sight()
+    }
+
+    /// What it makes of pictures of `[height, width]` pixels: of a vision tower its rows after the last norm, the class row
+    /// first; of a model that speaks the rows that stand for the picture among its words. planes: [n, 3, height, width] →
+    /// [n·R, D]
+    ///
+    /// A picture's rows do not depend on those beside it. Panics if it has no [`sight`](Model::sight), or if a side is no
+    /// multiple of a patch.
+    pub fn see(&self, planes: &[f32], size: [usize; 2], training: Option<Training>) -> Tensor {
+        self.network.see(planes, size, training)
     }
 
     /// Logits of the wanted rows. → [N, V], or [N, C] with another head

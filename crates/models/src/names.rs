@@ -20,6 +20,8 @@ pub struct TensorName {
     pub hugging_face: &'static str,
     /// Shape of the weight as a linear layer has it: `[out, in]`, in the letters of the glossary, as in `H*d D`.
     pub shape: &'static str,
+    /// Whether files may have the same elements under more extents: those of a convolution, or a leading 1.
+    pub is_folded: bool,
     /// How Hugging Face stores the weight.
     pub stored: Stored,
     /// Whether every model of the family has a bias here.
@@ -79,6 +81,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         ours,
         hugging_face,
         shape,
+        is_folded: false,
         stored: Stored::Same,
         has_bias: false,
         bias_switch: "",
@@ -109,6 +112,16 @@ impl TensorName {
     /// The same row, stored in another way by Hugging Face.
     pub const fn stored(self, stored: Stored) -> TensorName {
         TensorName { stored, ..self }
+    }
+
+    /// The same row, whose extents files may write as several, or with a leading 1.
+    pub const fn folded(self) -> TensorName {
+        TensorName { is_folded: true, ..self }
+    }
+
+    /// The same row, beside the model and outside its prefix.
+    pub const fn outside(self) -> TensorName {
+        TensorName { is_outside: true, ..self }
     }
 
     /// The same row, of a layer with a bias.
@@ -234,7 +247,7 @@ impl TensorName {
 
     /// Whether a model with these sizes has the row, whatever its head.
     pub fn is_on(&self, config: &ModelConfig) -> bool {
-        (self.when.is_empty() || config.own_switch(self.when)) && self.n_repeats(config) > 0
+        self.n_repeats(config) > 0
     }
 
     /// What is added to a value that Hugging Face stores, to get ours.
@@ -264,13 +277,24 @@ impl TensorName {
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
     pub fn hugging_face_name(&self, prefix: &str, i: impl Into<Place>, suffix: &str) -> String {
         let prefix = if self.is_outside { "" } else { prefix };
-        let name = at(self.hugging_face, i.into());
-        match name.split_once('|') {
-            Some((weight, _)) if suffix == ".weight" => format!("{prefix}{weight}"),
-            Some((_, bias)) if suffix == ".bias" => format!("{prefix}{bias}"),
-            Some((weight, _)) => format!("{prefix}{weight}{suffix}"),
-            None => format!("{prefix}{name}{suffix}"),
-        }
+        format!("{prefix}{}", in_full(self.hugging_face, i.into(), suffix))
+    }
+
+    /// Whether a tensor of the extents `shape` holds what is `expected` here.
+    pub fn fits(&self, shape: &[usize], expected: &[usize]) -> bool {
+        let mut left = shape.iter().copied().filter(|&extent| extent != 1);
+        let mut merged = |expected: usize| {
+            let mut product = 1;
+            while product < expected {
+                match left.next() {
+                    Some(extent) => product = product.saturating_mul(extent),
+                    None => return false,
+                }
+            }
+            product == expected
+        };
+        shape == expected
+            || self.is_folded && expected.iter().all(|&extent| merged(extent)) && left.next().is_none()
     }
 
     /// GGUF's stack of the row, if its experts stand in one.
@@ -322,7 +346,7 @@ impl TensorName {
         })
     }
 
-    /// Where a model has the row: nowhere, once, once in each layer, or for each expert of each layer.
+    /// Where a model of these sizes has the row: nowhere, once, or once in each layer, or for each expert of each layer.
     pub fn places(&self, config: &ModelConfig) -> impl Iterator<Item = Place> + use<> {
         let n_experts = if self.is_of_experts() { letter("experts", config, 0) } else { 1 };
         let all = 0..if self.is_on(config) { self.n_repeats(config) } else { 0 };
@@ -331,7 +355,9 @@ impl TensorName {
 
     /// In how many layers a model has the row; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
+        let is_on = self.when.is_empty() || config.own_opt(self.when).is_some_and(|switch| switch != 0.0);
         match (self.ours.contains("{i}"), self.times) {
+            _ if !is_on => 0,
             (true, times) => letter(times, config, 0),
             (false, "L") => 1,
             (false, times) => letter(times, config, 0).min(1),
@@ -350,6 +376,17 @@ impl Spread {
             }
             Spread::Xavier => (2.0 / (shape[0] + shape[1]) as f32).sqrt(),
         }
+    }
+}
+
+/// A name of a table in layer and expert, with its suffix unless it has one.
+fn in_full(name: &str, place: Place, suffix: &str) -> String {
+    let name = at(name, place);
+    match name.split_once('|') {
+        Some((weight, _)) if suffix == ".weight" => weight.to_string(),
+        Some((_, bias)) if suffix == ".bias" => bias.to_string(),
+        Some((weight, _)) => format!("{weight}{suffix}"),
+        None => name + suffix,
     }
 }
 
@@ -382,5 +419,20 @@ fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {
             None if own == "e" => config.hidden_size,
             None => own.parse().unwrap_or_else(|_| panic!("`{own}` is no letter of a shape")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_of_a_convolution_fold_into_those_of_a_product() {
+        let row = name("v.patch_embd", "patch_embedding", "D 3*p*p").folded();
+        assert!(row.fits(&[32, 3, 4, 4], &[32, 48]));
+        assert!(row.fits(&[1, 1, 32], &[1, 32]) && row.fits(&[32], &[1, 32]));
+        assert!(!row.fits(&[32, 3, 4, 5], &[32, 48]) && !row.fits(&[3, 32, 16], &[32, 48]));
+        assert!(!row.fits(&[32, 48, 2], &[32, 48]) && !row.fits(&[32], &[32, 48]));
+        assert!(!name("v.ln", "ln", "D").fits(&[1, 32], &[32]));
     }
 }

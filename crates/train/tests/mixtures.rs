@@ -76,11 +76,7 @@ fn loss_balance_and_gradients_of_both_equal_those_of_transformers() {
             let expected = floats(&format!("grad.{}", parameter.name()));
             let largest = expected.iter().fold(1e-20f32, |max, x| max.max(x.abs()));
             let off = got.iter().zip(&expected).fold(0f32, |max, (a, b)| max.max((a - b).abs())) / largest;
-            assert!(
-                off < 1e-4,
-                "gradient of {} off by {off}",
-                parameter.name()
-            );
+            assert!(off < 1e-4, "gradient of {} off by {off}", parameter.name());
         }
     }
 }

@@ -127,11 +127,12 @@ mod tests {
             segments: std::borrow::Cow::Borrowed(&[]),
             of_row: Cow::Owned(vec![0]),
             spans: Cow::Owned(Vec::new()),
+            embedded: Cow::Borrowed(&[]),
             source: crate::layers::Source::None,
             adapters: Active::All,
             training: None,
-            balance: None,
             probe: None,
+            balance: None,
         };
         let gradients = |f: &dyn Fn() -> Tensor| {
             trained.iter().for_each(|parameter| parameter.clear_gradient());

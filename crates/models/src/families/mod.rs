@@ -3,7 +3,7 @@
 use rhetor_catalog::{About, Source};
 use rhetor_formats::{Checkpoint, Kind, TensorEntry};
 
-use crate::config::{Key, Keys, ModelConfig};
+use crate::config::{Key, Keys, ModelConfig, Part};
 use crate::head::Task;
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
@@ -14,22 +14,31 @@ mod attention_only;
 mod awd_lstm;
 mod bert;
 mod codegen;
+mod decilm;
 mod distilbert;
 mod electra;
 mod falcon;
 mod fid;
+mod gemma;
+mod gemma3;
 mod gpt;
 mod gpt2;
 mod gpt_bigcode;
 mod gpt_neox;
 mod llama;
 mod llama_kin;
+mod minigpt4;
 mod mistral;
 mod mixtral;
 mod phi;
+mod phi3;
+mod qformer;
+mod qwen;
 mod roberta;
+mod stablelm;
 mod t5;
 mod transformer;
+mod vit;
 mod xlm_roberta;
 
 /// An architecture: how its files are read and how its network is built.
@@ -122,6 +131,14 @@ pub const FAMILIES: &[&Family] = &[
     &mixtral::MIXTRAL,
     &mistral::MISTRAL,
     &llama::LLAMA,
+    &decilm::DECILM,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma3::GEMMA3,
+    &phi3::PHI3,
+    &stablelm::STABLELM,
     &gpt::GPT,
     &gpt2::GPT2,
     &gpt_neox::GPT_NEOX,
@@ -136,6 +153,10 @@ pub const FAMILIES: &[&Family] = &[
     &electra::ELECTRA,
     &distilbert::DISTILBERT,
     &awd_lstm::AWD_LSTM,
+    &vit::CLIP_VISION,
+    &vit::EVA_CLIP,
+    &vit::DINOV2,
+    &minigpt4::MINIGPT4,
     &attention_only::ATTENTION_ONLY,
     &t5::T5,
     &fid::FID,
@@ -147,11 +168,26 @@ pub(crate) fn llama_keys(keys: &Keys, family: &'static str) -> Result<ModelConfi
     llama_kin::Kin { family, ..llama_kin::LLAMA }.config(keys)
 }
 
+/// Families that are parts of models and no models by themselves.
+const PARTS: &[&Family] = &[&qformer::QFORMER];
+
 impl Family {
+    /// The family whose `model_type` this is, as the section of a part has it.
+    pub(crate) fn of_type(model_type: &str) -> Option<&'static Family> {
+        FAMILIES.iter().chain(PARTS).find(|family| family.model_type == model_type).copied()
+    }
+
+    /// The family of a part of a model.
+    pub(crate) fn of_part(part: &Part) -> &'static Family {
+        let named = |family: &&&Family| family.about.name == part.config.family;
+        FAMILIES.iter().chain(PARTS).find(named).expect("a part's config is made by its family")
+    }
+
     /// Elements of all weights of a model of these sizes, tied ones counted once.
     pub fn n_parameters(&self, config: &ModelConfig) -> u64 {
         let rows = self.tensors.iter().filter(|row| row.is_new_in(config));
-        rows.map(|row| row.n_elements(config)).sum()
+        let own: u64 = rows.map(|row| row.n_elements(config)).sum();
+        own + config.parts.iter().map(|part| Family::of_part(part).n_parameters(&part.config)).sum::<u64>()
     }
 
     /// The tensor of a checkpoint that is called `name`, or otherwise in [some files](Family::other_names).

@@ -4,7 +4,7 @@ use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::{Tensor, ops, tape};
 use std::sync::Arc;
 
-use super::{Embedding, Keep, Linear, Norm, Pass};
+use super::{Embedded, Embedding, Keep, Linear, Norm, Pass};
 use crate::head::Task;
 use crate::kv_cache::KvCache;
 use crate::load::{LoadError, Weights};
@@ -61,6 +61,10 @@ impl Network for Decoder {
         let mut x = self.token_embd.forward(tokens, pass); // [T, D]
         if self.embedding_factor != 1.0 {
             x = ops::add::scale(x, self.embedding_factor);
+        }
+        for Embedded { first, rows } in pass.embedded.iter() {
+            let pairs: Vec<(usize, usize)> = (0..rows.n_rows()).map(|i| (first + i, i)).collect();
+            x = ops::rows::replace(x, 0, &pairs, rows);
         }
         if let Some(position_embd) = &self.position_embd {
             let positions: Vec<u32> = pass.of_row.iter().map(|&position| position as u32).collect();

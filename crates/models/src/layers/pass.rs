@@ -21,16 +21,27 @@ pub struct Pass<'a> {
     pub prefix_lens: Cow<'a, [usize]>,
     /// Each row's segment; empty = all 0. `[T]`
     pub segments: Cow<'a, [u8]>,
+    /// Rows that stand in the place of tokens' embeddings.
+    pub embedded: Cow<'a, [Embedded]>,
     /// What the sequences read besides their own tokens.
     pub source: Source<'a>,
     /// The adapters that are on.
     pub adapters: Active,
     /// What only training has.
     pub training: Option<Training>,
-    /// Counts how evenly experts are used, if somebody wants to know.
-    pub balance: Option<Arc<Balance>>,
     /// Who looks on.
     pub probe: Option<Arc<dyn Probe>>,
+    /// Counts how evenly experts are used, if somebody wants to know.
+    pub balance: Option<Arc<Balance>>,
+}
+
+/// Rows of a batch that are given, such as those of a picture, in the place of the embeddings of their tokens.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    /// The first of the batch's rows that they take the place of.
+    pub first: usize,
+    /// [N, D]
+    pub rows: Tensor,
 }
 
 /// What the sequences of a decoder read besides their own tokens, in the state in which it is.
@@ -79,18 +90,7 @@ impl SourceTokens {
 
     /// The pass in which an encoder reads it: each passage is a sequence, whose rows all see each other.
     pub fn pass(&self, adapters: Active, training: Option<Training>) -> Pass<'static> {
-        let lens: Vec<usize> = self.passages.iter().flatten().copied().collect();
-        Pass {
-            of_row: lens.iter().flat_map(|&len| 0..len).collect(),
-            spans: lens.iter().map(|&len| Span { len, ..Span::default() }).collect(),
-            prefix_lens: Cow::Owned(lens),
-            segments: Cow::Borrowed(&[]),
-            source: Source::None,
-            adapters,
-            training,
-            balance: None,
-            probe: None,
-        }
+        Pass::full(self.passages.iter().flatten().copied().collect(), adapters, training)
     }
 }
 
@@ -133,6 +133,24 @@ pub enum Keep {
     Blocks,
 }
 
+impl Pass<'static> {
+    /// The pass of an encoder over sequences of these lengths, whose rows all see each other.
+    pub fn full(lens: Vec<usize>, adapters: Active, training: Option<Training>) -> Pass<'static> {
+        Pass {
+            of_row: lens.iter().flat_map(|&len| 0..len).collect(),
+            spans: lens.iter().map(|&len| Span { len, ..Span::default() }).collect(),
+            prefix_lens: Cow::Owned(lens),
+            segments: Cow::Borrowed(&[]),
+            embedded: Cow::Borrowed(&[]),
+            source: Source::None,
+            adapters,
+            training,
+            probe: None,
+            balance: None,
+        }
+    }
+}
+
 impl Pass<'_> {
     /// The random numbers of dropout at `place`, if this is training.
     pub fn dropout(&self, place: u64) -> Option<Stream> {
@@ -166,6 +184,8 @@ impl Pass<'_> {
                 .collect(),
             prefix_lens: Cow::Owned(self.prefix_lens.to_vec()),
             segments: Cow::Owned(self.segments.to_vec()),
+            // Blocks come after the embeddings.
+            embedded: Cow::Borrowed(&[]),
             source: match &self.source {
                 Source::None => Source::None,
                 Source::Tokens(tokens) => Source::Tokens(tokens.clone()),
@@ -176,8 +196,8 @@ impl Pass<'_> {
             },
             adapters: self.adapters.clone(),
             training: self.training,
-            balance: self.balance.clone(),
             probe: self.probe.clone(),
+            balance: self.balance.clone(),
         }
     }
 }
