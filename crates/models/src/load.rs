@@ -149,6 +149,7 @@ const LEGACY_BUFFERS: &[&str] = &[
     ".attention.bias",
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
+    "rotary_pos_emb.inv_freq",
     "maybe_rotary.inv_freq",
     ".position_ids",
     // What hides patches in DINOv2's pre-training.

@@ -219,6 +219,11 @@ pub trait Network: Send + Sync {
     /// The output layer, [V, D], or [C, D] of another head.
     fn output(&self) -> &Linear;
 
+    /// Whether it decodes token by token with a cache, where its head is over the vocabulary.
+    fn generates(&self) -> bool {
+        true
+    }
+
     /// The table of embeddings, if there is one for all tokens.
     fn embedding(&self) -> Option<&Embedding> {
         None
@@ -397,7 +402,8 @@ impl Model {
 
     /// Whether it writes text, token by token with a cache: a decoder with its vocabulary.
     pub fn generates(&self) -> bool {
-        !self.config.is_encoder && !self.config.is_recurrent && self.config.head.task == Task::Vocabulary
+        let writes = !self.config.is_encoder && !self.config.is_recurrent && self.network.generates();
+        writes && self.config.head.task == Task::Vocabulary
     }
 
     /// The family's entry in the table.

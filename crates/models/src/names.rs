@@ -42,6 +42,8 @@ pub struct TensorName {
     pub stacks: &'static [Stack],
     /// The switch among the config's own things that says whether a model has the row; empty = every model.
     pub when: &'static str,
+    /// Which layers have the row.
+    pub in_layers: fn(&ModelConfig, usize) -> bool,
     /// How the values of a new matrix spread.
     pub spread: Spread,
 }
@@ -92,6 +94,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         is_exact: false,
         stacks: &[],
         when: "",
+        in_layers: |_, _| true,
         spread: Spread::Given,
     }
 }
@@ -173,6 +176,11 @@ impl TensorName {
     /// Whether each expert of a layer has one.
     pub fn is_of_experts(&self) -> bool {
         self.ours.contains("{e}")
+    }
+
+    /// The same row, of some layers only.
+    pub const fn in_layers(self, in_layers: fn(&ModelConfig, usize) -> bool) -> TensorName {
+        TensorName { in_layers, ..self }
     }
 
     /// The same row, whose new values spread in this way.
@@ -350,7 +358,8 @@ impl TensorName {
     pub fn places(&self, config: &ModelConfig) -> impl Iterator<Item = Place> + use<> {
         let n_experts = if self.is_of_experts() { letter("experts", config, 0) } else { 1 };
         let all = 0..if self.is_on(config) { self.n_repeats(config) } else { 0 };
-        all.flat_map(move |layer| (0..n_experts).map(move |expert| Place { layer, expert }))
+        let all: Vec<usize> = all.filter(|&layer| (self.in_layers)(config, layer)).collect();
+        all.into_iter().flat_map(move |layer| (0..n_experts).map(move |expert| Place { layer, expert }))
     }
 
     /// In how many layers a model has the row; 0 or 1 where a letter says whether it is there.

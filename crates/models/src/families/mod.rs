@@ -34,6 +34,7 @@ mod phi;
 mod phi3;
 mod qformer;
 mod qwen;
+mod retro;
 mod roberta;
 mod stablelm;
 mod t5;
@@ -152,6 +153,7 @@ pub const FAMILIES: &[&Family] = &[
     &xlm_roberta::XLM_ROBERTA,
     &electra::ELECTRA,
     &distilbert::DISTILBERT,
+    &retro::RETRO,
     &awd_lstm::AWD_LSTM,
     &vit::CLIP_VISION,
     &vit::EVA_CLIP,
