@@ -327,20 +327,20 @@ impl TensorName {
         })
     }
 
-    /// What a file, whose Hugging Face names begin with `prefix`, has of the row: a tensor, or a part of a stack of the right shape.
+    /// What a file has of the row: a tensor, or a part of a stack of the right shape. `prefix`: what Hugging Face's names
+    /// begin with; `None` = the names are GGUF's.
     pub(crate) fn find<'a>(
         &self,
         family: &Family,
         file: &'a Checkpoint,
-        is_gguf: bool,
-        prefix: &str,
+        prefix: Option<&str>,
         place: Place,
         suffix: &str,
         config: &ModelConfig,
     ) -> Option<Piece<'a>> {
-        let name = match is_gguf {
-            true => self.gguf_name(place, suffix),
-            false => self.hugging_face_name(prefix, place, suffix),
+        let name = match prefix {
+            None => self.gguf_name(place, suffix),
+            Some(prefix) => self.hugging_face_name(prefix, place, suffix),
         };
         if let Some(entry) = family.find(file, &name) {
             return Some(Piece::whole(entry));
@@ -348,8 +348,8 @@ impl TensorName {
         if suffix != ".weight" || self.stacks.is_empty() {
             return None;
         }
-        self.stacks_in(is_gguf, place, config).find_map(|(stack, shape, (part, n_parts))| {
-            let entry = file.find(&stack.name_in(prefix, place.layer))?;
+        self.stacks_in(prefix.is_none(), place, config).find_map(|(stack, shape, (part, n_parts))| {
+            let entry = file.find(&stack.name_in(prefix.unwrap_or(""), place.layer))?;
             (entry.shape == shape).then_some(Piece { entry, part, n_parts })
         })
     }

@@ -108,9 +108,15 @@ pub struct EagleHead {
 
 enum Layer {
     /// LLaMA's layer without a norm of its input, after a linear layer over token and feature, [D, 2D].
-    Fused { fc: Linear, block: PreNormBlock },
+    Fused(Box<FusedLayer>),
     /// A layer whose attention reads token and feature side by side.
     Wide(Box<WideLayer>),
+}
+
+/// EAGLE's layer.
+struct FusedLayer {
+    fc: Linear,
+    block: PreNormBlock,
 }
 
 /// EAGLE-3's layer.
@@ -163,7 +169,7 @@ impl EagleHead {
         let fc = weights.linear(&["fc"], 0)?;
         let layer = match is_wide {
             true => Layer::Wide(Box::new(WideLayer::load(&mut weights, fc)?)),
-            false => Layer::Fused { fc, block: PreNormBlock::load(&mut weights, 0)? },
+            false => Layer::Fused(Box::new(FusedLayer { fc, block: PreNormBlock::load(&mut weights, 0)? })),
         };
         let output = is_wide.then(|| DraftOutput::load(&mut weights)).transpose()?;
         weights.finish()?;
@@ -189,8 +195,9 @@ impl EagleHead {
         let pages = cache.as_mut().map(|cache| cache.layer(0));
         let tokens = self.token_embd.forward(&batch.tokens, &pass); // [T, D]
         match &self.layer {
-            Layer::Fused { fc, block } => {
-                block.forward(fc.forward(&beside(&tokens, features), &pass), &pass, pages)
+            Layer::Fused(layer) => {
+                let x = layer.fc.forward(&beside(&tokens, features), &pass);
+                layer.block.forward(x, &pass, pages)
             }
             Layer::Wide(layer) => {
                 let is_own = features.row_len() == self.config.hidden_size;
