@@ -11,6 +11,7 @@ pub mod adapters;
 pub mod analysis;
 mod config;
 pub mod convert;
+pub mod eagle;
 pub mod estimate;
 pub mod export;
 pub mod families;
