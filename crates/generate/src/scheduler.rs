@@ -73,6 +73,8 @@ pub(crate) struct Scheduler {
     next_id: u64,
     /// The sets of adapters met so far; a step is for one of them.
     sets: Vec<Active>,
+    /// The beginnings of sequences met so far: the set of adapters, and where which pictures stand.
+    roots: Vec<(usize, Vec<(usize, [u8; 32])>)>,
     /// Of the last step.
     last_set: usize,
     /// Prompt tokens in a step.
@@ -92,6 +94,7 @@ impl Scheduler {
             blocks: KvBlocks::new(n_pages),
             next_id: 0,
             sets: vec![Active::All],
+            roots: vec![(0, Vec::new())],
             last_set: 0,
             chunk: chunk.max(1),
             vocab_size,
@@ -109,7 +112,12 @@ impl Scheduler {
             self.sets.push(spec.adapters.clone());
             self.sets.len() - 1
         });
-        self.jobs.push(Job::new(id, spec, Chain::root(set)));
+        let root = (set, spec.pictures.iter().map(|picture| (picture.first, picture.digest)).collect());
+        let number = self.roots.iter().position(|known| *known == root).unwrap_or_else(|| {
+            self.roots.push(root);
+            self.roots.len() - 1
+        });
+        self.jobs.push(Job::new(id, spec, Chain::root(number)));
         id
     }
 
@@ -319,6 +327,9 @@ impl Scheduler {
         let first_output = plan.batch.outputs.len();
         plan.batch.outputs.extend(wanted.map(|position| row + position - start));
         plan.batch.tokens.extend_from_slice(&sequence.tokens[start..end]);
+        plan.batch
+            .embedded
+            .extend(job.pictures.iter().filter_map(|picture| picture.part(&(start..end), row)));
         plan.batch.spans.push(SequenceSpan {
             pages: sequence.pages.clone(),
             start,
