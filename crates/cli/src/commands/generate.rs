@@ -181,6 +181,16 @@ impl Run for Generate {
             (None, Some(path)) => input::file(&path)?,
             (None, None) => input::stdin()?,
         };
+        let text = match self.task {
+            None => text,
+            Some(_) if text.contains(PICTURE_PLACE) => {
+                let message = "the prompt has a place for the picture; write the task behind it";
+                return Err(Failure::input(format!("--task: {message}")));
+            }
+            Some(task) => task.prefix().to_string() + &text,
+        };
+        let read = |file: &PathBuf| Picture::read(file).map(Arc::from).map_err(Failure::input);
+        let pictures = self.image.iter().map(read).collect::<Result<Vec<Arc<[u8]>>, Failure>>()?;
         let prompt = match (self.raw, self.suffix) {
             (_, Some(suffix)) => Prompt::Infill { prefix: text, suffix },
             (true, None) => Prompt::Text { text, parse_special: self.parse_special },
