@@ -18,10 +18,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tokenizer", &["formats"]),
     ("models", &["tensor", "formats", "catalog"]),
     ("lm", &["catalog"]),
+    ("encode", &["tokenizer", "models"]),
     ("generate", &["tokenizer", "models", "lm", "images"]),
     ("store", &[]),
     ("train", &["generate"]),
-    ("cli", &["generate", "store", "train"]),
+    ("cli", &["encode", "generate", "store", "train"]),
 ];
 
 /// Names that say nothing about what is inside.

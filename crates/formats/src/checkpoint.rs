@@ -147,6 +147,13 @@ impl Checkpoint {
         self.file(name).map(|path| hugging_face::read_json(&path)).transpose()
     }
 
+    /// The JSON of the file `name` in the folder `folder` beside the weights, if there is one. Both are plain names.
+    pub fn json_in(&self, folder: &str, name: &str) -> Result<Option<serde_json::Value>, Error> {
+        let Some(folder) = hugging_face::plain_name(folder) else { return Ok(None) };
+        let path = hugging_face::plain_name(name).map(|name| self.directory().join(folder).join(name));
+        path.filter(|path| path.is_file()).map(|path| hugging_face::read_json(&path)).transpose()
+    }
+
     fn directory(&self) -> &Path {
         if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
     }

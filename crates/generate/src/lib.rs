@@ -18,7 +18,7 @@ mod fake;
 pub mod infill;
 mod kv_blocks;
 mod logprob;
-mod pictures;
+pub mod pictures;
 mod prompt;
 mod rng;
 mod runner;
@@ -26,6 +26,8 @@ pub mod sampling;
 mod scheduler;
 mod search;
 mod sequence;
+#[cfg(test)]
+mod source_tests;
 mod steps;
 mod stop;
 mod templates;

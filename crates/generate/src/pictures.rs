@@ -1,12 +1,15 @@
-//! Where pictures stand in prompts.
+//! Where pictures stand in prompts, and the tokens of such prompts.
 
 use rhetor_lm::{Message, PICTURE_PLACE, Prompt, Role};
 use rhetor_models::ModelConfig;
+use rhetor_tokenizer::Tokenizer;
 use std::borrow::Cow;
+
+use crate::prompt::with_bos;
 
 /// `prompt` with places for `n` pictures: its own, or, if it has none, at the beginning of the last message of the user or
 /// of the text, each as `<Img><ImageHere></Img>` and a space.
-pub(crate) fn placed(prompt: &Prompt, n: usize) -> Cow<'_, Prompt> {
+pub fn placed(prompt: &Prompt, n: usize) -> Cow<'_, Prompt> {
     let has_places = match prompt {
         // What fills a hole is code or text.
         Prompt::Infill { .. } => true,
@@ -34,6 +37,27 @@ pub(crate) fn placed(prompt: &Prompt, n: usize) -> Cow<'_, Prompt> {
     })
 }
 
+/// The ids of a text with pictures, and where the rows of each begin among them. What stands between pictures is encoded
+/// piece by piece, BOS is put before the first alone, and each of the `n_rows` rows of a picture has the id 0.
+///
+/// Source: MiniGPT-4, `minigpt4/models/minigpt_base.py`, `get_context_emb`.
+pub fn pieces(
+    tokenizer: &Tokenizer,
+    text: &str,
+    n_rows: usize,
+    encode: impl Fn(&str) -> Vec<u32>,
+) -> (Vec<u32>, Vec<usize>) {
+    let mut pieces = text.split(PICTURE_PLACE);
+    let mut ids = with_bos(tokenizer, encode(pieces.next().unwrap_or_default()));
+    let mut places = Vec::new();
+    for piece in pieces {
+        places.push(ids.len());
+        ids.extend(std::iter::repeat_n(0, n_rows));
+        ids.extend(encode(piece));
+    }
+    (ids, places)
+}
+
 /// The template that a model with eyes was trained with, where its files carry none.
 ///
 /// Source: MiniGPT-4, `minigpt4/conversation/conversation.py`.
@@ -53,7 +77,6 @@ mod tests {
     use crate::fake::Fake;
     use rhetor_lm::{Completion, Error, LanguageModel, Overflow, Request};
     use rhetor_models::Sight;
-    use rhetor_tokenizer::Tokenizer;
     use std::ops::ControlFlow;
     use std::sync::Arc;
 

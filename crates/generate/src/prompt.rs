@@ -8,7 +8,8 @@
 
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::infill::{InfillTemplate, encode_inside};
-use rhetor_lm::{Error, Message, Overflow, PICTURE_PLACE, Role};
+use crate::pictures;
+use rhetor_lm::{Error, Message, Overflow, Role};
 use rhetor_tokenizer::{Special, Tokenizer};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -188,6 +189,32 @@ impl Encoder<'_> {
         Ok(Encoded { ids: kept, n_truncated, warnings: vec![warning], ..Encoded::default() })
     }
 
+    /// Encodes what an encoder reads, with the tokens that the model wants around it. If it must be shortened, its
+    /// beginning stays, which says what is to be done.
+    pub fn source(&self, text: &str, special: Special, room: &Room) -> Result<Encoded, Error> {
+        let ids = self.tokenizer.encode_with_specials(text, special);
+        if ids.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if ids.len() <= room.context {
+            return Ok(Encoded { ids, ..Encoded::default() });
+        }
+        let n_last = self.tokenizer.encode_with_specials("", special).len();
+        if room.overflow == Overflow::Error || n_last >= room.context {
+            return Err(Error::ContextOverflow {
+                prompt_tokens: ids.len(),
+                max_tokens: 0,
+                context: room.context,
+            });
+        }
+        let n_truncated = ids.len() - room.context;
+        let mut kept = ids[..room.context - n_last].to_vec();
+        kept.extend_from_slice(&ids[ids.len() - n_last..]);
+        let warning =
+            format!("the last {n_truncated} tokens were dropped to fit the context of {}", room.context);
+        Ok(Encoded { ids: kept, n_truncated, warnings: vec![warning], ..Encoded::default() })
+    }
+
     /// Encodes a text with a hole as `template` has it, whose tokens are in the vocabulary.
     ///
     /// If it must be shortened, what is nearest to the hole stays: a quarter of the room for what follows it, or more if
@@ -278,32 +305,27 @@ impl Encoder<'_> {
         Ok(self.pieces(&rendered, |piece| guarded.encode(self.tokenizer, piece)))
     }
 
-    /// The ids of a text, and where the rows of its pictures begin. What stands between pictures is encoded piece by
-    /// piece, BOS is put before the first alone, and each row of a picture has the id 0 for a placeholder.
-    ///
-    /// Source: MiniGPT-4, `minigpt4/models/minigpt_base.py`, `get_context_emb`.
+    /// The ids of a text, and where the rows of its pictures begin.
     fn pieces(&self, text: &str, encode: impl Fn(&str) -> Vec<u32>) -> (Vec<u32>, Vec<usize>) {
-        let Some(n_rows) = self.picture_rows else { return (self.with_bos(encode(text)), Vec::new()) };
-        let mut pieces = text.split(PICTURE_PLACE);
-        let mut ids = self.with_bos(encode(pieces.next().unwrap_or_default()));
-        let mut places = Vec::new();
-        for piece in pieces {
-            places.push(ids.len());
-            ids.extend(std::iter::repeat_n(0, n_rows));
-            ids.extend(encode(piece));
+        match self.picture_rows {
+            Some(n_rows) => pictures::pieces(self.tokenizer, text, n_rows, encode),
+            None => (self.with_bos(encode(text)), Vec::new()),
         }
-        (ids, places)
     }
 
-    /// Puts BOS in front, if the model wants it and the template has not written it itself.
-    fn with_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
-        if let Some(bos) = self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos())
-            && ids.first() != Some(&bos)
-        {
-            ids.insert(0, bos);
-        }
-        ids
+    fn with_bos(&self, ids: Vec<u32>) -> Vec<u32> {
+        with_bos(self.tokenizer, ids)
     }
+}
+
+/// Puts BOS in front, if the model wants it and the template has not written it itself.
+pub(crate) fn with_bos(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
+    if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
+        && ids.first() != Some(&bos)
+    {
+        ids.insert(0, bos);
+    }
+    ids
 }
 
 /// Drops the oldest message that is not the system's, and what then stands before the next turn of the user: templates

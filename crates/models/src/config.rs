@@ -51,6 +51,8 @@ pub struct ModelConfig {
     pub window: Option<usize>,
     /// The window of each layer, where they differ; empty = all the same. `[L]`
     pub layer_windows: Vec<Option<usize>>,
+    /// Slopes of linear biases (ALiBi), as they act on scaled scores; empty = there are none. `[H]`
+    pub alibi_slopes: Vec<f32>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
     /// Rotary positions of layers with a window, where they differ from those of the others.
@@ -105,6 +107,7 @@ impl Default for ModelConfig {
             attention_scale_by_layer: false,
             window: None,
             layer_windows: Vec::new(),
+            alibi_slopes: Vec::new(),
             rope: None,
             local_rope: None,
             embedding_factor: 1.0,
@@ -156,6 +159,11 @@ impl ModelConfig {
     #[track_caller]
     pub fn own_switch(&self, name: &str) -> bool {
         self.own(name) != 0.0
+    }
+
+    /// R: rows that a picture becomes among the words of a model with eyes.
+    pub fn picture_rows(&self) -> Option<usize> {
+        if self.parts.is_empty() { None } else { self.own_opt("R").map(|n_rows| n_rows as usize) }
     }
 
     /// Whether it reads a source with an encoder and writes with a decoder.
@@ -306,6 +314,26 @@ impl<'a> Keys<'a> {
         sizes.map(|size| self.checked(Some(size), gguf, hugging_face)).collect()
     }
 
+    /// A count of Hugging Face's with a default, which may be 0; GGUF files have none of these.
+    pub fn count_or(&self, hugging_face: &str, default: usize) -> Result<usize, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(default);
+        }
+        Ok(self.size_opt("", hugging_face)?.unwrap_or(default))
+    }
+
+    /// The cap of a tanh with a default, which both kinds of files call the same; 0 and null mean none.
+    pub fn cap_or(&self, name: &str, default: Option<f32>) -> Result<Option<f32>, LoadError> {
+        // A list of keys holds no nulls.
+        let config = if self.speaks_gguf() { None } else { self.checkpoint.json("config.json")? };
+        let is_null = config.is_some_and(|config| config.get(name).is_some_and(|cap| cap.is_null()));
+        let default = default.filter(|_| !is_null);
+        match self.number_opt(name, name)?.or(default).filter(|&cap| cap != 0.0) {
+            Some(cap) if cap.is_nan() || cap < 0.0 => Err(self.refuse(name, name, cap, "a positive number")),
+            cap => Ok(cap),
+        }
+    }
+
     /// A number with a default.
     pub fn number_or(&self, gguf: &str, hugging_face: &str, default: f32) -> Result<f32, LoadError> {
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?.unwrap_or(default))
@@ -317,6 +345,11 @@ impl<'a> Keys<'a> {
             return Ok(None);
         }
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?)
+    }
+
+    /// Whether a key of Hugging Face's is there and says something; GGUF files have none of these.
+    pub fn says(&self, hugging_face: &str) -> bool {
+        !self.speaks_gguf() && self.metadata.get(hugging_face).is_some()
     }
 
     /// The number under the first of these keys of Hugging Face's that is there.
@@ -380,6 +413,15 @@ impl<'a> Keys<'a> {
             return Ok(None);
         }
         Ok(self.metadata.get_str(&self.key(gguf, hugging_face))?.map(str::to_string))
+    }
+
+    /// The list of words under a key of Hugging Face's, if there; GGUF files have none of these.
+    pub fn words_opt(&self, hugging_face: &str) -> Result<Option<Vec<String>>, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(None);
+        }
+        let words = self.metadata.get_strings(hugging_face)?;
+        Ok(words.map(|words| words.iter().map(str::to_string).collect()))
     }
 
     /// The list of numbers under a key of Hugging Face's, if there.
@@ -453,7 +495,8 @@ impl<'a> Keys<'a> {
             let rotary_dim = self.size_opt("rope.dimension_count", "")?.unwrap_or(head_dim);
             (gguf_order, self.number_or("rope.freq_base", "", theta)?, rotary_dim)
         } else {
-            let names = ["rope_parameters.rope_theta", "rope_theta", "rotary_emb_base"];
+            let nested = format!("{}.rope_theta", self.rope_section());
+            let names = [nested.as_str(), "rope_theta", "rotary_emb_base"];
             let theta = self.first_number(&names)?.unwrap_or(theta);
             let names = ["rope_parameters.partial_rotary_factor", "partial_rotary_factor", "rotary_pct"];
             let factor = self.first_number(&names)?.unwrap_or(factor);
@@ -466,8 +509,17 @@ impl<'a> Keys<'a> {
         if theta.is_nan() || theta <= 0.0 {
             return Err(self.refuse("rope.freq_base", "rope_theta", theta, "a positive number"));
         }
-        let context = self.size("context_length", "max_position_embeddings")?;
+        // Falcon's class has this for files that do not say it; a family that needs the key refuses its absence itself.
+        let context = self.size_or("context_length", "max_position_embeddings", 2048)?;
         Ok(RopeOptions { theta, rotary_dim, order, context, scaling: self.rope_scaling(context)? })
+    }
+
+    /// Where Hugging Face's keys of rotary positions are: transformers 5 has one section, or one for each kind of layer, of
+    /// which this is the one for layers that see everything.
+    fn rope_section(&self) -> &'static str {
+        let sections = ["rope_parameters.full_attention", "rope_parameters"];
+        let is_there = |section: &&str| self.says(&format!("{section}.rope_type"));
+        sections.into_iter().find(is_there).unwrap_or("rope_scaling")
     }
 
     fn rope_scaling(&self, context_len: usize) -> Result<RopeScaling, LoadError> {
@@ -491,11 +543,7 @@ impl<'a> Keys<'a> {
                 Some(other) => Err(self.refuse("rope.scaling.type", "", other, "none, linear or yarn")),
             };
         }
-        let section = if self.word_opt("", "rope_parameters.rope_type")?.is_some() {
-            "rope_parameters"
-        } else {
-            "rope_scaling"
-        };
+        let section = self.rope_section();
         let key = |name: &str| format!("{section}.{name}");
         let kind = match self.word_opt("", &key("rope_type"))? {
             Some(kind) => kind,

@@ -4,6 +4,7 @@ use rhetor_formats::Checkpoint;
 use rhetor_kernels::attention::Span;
 use rhetor_kernels::gemm::Precision;
 use rhetor_kernels::rope::RopeScaling;
+use rhetor_tensor::ops::mixture::Balance;
 use rhetor_tensor::{Parameter, Tensor};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub struct Batch {
     pub adapters: Active,
     /// What only training has: dropout, and what the tape keeps.
     pub training: Option<Training>,
+    /// Counts how evenly the experts of mixtures are used, and sends its gradient back.
+    pub balance: Option<Arc<Balance>>,
 }
 
 /// The part of one sequence that a batch holds.
@@ -139,6 +142,7 @@ impl Batch {
             source: self.source.clone(),
             adapters: self.adapters.clone(),
             training: self.training,
+            balance: self.balance.clone(),
         }
     }
 }
@@ -482,6 +486,7 @@ impl Model {
             adapters: batch.adapters.clone(),
             training: batch.training,
             probe,
+            balance: batch.balance.clone(),
         };
         let x = self.network.blocks(&batch.tokens, &pass, cache); // [T, D]
         let x = if batch.outputs.len() == n_rows {

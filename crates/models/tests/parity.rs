@@ -185,8 +185,16 @@ fn the_story_of_the_260k_model_is_its_golden() {
 }
 
 /// Cases that GGUF has no keys for: they are refused by name.
-const WITHOUT_GGUF: &[&str] =
-    &["codegen", "falcon-rw", "falcon-rw-6-heads", "gpt", "gpt2-inverse-layer-scale", "llama-rope-dynamic"];
+const WITHOUT_GGUF: &[&str] = &[
+    "codegen",
+    "falcon-rw",
+    "falcon-rw-6-heads",
+    "gemma3-other-scale",
+    "gpt",
+    "gpt2-inverse-layer-scale",
+    "llama-rope-dynamic",
+    "qwen2-window-4",
+];
 
 /// Cases whose GGUF holds numbers that config.json cannot: the factors that LLaMA 3's scaling has become.
 const WITHOUT_RETURN: &[&str] = &["llama-rope-llama3"];

@@ -66,6 +66,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// This tokenizer does not tell where in a text its tokens stand.
+    #[error(
+        "a tokenizer read from {read_from} does not say where in the text a token stands: that takes tokenizer.json or vocab.txt"
+    )]
+    NoSpans {
+        /// Where it comes from.
+        read_from: &'static str,
+    },
     /// This tokenizer has no form as `tokenizer.json`.
     #[error("a tokenizer read from {read_from} cannot be saved as tokenizer.json")]
     CannotSave {

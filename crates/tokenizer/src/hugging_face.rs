@@ -12,7 +12,7 @@ use tokenizers::tokenizer::{
 };
 use tokenizers::{AddedVocabulary, PreTokenizedString, Tokenizer};
 
-use crate::{Error, Special, TokenId};
+use crate::{Error, Special, TokenId, TokenSpan};
 
 /// The engine with its two tables of added tokens.
 pub(crate) struct HuggingFace {
@@ -66,6 +66,58 @@ impl HuggingFace {
 
     /// Appends the ids of `text`.
     pub fn encode(&self, text: &str, special: Special, out: &mut Vec<TokenId>) {
+        let pieces = self.tokenized(text, special);
+        for (_, _, tokens) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+            out.extend(tokens.iter().flatten().map(|token| token.id));
+        }
+    }
+
+    /// The ids of `text`, each with its place.
+    pub fn encode_spans(&self, text: &str, special: Special) -> Option<Vec<TokenSpan>> {
+        let encoding = self.tokenized(text, special).into_encoding(None, 0, OffsetType::Byte).ok()?;
+        // The spaces before words are cut off by the post-processor.
+        let encoding = match self.tokenizer.get_post_processor() {
+            Some(processor) => processor.process(encoding, None, false).ok()?,
+            None => encoding,
+        };
+        let places = encoding.get_offsets().iter().zip(encoding.get_word_ids());
+        let spans = encoding.get_ids().iter().zip(places).map(|(&id, (&(start, end), word))| TokenSpan {
+            id,
+            bytes: start..end,
+            word: word.unwrap_or(0),
+        });
+        Some(spans.collect())
+    }
+
+    /// Whether pieces that go on with a word have a prefix.
+    pub fn marks_continuations(&self) -> bool {
+        match self.tokenizer.get_model() {
+            ModelWrapper::WordPiece(word_piece) => !word_piece.continuing_subword_prefix.is_empty(),
+            ModelWrapper::BPE(bpe) => bpe.continuing_subword_prefix.as_ref().is_some_and(|p| !p.is_empty()),
+            ModelWrapper::WordLevel(_) | ModelWrapper::Unigram(_) => false,
+        }
+    }
+
+    /// The tokens before the first of two texts, between them, and behind the second, their segments, and those of the texts.
+    #[allow(clippy::type_complexity)]
+    pub fn pair_parts(&self) -> Option<([Vec<TokenId>; 3], ([Vec<u8>; 3], [u8; 2]))> {
+        // Two tokens that cannot be in the vocabulary stand for the texts.
+        const TEXTS: [u32; 2] = [u32::MAX, u32::MAX - 1];
+        let processor = self.tokenizer.get_post_processor()?;
+        let text = |id| -> Encoding { std::iter::once((id, String::new(), (0, 0), None, 0)).collect() };
+        let joined = processor.process(text(TEXTS[0]), Some(text(TEXTS[1])), true).ok()?;
+        let ids = joined.get_ids();
+        let segments: Vec<u8> = joined.get_type_ids().iter().map(|&id| id as u8).collect();
+        let [a, b] = TEXTS.map(|text| ids.iter().position(|&id| id == text));
+        let (a, b) = (a?, b.filter(|&b| Some(b) > a)?);
+        let ranges = [0..a, a + 1..b, b + 1..ids.len()];
+        let parts = ranges.clone().map(|range| ids[range].to_vec());
+        let of_parts = ranges.map(|range| segments[range].to_vec());
+        Some((parts, (of_parts, [segments[a], segments[b]])))
+    }
+
+    /// `text` cut into pieces, and those into tokens.
+    fn tokenized(&self, text: &str, special: Special) -> PreTokenizedString {
         let added = match special {
             Special::Parse => self.tokenizer.get_added_vocabulary(),
             Special::Literal => &self.literal,
@@ -87,9 +139,7 @@ impl HuggingFace {
             })
         });
         debug_assert!(tokenized.is_ok());
-        for (_, _, tokens) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-            out.extend(tokens.iter().flatten().map(|token| token.id));
-        }
+        pieces
     }
 
     /// The tokens of a piece of text without special ones. A model's own vocabulary may hold them too, and find them

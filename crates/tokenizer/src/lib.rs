@@ -19,6 +19,7 @@ mod hugging_face;
 mod pre_tokenize;
 mod read;
 mod scanners;
+mod spans;
 mod tokenizer;
 pub mod train;
 mod unicode_class;
@@ -26,6 +27,7 @@ mod vocabulary;
 
 pub use detokenizer::Detokenizer;
 pub use error::Error;
+pub use spans::{Pair, TokenSpan};
 pub use tokenizer::{ControlTokens, Special, Tokenizer};
 
 /// The number of a token in its vocabulary.

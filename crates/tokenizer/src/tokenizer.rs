@@ -1,7 +1,7 @@
 //! The face of the crate: text to ids, ids to text, and what a vocabulary says about itself.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rhetor_formats::Checkpoint;
 
@@ -48,6 +48,8 @@ pub(crate) struct Tables {
     pub stops: Vec<TokenId>,
     pub chat_template: Option<String>,
     pub read_from: &'static str,
+    /// What tells places in the text where the engine is ours, made when it is first asked for.
+    pub spans: OnceLock<Option<Arc<HuggingFace>>>,
 }
 
 /// What turns text into ids.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A target that is not trained.
 pub const IGNORE: u32 = u32::MAX;
@@ -17,6 +18,23 @@ pub struct Sequence {
     pub segments: Option<Vec<u8>>,
     /// The first rows that see each other in both directions; 0 = causal, T = an encoder.
     pub prefix_len: usize,
+    /// Pictures among the tokens.
+    pub pictures: Vec<Picture>,
+}
+
+/// A picture among the tokens of a sequence.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The first of the rows that stand for it.
+    pub first: usize,
+    /// Its file: a PNG, JPEG or WebP that can be decoded.
+    pub file: Arc<[u8]>,
+}
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a picture of {} bytes at row {}", self.file.len(), self.first)
+    }
 }
 
 impl Sequence {
@@ -30,7 +48,7 @@ impl Sequence {
     pub fn completion(ids: &[u32], n_given: usize) -> Sequence {
         let n = ids.len().saturating_sub(1);
         let targets = (1..ids.len()).map(|i| if i < n_given { IGNORE } else { ids[i] }).collect();
-        Sequence { tokens: ids[..n].to_vec(), targets, segments: None, prefix_len: 0 }
+        Sequence { tokens: ids[..n].to_vec(), targets, segments: None, prefix_len: 0, pictures: Vec::new() }
     }
 
     /// Next-token prediction of those `ids` for which `is_trained` says so. Panics if the lengths differ.
@@ -40,12 +58,18 @@ impl Sequence {
         let n = ids.len().saturating_sub(1);
         let target = |i: usize| if is_trained[i] { ids[i] } else { IGNORE };
         let targets = (1..ids.len()).map(target).collect();
-        Sequence { tokens: ids[..n].to_vec(), targets, segments: None, prefix_len: 0 }
+        Sequence { tokens: ids[..n].to_vec(), targets, segments: None, prefix_len: 0, pictures: Vec::new() }
     }
 
     /// Tokens for an encoder, in which every row sees every other and nothing is predicted.
     pub fn encoder(tokens: Vec<u32>) -> Sequence {
-        Sequence { targets: vec![IGNORE; tokens.len()], segments: None, prefix_len: tokens.len(), tokens }
+        Sequence {
+            targets: vec![IGNORE; tokens.len()],
+            segments: None,
+            prefix_len: tokens.len(),
+            tokens,
+            pictures: Vec::new(),
+        }
     }
 
     /// What a decoder reads and predicts to write `ids`: it begins with `start` and is one row behind its
@@ -55,7 +79,7 @@ impl Sequence {
         tokens.pop();
         tokens.insert(0, start);
         tokens.truncate(ids.len());
-        Sequence { tokens, targets: ids, segments: None, prefix_len: 0 }
+        Sequence { tokens, targets: ids, segments: None, prefix_len: 0, pictures: Vec::new() }
     }
 
     /// Rows that have a target.
@@ -148,6 +172,10 @@ pub enum Skip {
     NotAligned,
     /// The label is not among those known.
     UnknownLabel(String),
+    /// The model has no eyes for the picture of the row.
+    NoEyes,
+    /// The picture of the row cannot be read.
+    Picture(String),
     /// The words and the tags differ in number, or the answer is not at its place in the text.
     Contradiction(String),
 }
@@ -166,6 +194,8 @@ impl Skip {
             Skip::AnswerNotShown => "the chat template does not show the answer",
             Skip::NotAligned => "tokens and text cannot be aligned",
             Skip::UnknownLabel(_) => "a label that is not known",
+            Skip::NoEyes => "a picture, and the model has no eyes",
+            Skip::Picture(_) => "a picture that cannot be read",
             Skip::Contradiction(_) => "the row contradicts itself",
         }
     }
@@ -177,7 +207,10 @@ impl fmt::Display for Skip {
             Skip::WrongKind { expected, got } => {
                 write!(f, "{}: expected {expected}, got {got}", self.reason())
             }
-            Skip::Template(words) | Skip::UnknownLabel(words) | Skip::Contradiction(words) => {
+            Skip::Template(words)
+            | Skip::UnknownLabel(words)
+            | Skip::Picture(words)
+            | Skip::Contradiction(words) => {
                 write!(f, "{}: {words}", self.reason())
             }
             _ => f.write_str(self.reason()),

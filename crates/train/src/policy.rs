@@ -1,8 +1,10 @@
 //! What an objective computes its loss with: the model that learns, and what it is compared with.
 
+use rhetor_images::{Picture, Preparation};
 use rhetor_kernels::cross_entropy::CrossEntropy;
-use rhetor_models::{Active, Batch, Model, SequenceSpan, Training};
+use rhetor_models::{Active, Batch, Embedded, Model, SequenceSpan, Training};
 use rhetor_tensor::ops::cross_entropy::{self, Targets};
+use rhetor_tensor::ops::mixture::Balance;
 use rhetor_tensor::{Tensor, ops, tape};
 use std::sync::Arc;
 
@@ -35,7 +37,10 @@ impl Policy {
 
     /// Σ weight · scale · cross-entropy of the sequences' targets, computed in one forward pass.
     ///
-    /// Only rows that have a target go through the output layer.
+    /// Only rows that have a target go through the output layer. In training, a model with a mixture of experts whose
+    /// configuration asks for it is kept balanced: the loss of [`Balance`], times its coefficient, adds to the gradients, for each
+    /// pass by its share of the targets. It is reported beside the loss, with how often the least and the most used
+    /// expert are used, 1 being even.
     pub fn next_tokens<'s>(
         &self,
         sequences: impl IntoIterator<Item = &'s Sequence>,
@@ -43,21 +48,59 @@ impl Policy {
         options: CrossEntropy,
         training: Option<Training>,
     ) -> Loss {
-        let (batch, tokens) = batch_of(sequences, training);
+        let (mut batch, tokens) = batch_of(sequences, training);
         let model = &self.model;
         let output = model.output();
+        let coefficient = model.config().own_opt("train.balance").filter(|&c| c > 0.0 && training.is_some());
+        let n_targets = tokens.len() as f64;
+        let factor = |coefficient| (coefficient * n_targets * f64::from(scale)) as f32;
+        batch.balance = coefficient.map(|coefficient| Arc::new(Balance::new(factor(coefficient))));
+        let metrics = |batch: &Batch| {
+            let usage = batch.balance.as_ref().map(|balance| balance.close());
+            usage.map_or_else(Vec::new, |usage| {
+                let (least, most) = usage.extremes();
+                let means = [("balance", usage.loss), ("least-used", least), ("most-used", most)];
+                means.map(|(name, mean)| (name, mean * n_targets)).to_vec()
+            })
+        };
         if output.is_plain(&batch.adapters) {
             let x = model.hidden(&batch, None); // [N, D]
+            let metrics = metrics(&batch);
             let targets = Targets { tokens: &tokens, weights: None, scale };
             let loss = cross_entropy::linear_cross_entropy(&x, &output.weights[0], targets, options);
             let sum = loss.rows.iter().map(|&row| f64::from(row)).sum();
-            return Loss { total: loss.total, sum, metrics: Vec::new() };
+            return Loss { total: loss.total, sum, metrics };
         }
         let logits = model.forward(&batch, None); // [N, V]
+        let metrics = metrics(&batch);
         let targets = Targets { tokens: &tokens, weights: None, scale };
         let loss = cross_entropy::cross_entropy(logits, targets, options);
         let sum = loss.rows.iter().map(|&row| f64::from(row)).sum();
-        Loss { total: loss.total, sum, metrics: Vec::new() }
+        Loss { total: loss.total, sum, metrics }
+    }
+
+    /// The rows that the model makes of the pictures of some sequences, at their places in a batch of them.
+    fn look(&self, sequences: &[&Sequence], training: Option<Training>) -> Vec<Embedded> {
+        let (mut firsts, mut planes, mut row) = (Vec::new(), Vec::new(), 0);
+        let Some(sight) = self.model.sight() else { return Vec::new() };
+        let preparation = Preparation::square(sight.side);
+        for sequence in sequences {
+            for picture in &sequence.pictures {
+                firsts.push(row + picture.first);
+                let decoded = Picture::decode(&picture.file).expect("decoded when the example was made");
+                planes.extend(preparation.apply(&decoded).values);
+            }
+            row += sequence.len();
+        }
+        if firsts.is_empty() {
+            return Vec::new();
+        }
+        let seen = self.model.see(&planes, [sight.side; 2], training); // [n·R, D]
+        let given = |(i, &first): (usize, &usize)| {
+            let own: Vec<usize> = (i * sight.n_rows..(i + 1) * sight.n_rows).collect();
+            Embedded { first, rows: ops::rows::rows(&seen, &own) }
+        };
+        firsts.iter().enumerate().map(given).collect()
     }
 
     /// What the model's head says at some rows of each sequence, ascending. → [N, C]

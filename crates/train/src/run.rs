@@ -128,13 +128,14 @@ impl Run {
             return Err(Error::Recipe("no `data` to learn from".to_string()));
         }
         let checkpoint = Checkpoint::open(base)?;
-        let is_encoder = Model::config_of(&checkpoint)?.is_encoder;
+        let config = Model::config_of(&checkpoint)?;
         let mut loaded = Loaded::default();
         let rows = if method.reads_windows { None } else { Some(loaded.read(&resolved)?) };
         let labels =
             labels(&checkpoint, rows.iter().flat_map(|(learnt, held_out)| learnt.iter().chain(held_out)))?;
         let reading = Reading {
-            is_encoder,
+            is_encoder: config.is_encoder,
+            picture_rows: config.picture_rows(),
             labels,
             tokenizer: tokenizer.clone(),
             template: template.clone(),

@@ -7,12 +7,11 @@
 use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling};
 
-use super::{BASE, Family, Licence, Published, gpt2};
+use super::{BASE, Family, Licence, gpt2, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Decoder, Residual, ResidualBlock};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
+use crate::layers::PreNormBlock;
+use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::row_order;
 
@@ -33,32 +32,12 @@ pub const CODEGEN: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: PreNormBlock::decoder,
     published: &[
-        Published {
-            name: "codegen-350m",
-            n_parameters: 356_712_448,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "codegen-2b",
-            n_parameters: 2_779_356_160,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "codegen-6b",
-            n_parameters: 7_064_213_504,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "codegen-16b",
-            n_parameters: 16_032_155_648,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
+        published("codegen-350m", 356_712_448, 2048, Licence::Open),
+        published("codegen-2b", 2_779_356_160, 2048, Licence::Open),
+        published("codegen-6b", 7_064_213_504, 2048, Licence::Open),
+        published("codegen-16b", 16_032_155_648, 2048, Licence::Open),
     ],
     ..BASE
 };
@@ -102,10 +81,4 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
     let mut keys = gpt2::keys(config);
     keys.extend(config.rope.as_ref().map(|rope| Key::size("", "rotary_dim", rope.rotary_dim)));
     keys
-}
-
-fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    Decoder::load(weights, |weights, i| {
-        ResidualBlock::load(weights, &["blk.{i}.attn_qkv"], "blk.{i}.attn_norm", Residual::Parallel(None), i)
-    })
 }

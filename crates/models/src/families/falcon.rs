@@ -12,14 +12,12 @@
 use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::RopeOrder;
 use rhetor_kernels::{DType, quant};
-use std::sync::Arc;
 
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Decoder, Norm, Residual, ResidualBlock, alibi_slopes};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
+use crate::layers::{PreNormBlock, alibi_slopes};
+use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::row_order;
 
@@ -47,53 +45,27 @@ pub const FALCON: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: PreNormBlock::decoder,
     published: &[
-        Published {
-            name: "falcon-rw-1b",
-            n_parameters: 1_311_625_216,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "falcon-7b",
-            n_parameters: 6_921_720_704,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "falcon-11b",
-            n_parameters: 11_102_822_400,
-            context_len: 8192,
-            licence: Licence::Restricted,
-        },
-        Published {
-            name: "falcon-40b",
-            n_parameters: 41_303_293_952,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "falcon-180b",
-            n_parameters: 178_557_088_768,
-            context_len: 2048,
-            licence: Licence::Restricted,
-        },
+        published("falcon-rw-1b", 1_311_625_216, 2048, Licence::Open),
+        published("falcon-7b", 6_921_720_704, 2048, Licence::Open),
+        published("falcon-11b", 11_102_822_400, 8192, Licence::Restricted),
+        published("falcon-40b", 41_303_293_952, 2048, Licence::Open),
+        published("falcon-180b", 178_557_088_768, 2048, Licence::Restricted),
     ],
     ..BASE
 };
 
-// Which of the norms a model has, own sizes say: as many layers as it has, or none.
 const TENSORS: &[TensorName] = &[
     name("token_embd", "word_embeddings", "V D"),
-    name("blk.{i}.attn_norm", "h.{i}.input_layernorm", "D").biased().times("input_norms"),
-    name("blk.{i}.attn_norm", "h.{i}.ln_mlp", "D").biased().times("mlp_norms"),
-    name("blk.{i}.attn_norm_2", "h.{i}.ln_attn", "D").biased().times("mlp_norms"),
+    name("blk.{i}.attn_norm", "h.{i}.input_layernorm", "D").biased().when("input_norms"),
+    name("blk.{i}.attn_norm", "h.{i}.ln_mlp", "D").biased().when("mlp_norms"),
+    name("blk.{i}.attn_norm_2", "h.{i}.ln_attn", "D").biased().when("mlp_norms"),
     name("blk.{i}.attn_qkv", "h.{i}.self_attention.query_key_value", "qkv D")
         .stored(Stored::Rows(row_order::groups))
         .biased_if("linear_bias"),
     name("blk.{i}.attn_output", "h.{i}.self_attention.dense", "D D").biased_if("linear_bias").residual(),
-    name("blk.{i}.ffn_norm", "h.{i}.post_attention_layernorm", "D").biased().times("post_norms"),
+    name("blk.{i}.ffn_norm", "h.{i}.post_attention_layernorm", "D").biased().when("post_norms"),
     name("blk.{i}.ffn_up", "h.{i}.mlp.dense_h_to_4h", "F D").biased_if("linear_bias"),
     name("blk.{i}.ffn_down", "h.{i}.mlp.dense_4h_to_h", "D F").biased_if("linear_bias").residual(),
     name("output_norm", "ln_f", "D").biased(),
@@ -134,7 +106,8 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     };
     let has_alibi = keys.flag_or("", "alibi", false)?;
     let rope = (!has_alibi).then(|| keys.rope(head_dim, RopeOrder::Half, 10_000.0)).transpose()?;
-    let layers_if = |is_there: bool| if is_there { n_layers as f64 } else { 0.0 };
+    let attention_scale = (head_dim as f32).powf(-0.5);
+    let switch = |is_on: bool| f64::from(u8::from(is_on));
     Ok(ModelConfig {
         family: "falcon",
         vocab_size: keys.vocab_size()?,
@@ -147,16 +120,17 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         context_len: keys.size_or("context_length", "max_position_embeddings", 2048)?,
         norm_eps: keys.number_or("attention.layer_norm_epsilon", "layer_norm_epsilon", 1e-5)?,
         activation: keys.activation("activation", "gelu")?,
-        attention_scale: (head_dim as f32).powf(-0.5),
+        attention_scale,
+        alibi_slopes: if has_alibi { scaled_slopes(n_heads, attention_scale) } else { Vec::new() },
         rope,
         tied: keys.switch_or("tie_word_embeddings", true)?,
         own: vec![
-            ("alibi", f64::from(u8::from(has_alibi))),
-            ("parallel", f64::from(u8::from(is_parallel))),
+            ("alibi", switch(has_alibi)),
+            ("parallel", switch(is_parallel)),
             ("qkv", ((n_heads + 2 * n_kv_heads) * head_dim) as f64),
-            ("input_norms", layers_if(n_norms == 1)),
-            ("mlp_norms", layers_if(n_norms == 2)),
-            ("post_norms", layers_if(!is_parallel)),
+            ("input_norms", switch(n_norms == 1)),
+            ("mlp_norms", switch(n_norms == 2)),
+            ("post_norms", switch(!is_parallel)),
             ("linear_bias", keys.bias_or("blk.0.attn_qkv", "bias", false)?),
         ],
         ..ModelConfig::default()
@@ -190,30 +164,12 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
     keys
 }
 
-fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    let config = weights.config;
-    let slopes = config.own_switch("alibi").then(|| scaled_slopes(config));
-    Decoder::load(weights, |weights, i| {
-        let mut norm = |ours: &str| Ok::<_, LoadError>(Norm::Layer(weights.layer_norm(ours, i)?));
-        let (attn_norm, residual) = if !config.own_switch("parallel") {
-            ("blk.{i}.attn_norm", Residual::Sequential(norm("blk.{i}.ffn_norm")?))
-        } else if config.own_switch("mlp_norms") {
-            ("blk.{i}.attn_norm_2", Residual::Parallel(Some(norm("blk.{i}.attn_norm")?)))
-        } else {
-            ("blk.{i}.attn_norm", Residual::Parallel(None))
-        };
-        let mut block = ResidualBlock::load(weights, &["blk.{i}.attn_qkv"], attn_norm, residual, i)?;
-        block.attn.scores.alibi = slopes.clone();
-        Ok(block)
-    })
-}
-
 /// The slopes of ALiBi as they act on scaled scores. `[H]`
-fn scaled_slopes(config: &ModelConfig) -> Arc<[f32]> {
-    let slopes = alibi_slopes(config.n_heads);
+fn scaled_slopes(n_heads: usize, scale: f32) -> Vec<f32> {
+    let slopes = alibi_slopes(n_heads);
     let mut bytes = vec![0; 2 * slopes.len()];
     quant::quantize(DType::BF16, &slopes, None, &mut bytes);
     let mut rounded = vec![0.0; slopes.len()];
     quant::dequantize(DType::BF16, &bytes, &mut rounded);
-    rounded.iter().map(|slope| slope * config.attention_scale).collect()
+    rounded.iter().map(|slope| slope * scale).collect()
 }

@@ -4,10 +4,10 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{BASE, Family, Licence, Published, gpt2};
+use super::{BASE, Family, Licence, gpt2, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Decoder, Norm, Residual, ResidualBlock};
+use crate::layers::{Decoder, PostNormBlock};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 use crate::names::{Stored, TensorName, name};
@@ -33,12 +33,7 @@ pub const GPT: Family = Family {
     keys,
     tensors: TENSORS,
     build,
-    published: &[Published {
-        name: "openai-gpt",
-        n_parameters: 116_534_784,
-        context_len: 512,
-        licence: Licence::Open,
-    }],
+    published: &[published("openai-gpt", 116_534_784, 512, Licence::Open)],
     ..BASE
 };
 
@@ -73,8 +68,5 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
 }
 
 fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    Decoder::load(weights, |weights, i| {
-        let residual = Residual::Post(Norm::Layer(weights.layer_norm("blk.{i}.layer_output_norm", i)?));
-        ResidualBlock::load(weights, &["blk.{i}.attn_qkv"], "blk.{i}.attn_output_norm", residual, i)
-    })
+    Decoder::load(weights, PostNormBlock::load)
 }

@@ -5,10 +5,10 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 
@@ -35,22 +35,12 @@ pub const GPT2: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
-        Published { name: "gpt2", n_parameters: 124_439_808, context_len: 1024, licence: Licence::Open },
-        Published {
-            name: "gpt2-medium",
-            n_parameters: 354_823_168,
-            context_len: 1024,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "gpt2-large",
-            n_parameters: 774_030_080,
-            context_len: 1024,
-            licence: Licence::Open,
-        },
-        Published { name: "gpt2-xl", n_parameters: 1_557_611_200, context_len: 1024, licence: Licence::Open },
+        published("gpt2", 124_439_808, 1024, Licence::Open),
+        published("gpt2-medium", 354_823_168, 1024, Licence::Open),
+        published("gpt2-large", 774_030_080, 1024, Licence::Open),
+        published("gpt2-xl", 1_557_611_200, 1024, Licence::Open),
     ],
     ..BASE
 };

@@ -5,10 +5,10 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{BASE, Family, Licence, Published, gpt2};
+use super::{BASE, Family, Licence, gpt2, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::row_order;
@@ -35,38 +35,13 @@ pub const GPT_BIGCODE: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     published: &[
-        Published {
-            name: "santacoder",
-            n_parameters: 1_124_886_528,
-            context_len: 2048,
-            licence: Licence::Restricted,
-        },
-        Published {
-            name: "starcoderbase-1b",
-            n_parameters: 1_137_207_296,
-            context_len: 8192,
-            licence: Licence::Restricted,
-        },
-        Published {
-            name: "starcoderbase-3b",
-            n_parameters: 3_043_311_104,
-            context_len: 8192,
-            licence: Licence::Restricted,
-        },
-        Published {
-            name: "starcoderbase-7b",
-            n_parameters: 7_327_263_232,
-            context_len: 8192,
-            licence: Licence::Restricted,
-        },
-        Published {
-            name: "starcoder",
-            n_parameters: 15_517_456_384,
-            context_len: 8192,
-            licence: Licence::Restricted,
-        },
+        published("santacoder", 1_124_886_528, 2048, Licence::Restricted),
+        published("starcoderbase-1b", 1_137_207_296, 8192, Licence::Restricted),
+        published("starcoderbase-3b", 3_043_311_104, 8192, Licence::Restricted),
+        published("starcoderbase-7b", 7_327_263_232, 8192, Licence::Restricted),
+        published("starcoder", 15_517_456_384, 8192, Licence::Restricted),
     ],
     ..BASE
 };

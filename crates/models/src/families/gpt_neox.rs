@@ -7,12 +7,11 @@
 use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::RopeOrder;
 
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Decoder, Norm, Residual, ResidualBlock};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
+use crate::layers::PreNormBlock;
+use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::row_order;
 
@@ -39,59 +38,19 @@ pub const GPT_NEOX: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: PreNormBlock::decoder,
     published: &[
-        Published { name: "pythia-14m", n_parameters: 14_067_712, context_len: 2048, licence: Licence::Open },
-        Published { name: "pythia-31m", n_parameters: 30_494_720, context_len: 2048, licence: Licence::Open },
-        Published { name: "pythia-70m", n_parameters: 70_426_624, context_len: 2048, licence: Licence::Open },
-        Published {
-            name: "pythia-160m",
-            n_parameters: 162_322_944,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "pythia-410m",
-            n_parameters: 405_334_016,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "pythia-1b",
-            n_parameters: 1_011_781_632,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "pythia-1.4b",
-            n_parameters: 1_414_647_808,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "pythia-2.8b",
-            n_parameters: 2_775_208_960,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "pythia-6.9b",
-            n_parameters: 6_857_302_016,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "pythia-12b",
-            n_parameters: 11_846_072_320,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
-        Published {
-            name: "gpt-neox-20b",
-            n_parameters: 20_554_567_680,
-            context_len: 2048,
-            licence: Licence::Open,
-        },
+        published("pythia-14m", 14_067_712, 2048, Licence::Open),
+        published("pythia-31m", 30_494_720, 2048, Licence::Open),
+        published("pythia-70m", 70_426_624, 2048, Licence::Open),
+        published("pythia-160m", 162_322_944, 2048, Licence::Open),
+        published("pythia-410m", 405_334_016, 2048, Licence::Open),
+        published("pythia-1b", 1_011_781_632, 2048, Licence::Open),
+        published("pythia-1.4b", 1_414_647_808, 2048, Licence::Open),
+        published("pythia-2.8b", 2_775_208_960, 2048, Licence::Open),
+        published("pythia-6.9b", 6_857_302_016, 2048, Licence::Open),
+        published("pythia-12b", 11_846_072_320, 2048, Licence::Open),
+        published("gpt-neox-20b", 20_554_567_680, 2048, Licence::Open),
     ],
     ..BASE
 };
@@ -157,15 +116,4 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
         Key::new("", "rotary_emb_base", rope.theta),
         Key::new("", "hidden_act", "gelu"),
     ]
-}
-
-fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    Decoder::load(weights, |weights, i| {
-        let ffn_norm = Norm::Layer(weights.layer_norm("blk.{i}.ffn_norm", i)?);
-        let residual = match weights.config.own_switch("parallel") {
-            true => Residual::Parallel(Some(ffn_norm)),
-            false => Residual::Sequential(ffn_norm),
-        };
-        ResidualBlock::load(weights, &["blk.{i}.attn_qkv"], "blk.{i}.attn_norm", residual, i)
-    })
 }

@@ -5,10 +5,10 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{BASE, Family, llama};
+use super::{BASE, Family, Licence, llama, published};
 use crate::config::{Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::ResidualBlock;
+use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 
 pub const MISTRAL: Family = Family {
@@ -29,8 +29,12 @@ pub const MISTRAL: Family = Family {
     config,
     keys: llama::keys,
     tensors: llama::TENSORS,
-    build: ResidualBlock::decoder,
+    build: PreNormBlock::decoder,
     is_told_by: |keys| Ok(keys.window_opt()?.is_some()),
+    published: &[
+        published("mistral-7b", 7_241_732_096, 32_768, Licence::Open),
+        published("zephyr-7b-beta", 7_241_732_096, 32_768, Licence::Open),
+    ],
     ..BASE
 };
 

@@ -14,10 +14,13 @@ mod attention_only;
 mod awd_lstm;
 mod bert;
 mod codegen;
+mod decilm;
 mod distilbert;
 mod electra;
 mod falcon;
 mod fid;
+mod gemma;
+mod gemma3;
 mod gpt;
 mod gpt2;
 mod gpt_bigcode;
@@ -26,9 +29,13 @@ mod llama;
 mod llama_kin;
 mod minigpt4;
 mod mistral;
+mod mixtral;
 mod phi;
+mod phi3;
 mod qformer;
+mod qwen;
 mod roberta;
+mod stablelm;
 mod t5;
 mod transformer;
 mod vit;
@@ -121,8 +128,17 @@ const BASE: Family = Family {
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
 pub const FAMILIES: &[&Family] = &[
+    &mixtral::MIXTRAL,
     &mistral::MISTRAL,
     &llama::LLAMA,
+    &decilm::DECILM,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma3::GEMMA3,
+    &phi3::PHI3,
+    &stablelm::STABLELM,
     &gpt::GPT,
     &gpt2::GPT2,
     &gpt_neox::GPT_NEOX,

@@ -6,12 +6,11 @@
 use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::RopeOrder;
 
-use super::{BASE, Family, Licence, Published};
+use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
-use crate::layers::{Decoder, Residual, ResidualBlock};
-use crate::load::{LoadError, Weights};
-use crate::model::Network;
+use crate::layers::PreNormBlock;
+use crate::load::LoadError;
 use crate::names::{TensorName, name};
 
 pub const PHI: Family = Family {
@@ -36,11 +35,11 @@ pub const PHI: Family = Family {
     config,
     keys,
     tensors: TENSORS,
-    build,
+    build: PreNormBlock::decoder,
     published: &[
-        Published { name: "phi-1", n_parameters: 1_418_270_720, context_len: 2048, licence: Licence::Open },
-        Published { name: "phi-1.5", n_parameters: 1_418_270_720, context_len: 2048, licence: Licence::Open },
-        Published { name: "phi-2", n_parameters: 2_779_683_840, context_len: 2048, licence: Licence::Open },
+        published("phi-1", 1_418_270_720, 2048, Licence::Open),
+        published("phi-1.5", 1_418_270_720, 2048, Licence::Open),
+        published("phi-2", 2_779_683_840, 2048, Licence::Open),
     ],
     ..BASE
 };
@@ -103,11 +102,4 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
         Key::new("", "partial_rotary_factor", rope.rotary_dim as f32 / config.head_dim as f32),
         Key::new("", "hidden_act", "gelu_new"),
     ]
-}
-
-fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
-    Decoder::load(weights, |weights, i| {
-        let qkv = ["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"];
-        ResidualBlock::load(weights, &qkv, "blk.{i}.attn_norm", Residual::Parallel(None), i)
-    })
 }

@@ -52,11 +52,21 @@ const TENSORS: &[TensorName] = &[
     name("qf.blk.{i}.attn_v", "encoder.layer.{i}.attention.attention.value", "D D").biased(),
     name("qf.blk.{i}.attn_output", "encoder.layer.{i}.attention.output.dense", "D D").biased(),
     name("qf.blk.{i}.attn_norm", "encoder.layer.{i}.attention.output.LayerNorm", "D").biased(),
-    name("qf.blk.{i}.cross_q", "encoder.layer.{i}.crossattention.attention.query", "D D").biased(),
-    name("qf.blk.{i}.cross_k", "encoder.layer.{i}.crossattention.attention.key", "D X").biased(),
-    name("qf.blk.{i}.cross_v", "encoder.layer.{i}.crossattention.attention.value", "D X").biased(),
-    name("qf.blk.{i}.cross_output", "encoder.layer.{i}.crossattention.output.dense", "D D").biased(),
-    name("qf.blk.{i}.cross_norm", "encoder.layer.{i}.crossattention.output.LayerNorm", "D").biased(),
+    name("qf.blk.{i}.cross_q", "encoder.layer.{i}.crossattention.attention.query", "D D")
+        .biased()
+        .every("every"),
+    name("qf.blk.{i}.cross_k", "encoder.layer.{i}.crossattention.attention.key", "D X")
+        .biased()
+        .every("every"),
+    name("qf.blk.{i}.cross_v", "encoder.layer.{i}.crossattention.attention.value", "D X")
+        .biased()
+        .every("every"),
+    name("qf.blk.{i}.cross_output", "encoder.layer.{i}.crossattention.output.dense", "D D")
+        .biased()
+        .every("every"),
+    name("qf.blk.{i}.cross_norm", "encoder.layer.{i}.crossattention.output.LayerNorm", "D")
+        .biased()
+        .every("every"),
     name("qf.blk.{i}.ffn_up", "encoder.layer.{i}.intermediate_query.dense", "F D").biased(),
     name("qf.blk.{i}.ffn_down", "encoder.layer.{i}.output_query.dense", "D F").biased(),
     name("qf.blk.{i}.ffn_norm", "encoder.layer.{i}.output_query.LayerNorm", "D").biased(),
@@ -161,10 +171,5 @@ impl QFormer {
             x = block.ffn_norm.forward(&(block.ffn.forward(&x, &pass) + x));
         }
         x
-    }
-
-    /// Rows for each picture.
-    pub fn n_queries(&self) -> usize {
-        self.queries.weight.n_out()
     }
 }

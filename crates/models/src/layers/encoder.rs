@@ -60,7 +60,10 @@ pub struct PostNormBlock {
 impl PostNormBlock {
     /// Block `i`, under GGUF's names for BERT.
     pub fn load(weights: &mut Weights, i: usize) -> Result<PostNormBlock, LoadError> {
-        let qkv = &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"];
+        let qkv: &[&str] = match weights.has("blk.{i}.attn_qkv") {
+            true => &["blk.{i}.attn_qkv"],
+            false => &["blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v"],
+        };
         Ok(PostNormBlock {
             attn: weights.attention(qkv, "blk.{i}.attn_output", i)?,
             attn_norm: weights.layer_norm("blk.{i}.attn_output_norm", i)?,

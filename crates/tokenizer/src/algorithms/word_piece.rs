@@ -38,6 +38,11 @@ impl WordPiece {
         WordPiece { initial: QuickMap::default(), continuing: QuickMap::default(), longest: 0, options }
     }
 
+    /// What is done to text first.
+    pub fn options(&self) -> WordPieceOptions {
+        self.options
+    }
+
     /// Adds a piece that starts a word.
     pub fn push_initial(&mut self, piece: &str, id: TokenId) {
         self.longest = self.longest.max(piece.len());

@@ -4,6 +4,8 @@
 
 use rhetor_formats::{Array, Metadata, Strings};
 
+use std::sync::OnceLock;
+
 use crate::TokenId;
 use crate::added_tokens::AddedTokens;
 use crate::algorithms::{Algorithm, Bpe, BpeOptions, SentencePieceBpe, Unigram, WordPiece, WordPieceOptions};
@@ -250,6 +252,7 @@ impl Keys<'_> {
             ids,
             chat_template: self.0.get_str("tokenizer.chat_template")?.map(str::to_string),
             read_from: "GGUF",
+            spans: OnceLock::new(),
             vocabulary,
         }))
     }

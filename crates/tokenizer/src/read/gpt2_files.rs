@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::OnceLock;
+
 use crate::added_tokens::AddedTokens;
 use crate::algorithms::{Algorithm, Bpe, BpeOptions};
 use crate::detokenizer::Decoding;
@@ -53,6 +55,7 @@ pub(crate) fn read(vocab: &[u8], merges: &[u8], beside: &Beside) -> Result<Token
         ids,
         chat_template: beside.chat_template(),
         read_from: "vocab.json and merges.txt",
+        spans: OnceLock::new(),
         vocabulary,
     }))
 }

@@ -6,6 +6,8 @@ use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::Model;
 
 use super::beside::Beside;
+use std::sync::OnceLock;
+
 use crate::byte_level;
 use crate::charsmap::Charsmap;
 use crate::detokenizer::{Decoding, LeadingSpace, clean_up};
@@ -156,6 +158,7 @@ pub(crate) fn from_engine(
         ids,
         chat_template: beside.chat_template(),
         read_from,
+        spans: OnceLock::new(),
         vocabulary,
     }))
 }

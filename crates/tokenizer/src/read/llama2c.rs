@@ -3,6 +3,8 @@
 //! Its encoder is SentencePiece's BPE with byte fallback; the pieces are written with plain spaces, and the first
 //! three are unknown, BOS and EOS. Source: `run.c` of llama2.c, `build_tokenizer` and `encode`.
 
+use std::sync::OnceLock;
+
 use crate::added_tokens::AddedTokens;
 use crate::algorithms::{Algorithm, SentencePieceBpe};
 use crate::charsmap::{DummySpace, SPACE, SentencePieceNormalizer};
@@ -64,6 +66,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Tokenizer, Error> {
         ids,
         chat_template: None,
         read_from: "tokenizer.bin",
+        spans: OnceLock::new(),
         vocabulary,
     }))
 }

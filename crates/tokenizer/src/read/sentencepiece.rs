@@ -3,6 +3,8 @@
 //! Source: `sentencepiece_model.proto` of SentencePiece's code (arXiv:1808.06226). Only the fields that change ids are
 //! read; the wire format is simple enough to need no library.
 
+use std::sync::OnceLock;
+
 use crate::added_tokens::AddedTokens;
 use crate::algorithms::{Algorithm, SentencePieceBpe, Unigram};
 use crate::charsmap::{Charsmap, DummySpace, SentencePieceNormalizer};
@@ -61,6 +63,7 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
         ids,
         chat_template: beside.chat_template(),
         read_from: "tokenizer.model",
+        spans: OnceLock::new(),
         vocabulary,
     }))
 }

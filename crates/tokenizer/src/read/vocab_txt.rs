@@ -1,5 +1,7 @@
 //! BERT's `vocab.txt`: one piece a line, its id the line's number from 0; `##` continues a word.
 
+use std::sync::OnceLock;
+
 use crate::added_tokens::AddedTokens;
 use crate::algorithms::{Algorithm, WordPiece, WordPieceOptions};
 use crate::detokenizer::{Decoding, LeadingSpace, clean_up};
@@ -65,6 +67,7 @@ pub(crate) fn read(bytes: &[u8], beside: &Beside) -> Result<Tokenizer, Error> {
         ids,
         chat_template: None,
         read_from: "vocab.txt",
+        spans: OnceLock::new(),
         vocabulary,
     }))
 }

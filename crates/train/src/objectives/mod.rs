@@ -82,6 +82,8 @@ pub struct Reading {
     pub max_len: usize,
     /// Whether the model is an encoder.
     pub is_encoder: bool,
+    /// Rows that the model makes of a picture, if it has eyes.
+    pub picture_rows: Option<usize>,
     /// The classes of the rows, where these have any.
     pub labels: Labels,
     /// What templates are told of the clock, in seconds since 1970.
