@@ -48,7 +48,9 @@ impl Policy {
         options: CrossEntropy,
         training: Option<Training>,
     ) -> Loss {
-        let (mut batch, tokens) = batch_of(sequences, training);
+        let sequences: Vec<&Sequence> = sequences.into_iter().collect();
+        let (mut batch, tokens) = batch_of(sequences.iter().copied(), training);
+        batch.embedded = self.look(&sequences, training);
         let model = &self.model;
         let output = model.output();
         let coefficient = model.config().own_opt("train.balance").filter(|&c| c > 0.0 && training.is_some());
