@@ -23,6 +23,7 @@ mod misfits;
 mod model;
 mod names;
 mod places;
+pub mod presets;
 pub mod quant_mix;
 mod row_order;
 pub mod transfer;
