@@ -161,6 +161,11 @@ impl ModelConfig {
         self.own(name) != 0.0
     }
 
+    /// R: rows that a picture becomes among the words of a model with eyes.
+    pub fn picture_rows(&self) -> Option<usize> {
+        if self.parts.is_empty() { None } else { self.own_opt("R").map(|n_rows| n_rows as usize) }
+    }
+
     /// Whether it reads a source with an encoder and writes with a decoder.
     pub fn has_encoder(&self) -> bool {
         self.n_encoder_layers > 0 && !self.is_encoder

@@ -332,7 +332,7 @@ impl<'a> Weights<'a> {
     fn take_of_stack(&mut self, row: &'static TensorName, i: Place) -> Result<Option<Piece<'a>>, LoadError> {
         let is_gguf = self.speaks_gguf();
         for (stack, expected, (part, n_parts)) in row.stacks_in(is_gguf, i, self.config) {
-            let name = stack.name_in(self.prefix, i.layer);
+            let name = format!("{}{}", self.root(), stack.name_in(self.prefix, i.layer));
             let Some(entry) = self.checkpoint.find(&name) else { continue };
             self.taken.insert(name.clone());
             if entry.shape != expected {
