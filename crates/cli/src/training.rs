@@ -8,7 +8,7 @@ use rhetor_formats::{Checkpoint, Kind};
 use rhetor_generate::{ChatTemplate, TEMPLATES};
 use rhetor_kernels::DType;
 use rhetor_models::adapters::peft;
-use rhetor_models::{Model, convert, init};
+use rhetor_models::{Model, convert, init, presets};
 use rhetor_tokenizer::{Tokenizer, train as vocabulary};
 use rhetor_train::data::split::Validation;
 use rhetor_train::data::{self, Found};
@@ -144,6 +144,7 @@ fn fresh(
     for (key, id) in ids {
         config.entry(key).or_insert_with(|| id.map_or(serde_json::Value::Null, Into::into));
     }
+    let config = presets::fill(config).map_err(Failure::input)?;
     write_json(&base.join("config.json"), &config)?;
     let piece = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id)).map(str::to_string);
     let mut settings = serde_json::json!({

@@ -161,6 +161,11 @@ impl ModelConfig {
         self.own(name) != 0.0
     }
 
+    /// R: rows that a picture becomes among the words of a model with eyes.
+    pub fn picture_rows(&self) -> Option<usize> {
+        if self.parts.is_empty() { None } else { self.own_opt("R").map(|n_rows| n_rows as usize) }
+    }
+
     /// Whether it reads a source with an encoder and writes with a decoder.
     pub fn has_encoder(&self) -> bool {
         self.n_encoder_layers > 0 && !self.is_encoder
@@ -387,6 +392,15 @@ impl<'a> Keys<'a> {
         self.checkpoint.find(name).is_some()
     }
 
+    /// Refuses heads that are not together as wide as the model.
+    pub fn check_heads(&self, config: &ModelConfig) -> Result<(), LoadError> {
+        if config.n_heads.checked_mul(config.head_dim) == Some(config.hidden_size) {
+            return Ok(());
+        }
+        let expected = format!("a divisor of the width {}", config.hidden_size);
+        Err(self.refuse("attention.head_count", "num_attention_heads", config.n_heads, &expected))
+    }
+
     /// D / H, where the width must be that of all heads together; the number of heads is known under these names.
     pub fn head_dim(
         &self,
@@ -420,7 +434,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The list of numbers under a key of Hugging Face's, if there.
-    fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
+    pub fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
         Ok(self.metadata.get_f32s(&self.key("", hugging_face))?)
     }
 

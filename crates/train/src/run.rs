@@ -4,6 +4,7 @@ use rhetor_formats::Checkpoint;
 use rhetor_generate::ChatTemplate;
 use rhetor_kernels::gemm::Precision;
 use rhetor_models::adapters::{self, Adapter};
+use rhetor_models::estimate::Estimate;
 use rhetor_models::{Family, Keep, Labelled, LoadOptions, Model, NewHead, Nf4};
 use rhetor_tensor::Parameter;
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
@@ -146,6 +147,7 @@ impl Run {
         let reading = Reading {
             is_encoder: config.is_encoder,
             decoder_start,
+            picture_rows: config.picture_rows(),
             labels,
             tokenizer: tokenizer.clone(),
             template: template.clone(),
@@ -230,16 +232,9 @@ impl Run {
         let model = &self.state.policy.model;
         let n_trained: usize = self.state.trained.iter().map(|t| t.parameter.n_elements()).sum();
         let step_tokens: usize = examples.iter().map(Example::n_rows).sum();
-        let config = model.config();
         let pass_rows = step_tokens.min(self.options.rows_max.max(self.recipe.seq_len));
-        // The residual stream, queries, keys and values, the mixed values and both sides of the feed-forward layer.
-        let kept_of_block = 3 * config.hidden_size
-            + (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
-            + 2 * config.ffn_size;
-        let kept = match self.options.keep {
-            Keep::All => config.n_layers * kept_of_block,
-            Keep::Blocks => config.n_layers * config.hidden_size + kept_of_block,
-        };
+        let estimate = Estimate { family: model.family(), config: model.config() };
+        let recomputes = self.options.keep == Keep::Blocks;
         // Forward, backward to the inputs, backward to what trains.
         let n = model.n_parameters() as f64;
         let step_flops = step_tokens as f64 * (4.0 * n + 2.0 * (n_trained as f64).min(n));
@@ -250,7 +245,7 @@ impl Run {
                 weights: model.n_bytes() + if trains_base(&self.recipe) { 0 } else { 4 * n_trained },
                 gradients: 4 * n_trained,
                 optimizer: self.state.optimizer.n_bytes(),
-                activations: 4 * pass_rows * kept,
+                activations: estimate.activations_here(pass_rows, recomputes) as usize,
             },
             n_steps: self.options.n_steps,
             batch_size: self.options.batch_size,

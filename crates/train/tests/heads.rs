@@ -84,7 +84,7 @@ impl Golden {
                 prefix_len: if is_encoder { tokens.len() } else { 0 },
                 targets: if self.kind == "masked-lm" { targets() } else { vec![IGNORE; tokens.len()] },
                 tokens,
-                source: Vec::new(),
+                ..Sequence::default()
             };
             Example { sequences: vec![sequence], label }
         };
@@ -107,6 +107,7 @@ impl Golden {
             max_len: 100,
             is_encoder,
             decoder_start: None,
+            picture_rows: None,
             labels,
             now: 0,
         };
