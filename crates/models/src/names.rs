@@ -97,7 +97,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
 }
 
 /// Two tables as one, N rows in all.
-pub const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
+pub(crate) const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
     assert!(first.len() + second.len() == N);
     let mut rows = [name("", "", ""); N];
     let mut i = 0;

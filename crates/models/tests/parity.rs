@@ -219,6 +219,7 @@ fn the_story_of_the_260k_model_is_its_golden() {
 const WITHOUT_GGUF: &[&str] = &[
     "codegen",
     "falcon-rw",
+    "falcon-rw-12-heads",
     "falcon-rw-6-heads",
     "gemma3-other-scale",
     "gpt",
