@@ -409,12 +409,17 @@ mod tests {
             Scores { relative, ..Scores::default() },
             Scores { alibi: Some(Arc::from([0.5, 0.25, 0.125, 0.0625])), ..Scores::default() },
             Scores { soft_cap: Some(0.7), ..Scores::default() },
+            Scores {
+                alibi: Some(Arc::from([0.7, 0.3, 0.2, 0.1])),
+                alibi_bf16: Some(0.6),
+                ..Scores::default()
+            },
         ]
     }
 
     #[test]
     fn gradients_equal_central_differences() {
-        for kind in 0..3 {
+        for kind in 0..4 {
             for window in [None, Some(2)] {
                 let heads = Heads { window, ..HEADS };
                 let sequences = [
