@@ -432,7 +432,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The list of numbers under a key of Hugging Face's, if there.
-    fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
+    pub fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
         Ok(self.metadata.get_f32s(&self.key("", hugging_face))?)
     }
 
