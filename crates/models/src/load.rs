@@ -908,6 +908,7 @@ impl<'a> Weights<'a> {
             rope,
             scores: Scores {
                 alibi: (!config.alibi_slopes.is_empty()).then(|| config.alibi_slopes.as_slice().into()),
+                alibi_bf16: config.alibi_bf16,
                 soft_cap: config.score_cap,
                 ..Scores::default()
             },
