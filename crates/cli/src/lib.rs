@@ -10,6 +10,7 @@ mod importance;
 mod input;
 mod interrupt;
 mod machine;
+pub mod manual;
 mod methods;
 mod models;
 mod npy;

@@ -28,7 +28,8 @@ pub struct EngineOptions {
     pub context: Option<usize>,
     /// How keys and values are stored.
     pub kv: KvType,
-    /// Tokens that the key-value cache holds for all requests together; `None` = two contexts.
+    /// Tokens that the key-value cache holds for all requests together, sources of encoder-decoders included; `None` =
+    /// what two requests need.
     pub cache_tokens: Option<usize>,
     /// Prompt tokens computed in one step; `None` = 512.
     pub prefill_chunk: Option<usize>,
@@ -102,9 +103,10 @@ impl Engine {
         if context == 0 || context > context_max {
             return Err(Error::ContextOutOfRange { context, context_max });
         }
-        let cache_tokens = options.cache_tokens.unwrap_or(2 * context);
-        if cache_tokens < context {
-            return Err(Error::CacheTooSmall { cache_tokens, context });
+        let request_tokens = if config.has_encoder() { 2 * context } else { context };
+        let cache_tokens = options.cache_tokens.unwrap_or(2 * request_tokens);
+        if cache_tokens < request_tokens {
+            return Err(Error::CacheTooSmall { cache_tokens, context: request_tokens });
         }
         let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
         let adapters = model.adapters().to_vec();
@@ -130,8 +132,11 @@ impl Engine {
             return Err(Error::TokenizerTooLarge { n_tokens, vocab_size });
         }
         let cache_tokens = runner.n_pages() * PAGE_LEN;
-        if cache_tokens < context {
-            return Err(Error::CacheTooSmall { cache_tokens, context });
+        // A source may be as long as what is written.
+        let reads_source = config.as_ref().is_some_and(ModelConfig::has_encoder);
+        let request_tokens = if reads_source { 2 * context } else { context };
+        if cache_tokens < request_tokens {
+            return Err(Error::CacheTooSmall { cache_tokens, context: request_tokens });
         }
         let controls = Controls::of(&tokenizer);
         let template = match tokenizer.chat_template() {
@@ -200,6 +205,12 @@ impl Engine {
         Ok((active, n_virtual))
     }
 
+    /// The token that the model begins to write with, if it reads its prompt with an encoder.
+    fn decoder_start(&self) -> Option<u32> {
+        let config = self.config.as_ref().filter(|config| config.has_encoder())?;
+        Some(config.decoder_start.unwrap_or(0))
+    }
+
     /// What the engine has done so far, and how full its cache is.
     pub fn stats(&self) -> Stats {
         self.steps.stats()
@@ -222,13 +233,16 @@ impl Engine {
         Ok(self.encode_into(prompt, &room)?.ids)
     }
 
-    /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1.
+    /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1. The first `from` are the source of
+    /// an encoder-decoder.
     ///
     /// The ids must fit into the context: a longer text is scored in windows by the caller.
     pub fn score_ids(&self, ids: &[u32], from: usize) -> Result<Vec<TokenScore>, rhetor_lm::Error> {
         let (adapters, n_virtual) = self.active(None)?;
-        if ids.len() > self.context - n_virtual {
-            let (prompt_tokens, context) = (ids.len(), self.context - n_virtual);
+        let n_source = if self.decoder_start().is_some() { from.min(ids.len()) } else { 0 };
+        let n_tokens = n_source.max(ids.len() - n_source);
+        if n_tokens > self.context - n_virtual {
+            let (prompt_tokens, context) = (n_tokens, self.context - n_virtual);
             return Err(rhetor_lm::Error::ContextOverflow { prompt_tokens, max_tokens: 0, context });
         }
         if from == 0 {
@@ -242,8 +256,12 @@ impl Engine {
         if from >= ids.len() {
             return Ok(scores);
         }
+        let (source, ids) = ids.split_at(n_source);
+        let ids = self.decoder_start().into_iter().chain(ids.iter().copied());
+        let from = if n_source > 0 { 1 } else { from };
         let ticket = self.steps.submit(JobSpec {
-            prompt: std::iter::repeat_n(0, n_virtual).chain(ids.iter().copied()).collect(),
+            source: source.into(),
+            prompt: std::iter::repeat_n(0, n_virtual).chain(ids).collect(),
             n_virtual,
             adapters,
             goal: Goal::Score { from: from + n_virtual },
@@ -290,7 +308,16 @@ impl Engine {
         match prompt {
             Prompt::Text { text, parse_special } => {
                 let special = if *parse_special { Special::Parse } else { Special::Literal };
-                self.encoder().text(text, special, room)
+                match self.decoder_start() {
+                    Some(_) => self.encoder().source(text, special, room),
+                    None => self.encoder().text(text, special, room),
+                }
+            }
+            // Text-to-text models know no turns: one message is what they read.
+            Prompt::Chat(messages)
+                if self.decoder_start().is_some() && self.template.is_err() && messages.len() == 1 =>
+            {
+                self.encoder().source(&messages[0].content, Special::Literal, room)
             }
             Prompt::Chat(messages) => self.encoder().chat(self.template()?, messages, self.now(), room),
             Prompt::Infill { prefix, suffix } => {
@@ -337,12 +364,13 @@ impl Engine {
         Ok(())
     }
 
-    /// What is to be done with a prompt of `n_prompt` tokens; the second value is the most tokens a completion may have.
+    /// What is to be done with a prompt of `n_prompt` tokens after a source of `n_source`; the second value is the most tokens a completion may have.
     /// Virtual positions count as tokens of the prompt.
     fn goal(
         &self,
         request: &Request,
         n_prompt: usize,
+        n_source: usize,
         ends: &[u32],
     ) -> Result<(Goal, usize), rhetor_lm::Error> {
         let room = self.context - n_prompt;
@@ -358,7 +386,8 @@ impl Engine {
             return Ok((Goal::Sample { sampling, seed: request.seed, n: request.n, ending }, max_tokens));
         }
         // In the worst case the beams share nothing, and each needs a page more while it is copied.
-        let tokens_each = (self.cache_tokens / PAGE_LEN / request.beams).saturating_sub(1) * PAGE_LEN;
+        let n_pages = (self.cache_tokens / PAGE_LEN).saturating_sub(n_source.div_ceil(PAGE_LEN));
+        let tokens_each = (n_pages / request.beams).saturating_sub(1) * PAGE_LEN;
         let room = room.min(tokens_each.saturating_sub(n_prompt));
         let max_tokens = request.max_tokens.unwrap_or(room);
         if room == 0 || max_tokens > room {
@@ -416,6 +445,7 @@ impl LanguageModel for Engine {
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
         let encoded = self.encode_into(&request.prompt, &room)?;
         let n_prompt = encoded.ids.len();
+        let start = self.decoder_start();
         let mut stops = request.stop.clone();
         let mut stream = self.tokenizer.stream();
         match (&request.prompt, &self.template) {
@@ -423,6 +453,8 @@ impl LanguageModel for Engine {
                 stops.extend(template.stops().iter().map(|stop| stop.to_string()))
             }
             (Prompt::Chat(_), Err(_)) => {}
+            // What is written after a source is a text of its own.
+            (Prompt::Text { .. } | Prompt::Infill { .. }, _) if start.is_some() => {}
             (Prompt::Text { .. } | Prompt::Infill { .. }, _) => stream = stream.continuing(),
         }
         let voice = || Voice::new(stream.clone(), StopFinder::new(stops.clone()), request.logprobs.is_some());
@@ -438,12 +470,19 @@ impl LanguageModel for Engine {
         if request.max_tokens == Some(0) {
             conversation.voices.iter_mut().for_each(|voice| voice.reason = Some(FinishReason::Length));
         } else {
-            let (goal, _) = self.goal(request, n_virtual + n_prompt, &encoded.ends)?;
+            let (source, prompt) = match start {
+                Some(start) => (encoded.ids, vec![start]),
+                None => (Vec::new(), encoded.ids),
+            };
+            let n_tokens = n_virtual + prompt.len();
+            let (goal, _) = self.goal(request, n_tokens, source.len(), &encoded.ends)?;
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
-            let prompt = std::iter::repeat_n(0, n_virtual).chain(encoded.ids).collect();
-            let ticket = self.steps.submit(JobSpec { prompt, n_virtual, adapters, goal, n_top, breakers });
+            let prompt = std::iter::repeat_n(0, n_virtual).chain(prompt).collect();
+            let source = source.into();
+            let spec = JobSpec { source, prompt, n_virtual, adapters, goal, n_top, breakers };
+            let ticket = self.steps.submit(spec);
             conversation.listen(&ticket)?;
         }
         let Listening { voices, n_cached, .. } = conversation;
@@ -467,11 +506,18 @@ impl LanguageModel for Engine {
             .collect())
     }
 
+    /// An encoder-decoder reads the context and writes the continuation. Of other models:
     /// The text is tokenized as a whole; tokens that begin within the context are not scored. With an empty context the
     /// first token is scored after the token that begins a text.
     fn score(&self, context: &str, continuation: &str) -> Result<Score, rhetor_lm::Error> {
         let whole = format!("{context}{continuation}");
         let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
+        if self.decoder_start().is_some() {
+            let mut ids = self.encoder().source(context, Special::Literal, &room)?.ids;
+            let from = ids.len();
+            ids.extend(self.tokenizer.encode(continuation, Special::Literal));
+            return Ok(Score { tokens: self.score_ids(&ids, from)?, n_bytes: continuation.len() });
+        }
         let mut ids = self.encoder().text(&whole, Special::Literal, &room)?.ids;
         let from = if context.is_empty() {
             let start = self.tokenizer.bos().or(self.tokenizer.eos()).ok_or(rhetor_lm::Error::EmptyPrompt)?;
@@ -570,6 +616,8 @@ impl Listening<'_> {
         match output {
             Output::Prefill { done, cached } => {
                 self.n_cached = cached;
+                // With a source, what is computed before the answer is that and one token more.
+                let done = if self.engine.decoder_start().is_some() { done * self.n_prompt } else { done };
                 let event = Event::Prefill { done, total: self.n_prompt };
                 self.is_cancelled |= (self.on_event)(event).is_break();
             }

@@ -12,7 +12,7 @@ use rhetor_tokenizer::Tokenizer;
 use std::ops::ControlFlow;
 
 /// A tokenizer whose tokens are the lower-case letters, space, line break and digits, and `<s>`, `</s>`, `<|x|>`.
-fn letters() -> Tokenizer {
+pub(crate) fn letters() -> Tokenizer {
     let mut vocab = serde_json::Map::new();
     for (id, piece) in ["<s>", "</s>", "<|x|>", "<unk>"].into_iter().enumerate() {
         vocab.insert(piece.to_string(), id.into());

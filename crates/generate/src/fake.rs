@@ -3,7 +3,7 @@
 
 use crate::runner::Runner;
 use rhetor_kernels::kv::PAGE_LEN;
-use rhetor_models::{Active, Batch};
+use rhetor_models::{Active, Batch, SourceTokens};
 
 /// Pages that hold the tokens themselves.
 pub(crate) struct Fake {
@@ -40,8 +40,9 @@ impl Runner for Fake {
                 assert_ne!(Some(token), self.panics_at, "the fake model was told to panic");
                 self.pages[span.pages[position / PAGE_LEN] as usize][position % PAGE_LEN] = token + salt;
                 if batch.outputs.contains(&row) {
-                    let past =
-                        (0..=position).map(|i| self.pages[span.pages[i / PAGE_LEN] as usize][i % PAGE_LEN]);
+                    let at = |pages: &[u32], i: usize| self.pages[pages[i / PAGE_LEN] as usize][i % PAGE_LEN];
+                    let source = (0..span.source_len).map(|i| at(&span.source_pages, i));
+                    let past = source.chain((0..=position).map(|i| at(&span.pages, i)));
                     rows.extend(Fake::logits(past, self.vocab_size));
                 }
                 row += 1;
@@ -49,6 +50,16 @@ impl Runner for Fake {
         }
         assert_eq!(row, batch.tokens.len());
         read(&rows);
+    }
+
+    fn read(&mut self, source: &SourceTokens, tables: &[&[u32]], _adapters: &Active) {
+        let mut tokens = source.tokens.iter();
+        for (table, len) in tables.iter().zip(source.lens()) {
+            for i in 0..len {
+                let token = *tokens.next().expect("as many tokens as the passages have");
+                self.pages[table[i / PAGE_LEN] as usize][i % PAGE_LEN] = token;
+            }
+        }
     }
 
     fn copy_page(&mut self, from: u32, to: u32) {

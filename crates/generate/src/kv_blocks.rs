@@ -72,6 +72,12 @@ impl KvBlocks {
         self.idle.len()
     }
 
+    /// A beginning that no other sequence has.
+    pub fn fresh_root(&mut self) -> Chain {
+        self.clock += 1;
+        Chain(self.clock)
+    }
+
     /// Takes a page for one user, forgetting the longest idle one if none is free.
     pub fn allocate(&mut self) -> Option<u32> {
         let page = match self.free.pop() {

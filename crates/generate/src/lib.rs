@@ -25,6 +25,8 @@ pub mod sampling;
 mod scheduler;
 mod search;
 mod sequence;
+#[cfg(test)]
+mod source_tests;
 mod steps;
 mod stop;
 mod templates;

@@ -184,6 +184,32 @@ impl Encoder<'_> {
         Ok(Encoded { ids: kept, n_truncated, warnings: vec![warning], ..Encoded::default() })
     }
 
+    /// Encodes what an encoder reads, with the tokens that the model wants around it. If it must be shortened, its
+    /// beginning stays, which says what is to be done.
+    pub fn source(&self, text: &str, special: Special, room: &Room) -> Result<Encoded, Error> {
+        let ids = self.tokenizer.encode_with_specials(text, special);
+        if ids.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if ids.len() <= room.context {
+            return Ok(Encoded { ids, ..Encoded::default() });
+        }
+        let n_last = self.tokenizer.encode_with_specials("", special).len();
+        if room.overflow == Overflow::Error || n_last >= room.context {
+            return Err(Error::ContextOverflow {
+                prompt_tokens: ids.len(),
+                max_tokens: 0,
+                context: room.context,
+            });
+        }
+        let n_truncated = ids.len() - room.context;
+        let mut kept = ids[..room.context - n_last].to_vec();
+        kept.extend_from_slice(&ids[ids.len() - n_last..]);
+        let warning =
+            format!("the last {n_truncated} tokens were dropped to fit the context of {}", room.context);
+        Ok(Encoded { ids: kept, n_truncated, warnings: vec![warning], ..Encoded::default() })
+    }
+
     /// Encodes a text with a hole as `template` has it, whose tokens are in the vocabulary.
     ///
     /// If it must be shortened, what is nearest to the hole stays: a quarter of the room for what follows it, or more if

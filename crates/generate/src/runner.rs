@@ -1,6 +1,6 @@
 //! What the engine needs of a model: token ids in, logits out, pages copied.
 
-use rhetor_models::{Batch, KvCache, Model};
+use rhetor_models::{Active, Batch, KvCache, Model, SourceTokens};
 
 /// Runs one batch after another on a paged key-value cache.
 ///
@@ -10,6 +10,9 @@ pub(crate) trait Runner: Send {
     /// Computes `batch`, writes its keys and values, and shows `read`, once, the logits of the rows asked for:
     /// [batch.outputs.len(), V].
     fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32]));
+
+    /// Encodes sources, with these adapters on, and writes what a decoder sees of them to the pages of each.
+    fn read(&mut self, source: &SourceTokens, tables: &[&[u32]], adapters: &Active);
 
     /// Copies a page of keys and values in all layers.
     fn copy_page(&mut self, from: u32, to: u32);
@@ -25,6 +28,11 @@ impl Runner for (Model, KvCache) {
     fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32])) {
         let (model, cache) = self;
         read(model.forward(batch, Some(cache)).data());
+    }
+
+    fn read(&mut self, source: &SourceTokens, tables: &[&[u32]], adapters: &Active) {
+        let (model, cache) = self;
+        model.read(source, tables, adapters, cache);
     }
 
     fn copy_page(&mut self, from: u32, to: u32) {

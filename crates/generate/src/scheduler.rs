@@ -12,7 +12,7 @@ use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
 use crate::sequence::{Goal, Job, JobSpec, Output, Sequence};
 use rhetor_kernels::kv::PAGE_LEN;
-use rhetor_models::{Active, Batch, SequenceSpan};
+use rhetor_models::{Active, Batch, SequenceSpan, SourceTokens};
 use std::ops::Range;
 
 /// Logits that a step may materialise, in numbers: 64 MiB.
@@ -48,6 +48,10 @@ pub struct Stats {
 pub(crate) struct Plan {
     /// Pages to copy before, in order, (from, to).
     pub copies: Vec<(u32, u32)>,
+    /// Sources to read before.
+    pub sources: SourceTokens,
+    /// The pages of each of them.
+    pub tables: Vec<Vec<u32>>,
     /// The tokens.
     pub batch: Batch,
     /// One entry for each span of the batch.
@@ -109,7 +113,9 @@ impl Scheduler {
             self.sets.push(spec.adapters.clone());
             self.sets.len() - 1
         });
-        self.jobs.push(Job::new(id, spec, Chain::root(set)));
+        // What follows a source is never taken for what follows another.
+        let root = if spec.source.is_empty() { Chain::root(set) } else { self.blocks.fresh_root() };
+        self.jobs.push(Job::new(id, spec, root));
         id
     }
 
@@ -125,6 +131,7 @@ impl Scheduler {
             for sequence in job.sequences.iter_mut().filter(|s| is_closed || s.is_done) {
                 sequence.put_back(&mut self.blocks);
             }
+            job.leave_source(&mut self.blocks);
         }
         self.jobs.retain(|job| !job.is_closed);
     }
@@ -137,6 +144,7 @@ impl Scheduler {
                 sequence.pages.clear();
                 sequence.is_done = true;
             }
+            job.source.pages.clear();
             job.outbox.push(Output::Failed(reason.to_string()));
         }
     }
@@ -186,8 +194,7 @@ impl Scheduler {
                 if job.sequences[i].is_done || !job.sequences[i].pages.is_empty() {
                     continue;
                 }
-                let n_reusable = job.n_reusable(&job.sequences[i]);
-                if !job.sequences[i].start(blocks, n_reusable) {
+                if !job.start(i, blocks) {
                     // Those behind wait too: else a long prompt could wait for ever.
                     return;
                 }
@@ -253,6 +260,7 @@ impl Scheduler {
             for sequence in &mut self.jobs[victim].sequences[victims.clone()] {
                 sequence.put_back(&mut self.blocks);
             }
+            self.jobs[victim].leave_source(&mut self.blocks);
             self.stats.preemptions += 1;
             if victim == job && victims.start == unit.start {
                 return false;
@@ -306,6 +314,13 @@ impl Scheduler {
     /// Adds `len` tokens of a sequence to the step.
     fn plan_span(&mut self, plan: &mut Plan, job: usize, sequence: usize, len: usize) {
         let (j, s) = (job, sequence);
+        let job = &mut self.jobs[j];
+        if !std::mem::replace(&mut job.source.is_read, true) && !job.source.tokens.is_empty() {
+            plan.sources.tokens.extend_from_slice(&job.source.tokens);
+            plan.sources.passages.push(vec![job.source.tokens.len()]);
+            plan.tables.push(job.source.pages.clone());
+            self.stats.tokens_prefilled += job.source.tokens.len() as u64;
+        }
         let job = &self.jobs[j];
         let sequence = &job.sequences[s];
         let start = sequence.n_computed;
@@ -323,6 +338,8 @@ impl Scheduler {
             pages: sequence.pages.clone(),
             start,
             len,
+            source_pages: job.source.pages.clone(),
+            source_len: job.source.tokens.len(),
             ..SequenceSpan::default()
         });
         plan.spans.push(PlannedSpan {

@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// What is asked of the engine, in tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct JobSpec {
+    /// What an encoder reads before; empty for a model without one.
+    pub source: Arc<[u32]>,
     /// The tokens to continue or to score, after a placeholder for each virtual position; never empty.
     pub prompt: Vec<u32>,
     /// Virtual positions at the head of the prompt.
@@ -99,7 +101,7 @@ pub(crate) struct Sequence {
     pub pages: Vec<u32>,
     /// How many of the pages are registered for other sequences to find.
     n_registered: usize,
-    /// The place before the first page: one for each set of adapters.
+    /// The place before the first page: one for each set of adapters, and one for each job with a source.
     root: Chain,
     /// The place after the last registered page.
     chain: Chain,
@@ -210,6 +212,28 @@ impl Sequence {
     }
 }
 
+/// What an encoder reads for a job, and the pages that hold what its decoder sees of it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// Its tokens; empty if there is none.
+    pub tokens: Arc<[u32]>,
+    /// Pages, as long as a sequence of the job has some.
+    pub pages: Vec<u32>,
+    /// Whether the pages are written.
+    pub is_read: bool,
+}
+
+impl Source {
+    /// Takes pages for all tokens if it has none; false if there are too few.
+    fn start(&mut self, blocks: &mut KvBlocks) -> bool {
+        let n_pages = self.tokens.len().div_ceil(PAGE_LEN);
+        if self.pages.is_empty() && blocks.n_available() >= n_pages {
+            self.pages.extend((0..n_pages).map(|_| blocks.allocate().expect("counted above")));
+        }
+        self.pages.len() == n_pages
+    }
+}
+
 /// A request in flight.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -221,6 +245,8 @@ pub(crate) struct Job {
     pub n_virtual: usize,
     /// The adapters that are on.
     pub adapters: Active,
+    /// What all its sequences read.
+    pub source: Source,
     /// What is to be done.
     pub goal: Goal,
     /// Alternatives reported for each token.
@@ -242,7 +268,7 @@ pub(crate) struct Job {
 impl Job {
     /// A job that has not begun.
     ///
-    /// `root` is the place before the first page of sequences with its adapters.
+    /// `root` is the place before the first page of sequences with its adapters and its source.
     pub fn new(id: u64, spec: JobSpec, root: Chain) -> Job {
         let n_prompt = spec.prompt.len();
         let sampler = match &spec.goal {
@@ -260,6 +286,7 @@ impl Job {
             n_prompt,
             n_virtual: spec.n_virtual,
             adapters: spec.adapters,
+            source: Source { tokens: spec.source, pages: Vec::new(), is_read: false },
             goal: spec.goal,
             n_top: spec.n_top,
             breakers: spec.breakers,
@@ -268,6 +295,25 @@ impl Job {
             outbox: Vec::new(),
             n_cached: None,
             is_closed: false,
+        }
+    }
+
+    /// Gives sequence `i` pages, and the source too if it has none; false if there are too few.
+    pub fn start(&mut self, i: usize, blocks: &mut KvBlocks) -> bool {
+        let n_reusable = self.n_reusable(&self.sequences[i]);
+        let is_started = self.source.start(blocks) && self.sequences[i].start(blocks, n_reusable);
+        if !is_started {
+            self.leave_source(blocks);
+        }
+        is_started
+    }
+
+    /// Gives the source's pages back once no sequence has any.
+    pub fn leave_source(&mut self, blocks: &mut KvBlocks) {
+        if self.sequences.iter().all(|sequence| sequence.pages.is_empty()) {
+            blocks.release_all(&self.source.pages);
+            self.source.pages.clear();
+            self.source.is_read = false;
         }
     }
 

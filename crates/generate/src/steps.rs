@@ -72,6 +72,10 @@ impl Steps {
             for &(from, to) in &plan.copies {
                 runner.copy_page(from, to);
             }
+            if !plan.tables.is_empty() {
+                let tables: Vec<&[u32]> = plan.tables.iter().map(Vec::as_slice).collect();
+                runner.read(&plan.sources, &tables, &plan.batch.adapters);
+            }
             runner.forward(&plan.batch, &mut |logits| {
                 let seconds = began.elapsed().as_secs_f64();
                 let scheduler = &mut self.lock().scheduler;

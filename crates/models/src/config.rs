@@ -309,6 +309,26 @@ impl<'a> Keys<'a> {
         sizes.map(|size| self.checked(Some(size), gguf, hugging_face)).collect()
     }
 
+    /// A count of Hugging Face's with a default, which may be 0; GGUF files have none of these.
+    pub fn count_or(&self, hugging_face: &str, default: usize) -> Result<usize, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(default);
+        }
+        Ok(self.size_opt("", hugging_face)?.unwrap_or(default))
+    }
+
+    /// The cap of a tanh with a default, which both kinds of files call the same; 0 and null mean none.
+    pub fn cap_or(&self, name: &str, default: Option<f32>) -> Result<Option<f32>, LoadError> {
+        // A list of keys holds no nulls.
+        let config = if self.speaks_gguf() { None } else { self.checkpoint.json("config.json")? };
+        let is_null = config.is_some_and(|config| config.get(name).is_some_and(|cap| cap.is_null()));
+        let default = default.filter(|_| !is_null);
+        match self.number_opt(name, name)?.or(default).filter(|&cap| cap != 0.0) {
+            Some(cap) if cap.is_nan() || cap < 0.0 => Err(self.refuse(name, name, cap, "a positive number")),
+            cap => Ok(cap),
+        }
+    }
+
     /// A number with a default.
     pub fn number_or(&self, gguf: &str, hugging_face: &str, default: f32) -> Result<f32, LoadError> {
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?.unwrap_or(default))
@@ -320,6 +340,11 @@ impl<'a> Keys<'a> {
             return Ok(None);
         }
         Ok(self.metadata.get_f32(&self.key(gguf, hugging_face))?)
+    }
+
+    /// Whether a key of Hugging Face's is there and says something; GGUF files have none of these.
+    pub fn says(&self, hugging_face: &str) -> bool {
+        !self.speaks_gguf() && self.metadata.get(hugging_face).is_some()
     }
 
     /// The number under the first of these keys of Hugging Face's that is there.
@@ -362,6 +387,15 @@ impl<'a> Keys<'a> {
         self.checkpoint.find(name).is_some()
     }
 
+    /// Refuses heads that are not together as wide as the model.
+    pub fn check_heads(&self, config: &ModelConfig) -> Result<(), LoadError> {
+        if config.n_heads.checked_mul(config.head_dim) == Some(config.hidden_size) {
+            return Ok(());
+        }
+        let expected = format!("a divisor of the width {}", config.hidden_size);
+        Err(self.refuse("attention.head_count", "num_attention_heads", config.n_heads, &expected))
+    }
+
     /// D / H, where the width must be that of all heads together; the number of heads is known under these names.
     pub fn head_dim(
         &self,
@@ -385,8 +419,17 @@ impl<'a> Keys<'a> {
         Ok(self.metadata.get_str(&self.key(gguf, hugging_face))?.map(str::to_string))
     }
 
+    /// The list of words under a key of Hugging Face's, if there; GGUF files have none of these.
+    pub fn words_opt(&self, hugging_face: &str) -> Result<Option<Vec<String>>, LoadError> {
+        if self.speaks_gguf() {
+            return Ok(None);
+        }
+        let words = self.metadata.get_strings(hugging_face)?;
+        Ok(words.map(|words| words.iter().map(str::to_string).collect()))
+    }
+
     /// The list of numbers under a key of Hugging Face's, if there.
-    fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
+    pub fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
         Ok(self.metadata.get_f32s(&self.key("", hugging_face))?)
     }
 
@@ -456,7 +499,8 @@ impl<'a> Keys<'a> {
             let rotary_dim = self.size_opt("rope.dimension_count", "")?.unwrap_or(head_dim);
             (gguf_order, self.number_or("rope.freq_base", "", theta)?, rotary_dim)
         } else {
-            let names = ["rope_parameters.rope_theta", "rope_theta", "rotary_emb_base"];
+            let nested = format!("{}.rope_theta", self.rope_section());
+            let names = [nested.as_str(), "rope_theta", "rotary_emb_base"];
             let theta = self.first_number(&names)?.unwrap_or(theta);
             let names = ["rope_parameters.partial_rotary_factor", "partial_rotary_factor", "rotary_pct"];
             let factor = self.first_number(&names)?.unwrap_or(factor);
@@ -472,6 +516,14 @@ impl<'a> Keys<'a> {
         // Falcon's class has this for files that do not say it; a family that needs the key refuses its absence itself.
         let context = self.size_or("context_length", "max_position_embeddings", 2048)?;
         Ok(RopeOptions { theta, rotary_dim, order, context, scaling: self.rope_scaling(context)? })
+    }
+
+    /// Where Hugging Face's keys of rotary positions are: transformers 5 has one section, or one for each kind of layer, of
+    /// which this is the one for layers that see everything.
+    fn rope_section(&self) -> &'static str {
+        let sections = ["rope_parameters.full_attention", "rope_parameters"];
+        let is_there = |section: &&str| self.says(&format!("{section}.rope_type"));
+        sections.into_iter().find(is_there).unwrap_or("rope_scaling")
     }
 
     fn rope_scaling(&self, context_len: usize) -> Result<RopeScaling, LoadError> {
@@ -495,11 +547,7 @@ impl<'a> Keys<'a> {
                 Some(other) => Err(self.refuse("rope.scaling.type", "", other, "none, linear or yarn")),
             };
         }
-        let section = if self.word_opt("", "rope_parameters.rope_type")?.is_some() {
-            "rope_parameters"
-        } else {
-            "rope_scaling"
-        };
+        let section = self.rope_section();
         let key = |name: &str| format!("{section}.{name}");
         let kind = match self.word_opt("", &key("rope_type"))? {
             Some(kind) => kind,

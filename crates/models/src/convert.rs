@@ -22,6 +22,7 @@ use crate::head::Task;
 use crate::load::{LoadError, transpose};
 use crate::model::Model;
 use crate::names::TensorName;
+use crate::places::Piece;
 use crate::quant_mix::{Mix, ModelFacts};
 use crate::row_order;
 
@@ -101,7 +102,8 @@ struct Planned<'a> {
 
 /// Where a tensor of the new file comes from.
 enum Origin<'a> {
-    Stored(&'a TensorEntry),
+    /// Tensors of the source, or parts of them, one after another.
+    Stored(Vec<Piece<'a>>),
     /// Values that the source says by keys and the new file by a tensor.
     Computed(Vec<f32>),
 }
@@ -151,7 +153,7 @@ pub fn to_gguf(
         n_layers: config.n_layers,
         n_heads: config.n_heads,
         n_kv_heads: config.n_kv_heads,
-        n_experts: 0,
+        n_experts: config.own_opt("experts").unwrap_or(0.0) as usize,
         has_output: planned.iter().any(|plan| plan.to.name == "output.weight"),
         has_importance: options.importance.is_some(),
     };
@@ -209,7 +211,8 @@ fn report<'a>(planned: &'a [Planned], i: usize) -> Converted<'a> {
 
 /// Every tensor under its own name.
 fn same_names(source: &Checkpoint) -> Result<Vec<Planned<'_>>, ConvertError> {
-    source.tensors().iter().map(|entry| plan(source, entry, entry.name.clone(), Turn::Nothing)).collect()
+    let same = |entry| plan(source, vec![Piece::whole(entry)], entry.name.clone(), Turn::Nothing);
+    source.tensors().iter().map(same).collect()
 }
 
 /// Every tensor under its name in the other kind of file, to GGUF or from it.
@@ -223,20 +226,36 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
     let task = config.head.task;
     let is_of_head = |row: &&TensorName| task == Task::Vocabulary || row.belongs_to(task);
     for row in family.tensors.iter().filter(|row| row.is_on(&config)).filter(is_of_head) {
-        for i in 0..row.n_repeats(&config) {
+        let stack = row.gguf_stack().filter(|_| to_gguf);
+        let mut stacked: Vec<Piece> = Vec::new();
+        for place in row.places(&config) {
             for suffix in [".weight", ".bias"] {
-                let gguf = row.gguf_name(i, suffix);
-                let (from, to) = if to_gguf {
-                    (row.hugging_face_name(prefix_in, i, suffix), gguf)
-                } else {
-                    (gguf, row.hugging_face_name(family.prefix, i, suffix))
+                let prefix = to_gguf.then_some(prefix_in);
+                let Some(piece) = row.find(family, source, prefix, place, suffix, &config) else {
+                    continue;
                 };
-                let Some(entry) = family.find(source, &from) else { continue };
                 if row.ours == "rope_freqs" {
                     let (what, kind) = ("a table of rotary factors".to_string(), "config.json");
                     return Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind });
                 }
-                planned.push(plan(source, entry, to, turn(row, &config, i, suffix, to_gguf))?);
+                let Some(stack) = stack else {
+                    let to = match to_gguf {
+                        true => row.gguf_name(place, suffix),
+                        false => row.hugging_face_name(family.prefix, place, suffix),
+                    };
+                    planned.push(plan(
+                        source,
+                        vec![piece],
+                        to,
+                        turn(row, &config, place.layer, suffix, to_gguf),
+                    )?);
+                    continue;
+                };
+                stacked.push(piece);
+                if stacked.len() == config.own_size("experts") {
+                    let (all, to) = (std::mem::take(&mut stacked), stack.name_in("", place.layer));
+                    planned.push(plan(source, all, to, Turn::Nothing)?);
+                }
             }
         }
     }
@@ -264,24 +283,34 @@ fn turn(row: &TensorName, config: &ModelConfig, i: usize, suffix: &str, to_gguf:
 
 fn plan<'a>(
     source: &Checkpoint,
-    entry: &'a TensorEntry,
+    pieces: Vec<Piece<'a>>,
     name: String,
     turn: Turn,
 ) -> Result<Planned<'a>, ConvertError> {
-    let from = entry.dtype.known().ok_or_else(|| LoadError::ElementType {
-        file: source.path().to_path_buf(),
-        name: entry.name.clone(),
-        got: entry.dtype.to_string(),
-        expected: "f32, f16, bf16 or a quantized type",
-    })?;
-    let mut shape = entry.shape.clone();
+    let known = |entry: &TensorEntry| {
+        entry.dtype.known().ok_or_else(|| LoadError::ElementType {
+            file: source.path().to_path_buf(),
+            name: entry.name.clone(),
+            got: entry.dtype.to_string(),
+            expected: "f32, f16, bf16 or a quantized type",
+        })
+    };
+    let first = pieces[0];
+    let from = known(first.entry)?;
+    for piece in &pieces {
+        known(piece.entry)?;
+    }
+    let mut shape = first.shape();
+    if pieces.len() > 1 {
+        shape.insert(0, pieces.len());
+    }
     if turn == Turn::Transpose {
         shape.reverse();
     }
     Ok(Planned {
-        origin: Origin::Stored(entry),
+        origin: Origin::Stored(pieces),
         from,
-        to: TensorToWrite { name, dtype: entry.dtype, shape },
+        to: TensorToWrite { name, dtype: first.entry.dtype, shape },
         to_dtype: from,
         turn,
     })
@@ -309,18 +338,31 @@ fn write_tensor(
     importance: Option<&[f32]>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let (entry, bytes) = match &plan.origin {
-        Origin::Stored(entry) => (entry, source.bytes(entry)),
+    let pieces = match &plan.origin {
+        Origin::Stored(pieces) => pieces,
         Origin::Computed(values) => {
             return values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()));
         }
     };
+    pieces.iter().try_for_each(|piece| write_piece(source, piece, plan, importance, out))
+}
+
+/// One of the tensors, or parts of one, that a new tensor is made of.
+fn write_piece(
+    source: &Checkpoint,
+    piece: &Piece,
+    plan: &Planned,
+    importance: Option<&[f32]>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (entry, bytes) = (piece.entry, piece.bytes(source));
+    let from = entry.dtype.known().unwrap_or(plan.from);
     let shape = &entry.shape;
     let turned;
     let bytes = match &plan.turn {
         Turn::Nothing | Turn::Add(_) => bytes,
         Turn::Transpose => {
-            turned = transpose(bytes, plan.from.block_bytes(), shape[0], shape[1]);
+            turned = transpose(bytes, from.block_bytes(), shape[0], shape[1]);
             &turned[..]
         }
         Turn::Rows(order) => {
@@ -332,24 +374,20 @@ fn write_tensor(
         Turn::Add(offset) => offset,
         _ => 0.0,
     };
-    if plan.from == plan.to_dtype && offset == 0.0 {
+    if from == plan.to_dtype && offset == 0.0 {
         out.write_all(bytes)?;
     } else {
         let n_columns = plan.to.shape.last().copied().unwrap_or(1);
-        let n_rows = plan.to.shape.iter().product::<usize>() / n_columns.max(1);
+        let n_rows = piece.shape().iter().product::<usize>() / n_columns.max(1);
         // A slab of rows at a time keeps the memory small: about 16 MB of f32.
         let slab_rows = ((1 << 22) / n_columns.max(1)).max(1);
-        let row_bytes = plan.from.bytes_of(n_columns).unwrap_or(0);
+        let row_bytes = from.bytes_of(n_columns).unwrap_or(0);
         let mut values = Vec::new();
         let mut encoded = Vec::new();
         for start in (0..n_rows).step_by(slab_rows) {
             let n_slab = slab_rows.min(n_rows - start);
             values.resize(n_slab * n_columns, 0.0);
-            quant::dequantize(
-                plan.from,
-                &bytes[start * row_bytes..(start + n_slab) * row_bytes],
-                &mut values,
-            );
+            quant::dequantize(from, &bytes[start * row_bytes..(start + n_slab) * row_bytes], &mut values);
             values.iter_mut().for_each(|value| *value += offset);
             encoded.resize(plan.to_dtype.bytes_of(values.len()).unwrap_or(0), 0);
             quant::quantize(plan.to_dtype, &values, importance, &mut encoded);
@@ -387,9 +425,12 @@ fn gguf_metadata(source: &Checkpoint) -> Result<Metadata, ConvertError> {
 /// What the tensors of the file say is left out: a separate output layer, biases, which norms there are (what a family
 /// calls `..._bias` and `..._norms`), and LLaMA 3's table of rotary factors.
 fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
+    // What a file's tensors say has no key, and what only training reads has none either.
+    let is_told =
+        |name: &str| !name.ends_with("_bias") && !name.ends_with("_norms") && !name.starts_with("train.");
     let told_by_keys = |config: &ModelConfig| {
         let mut config = ModelConfig { tied: true, ..config.clone() };
-        config.own.retain(|(name, _)| !name.ends_with("_bias") && !name.ends_with("_norms"));
+        config.own.retain(|(name, _)| is_told(name));
         for rope in config.rope.iter_mut().chain(&mut config.local_rope) {
             rope.order = RopeOrder::Half;
             if matches!(rope.scaling, RopeScaling::Llama3 { .. }) {
@@ -399,9 +440,7 @@ fn difference(config: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
         format!("{config:#?}")
     };
     let own = |config: &ModelConfig| -> Vec<(&str, f64)> {
-        let told =
-            config.own.iter().filter(|(name, _)| !name.ends_with("_bias") && !name.ends_with("_norms"));
-        told.copied().collect()
+        config.own.iter().filter(|(name, _)| is_told(name)).copied().collect()
     };
     let other = |pair: &&(&str, f64)| !own(read_back).contains(pair);
     if let Some((name, value)) = own(config).iter().find(other) {

@@ -33,7 +33,7 @@ pub fn write(
         parameters.iter().enumerate().map(|(i, parameter)| (parameter.name(), i)).collect();
     let (mut to_write, mut origins) = (Vec::new(), Vec::new());
     for row in family.tensors.iter().filter(|row| row.is_on(&config) && row.belongs_to(labelled.head.task)) {
-        for i in 0..row.n_repeats(&config) {
+        for i in row.places(&config) {
             for suffix in [".weight", ".bias"] {
                 if row.is_head() && suffix == ".bias" && !row.has_bias {
                     // What another head of the same name has is not this one's.
@@ -43,17 +43,17 @@ pub fn write(
                 if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
                     continue;
                 }
-                let entry = family.find(base, &row.hugging_face_name(prefix_in, i, suffix));
+                let entry = row.find(family, base, Some(prefix_in), i, suffix, &config);
                 let trained = by_name.get(&*name).copied();
                 let is_turned = row.is_transposed() && suffix == ".weight";
                 let shape = match (trained, entry) {
                     (Some(i), _) if is_turned => parameters[i].shape().iter().rev().copied().collect(),
                     (Some(i), _) => parameters[i].shape().to_vec(),
-                    (None, Some(entry)) => entry.shape.clone(),
+                    (None, Some(entry)) => entry.shape(),
                     (None, None) => continue,
                 };
                 to_write.push(TensorToWrite { name, dtype: ElementType::Known(dtype), shape });
-                let order = row.order(&config, i, false).map(|order| row_order::inverse(&order));
+                let order = row.order(&config, i.layer, false).map(|order| row_order::inverse(&order));
                 origins.push((trained, entry, is_turned, order, row.offset(suffix)));
             }
         }
@@ -79,10 +79,10 @@ pub fn write(
                     None => values,
                 }
             }
-            (None, Some(entry), ..) => {
-                let mut values = vec![0.0; entry.shape.iter().product()];
-                let stored = entry.dtype.known().expect("the model was loaded from it");
-                quant::dequantize(stored, base.bytes(entry), &mut values);
+            (None, Some(piece), ..) => {
+                let mut values = vec![0.0; piece.shape().iter().product()];
+                let stored = piece.entry.dtype.known().expect("the model was loaded from it");
+                quant::dequantize(stored, piece.bytes(base), &mut values);
                 values
             }
             (None, None, ..) => unreachable!("left out above"),

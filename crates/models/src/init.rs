@@ -62,7 +62,7 @@ fn tensors(
 ) -> Vec<(TensorToWrite, Draw)> {
     let mut tensors = Vec::new();
     for row in family.tensors.iter().filter(|row| row.is_new_in(config)) {
-        for i in 0..row.n_repeats(config) {
+        for i in row.places(config) {
             let mut shape = row.extents(config, i);
             let is_vector = shape.len() == 1;
             if row.is_biased(config) {

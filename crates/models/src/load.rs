@@ -25,6 +25,7 @@ use crate::layers::{
 use crate::misfits::{self, Misfits, Misshapen};
 use crate::model::LoadOptions;
 use crate::names::{Stored, TensorName};
+use crate::places::{Piece, Place};
 use crate::row_order;
 
 /// Why a checkpoint cannot become a model.
@@ -148,6 +149,7 @@ const LEGACY_BUFFERS: &[&str] = &[
     ".attention.bias",
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
+    "rotary_pos_emb.inv_freq",
     "maybe_rotary.inv_freq",
     ".position_ids",
     // What hides patches in DINOv2's pre-training.
@@ -255,7 +257,7 @@ impl<'a> Weights<'a> {
     }
 
     /// The name that a tensor goes by outside the files: that of Hugging Face, in full.
-    fn known_name(&self, row: &TensorName, i: usize, suffix: &str) -> String {
+    fn known_name(&self, row: &TensorName, i: impl Into<Place>, suffix: &str) -> String {
         format!("{}{}", self.root(), row.hugging_face_name(self.family.prefix, i, suffix))
     }
 
@@ -285,7 +287,7 @@ impl<'a> Weights<'a> {
     }
 
     /// The name in this file of our tensor `ours` in layer `i`.
-    fn file_name(&self, row: &TensorName, i: usize, suffix: &str) -> String {
+    fn file_name(&self, row: &TensorName, i: impl Into<Place>, suffix: &str) -> String {
         if self.speaks_gguf() {
             row.gguf_name(i, suffix)
         } else {
@@ -297,7 +299,7 @@ impl<'a> Weights<'a> {
     fn take(
         &mut self,
         row: &'static TensorName,
-        i: usize,
+        i: impl Into<Place>,
         suffix: &str,
         expected: &[usize],
     ) -> Result<Option<&'a TensorEntry>, LoadError> {
@@ -326,8 +328,28 @@ impl<'a> Weights<'a> {
         Ok(Some(entry))
     }
 
+    /// As [`take`](Weights::take), of a matrix that stands in one tensor with others: its elements there.
+    fn take_of_stack(&mut self, row: &'static TensorName, i: Place) -> Result<Option<Piece<'a>>, LoadError> {
+        let is_gguf = self.speaks_gguf();
+        for (stack, expected, (part, n_parts)) in row.stacks_in(is_gguf, i, self.config) {
+            let name = stack.name_in(self.prefix, i.layer);
+            let Some(entry) = self.checkpoint.find(&name) else { continue };
+            self.taken.insert(name.clone());
+            if entry.shape != expected {
+                let (misshapen, got) = (&mut self.misfits.misshapen, entry.shape.clone());
+                if misshapen.iter().all(|other| other.name != name) {
+                    misshapen.push(Misshapen { name, got, expected, letters: row.shape });
+                }
+                return Ok(None);
+            }
+            self.n_parameters += row.extents(self.config, i).iter().product::<usize>();
+            return Ok(Some(Piece { entry, part, n_parts }));
+        }
+        Ok(None)
+    }
+
     /// What stands for a matrix that the file lacks until all others are looked at.
-    fn absent(&mut self, row: &'static TensorName, i: usize) -> Weight {
+    fn absent(&mut self, row: &'static TensorName, i: Place) -> Weight {
         self.misfits.lacks(self.file_name(row, i, ".weight"));
         misfits::matrix(&row.extents(self.config, i))
     }
@@ -368,7 +390,7 @@ impl<'a> Weights<'a> {
     fn for_each_adapter(
         &mut self,
         row: &'static TensorName,
-        i: usize,
+        i: impl Into<Place>,
         suffix: &'static str,
         shape: &[usize],
         mut f: impl FnMut(usize, &mut dyn Adapter, &Site) -> Result<(), AdapterError>,
@@ -376,12 +398,13 @@ impl<'a> Weights<'a> {
         if self.adapters.is_empty() {
             return Ok(());
         }
-        let order = row.order(self.config, i, self.speaks_gguf());
+        let i = i.into();
+        let order = row.order(self.config, i.layer, self.speaks_gguf());
         let site = Site {
             ours: row.ours,
             name: &self.known_name(row, i, ""),
             suffix,
-            layer: i,
+            layer: i.layer,
             shape,
             is_transposed: row.is_transposed(),
             order: order.map(Arc::from),
@@ -398,7 +421,7 @@ impl<'a> Weights<'a> {
     fn adapted(
         &mut self,
         row: &'static TensorName,
-        i: usize,
+        i: impl Into<Place>,
         suffix: &'static str,
         shape: &[usize],
     ) -> Result<(Option<Vec<f32>>, bool), LoadError> {
@@ -415,11 +438,12 @@ impl<'a> Weights<'a> {
     fn parameter(
         &mut self,
         row: &'static TensorName,
-        i: usize,
+        i: impl Into<Place>,
         suffix: &'static str,
         shape: &[usize],
         values: Vec<f32>,
     ) -> Result<Parameter, LoadError> {
+        let i = i.into();
         let name = self.known_name(row, i, suffix);
         let parameter = Parameter::new(name, shape, values, self.precision);
         self.parameters.push(parameter.clone());
@@ -438,12 +462,18 @@ impl<'a> Weights<'a> {
     }
 
     /// The vector `ours` with suffix `.weight` or `.bias`; the first extent of the row's shape is its length.
-    fn values_of(&mut self, ours: &str, i: usize, suffix: &str) -> Result<Option<Vec<f32>>, LoadError> {
+    fn values_of(
+        &mut self,
+        ours: &str,
+        i: impl Into<Place>,
+        suffix: &str,
+    ) -> Result<Option<Vec<f32>>, LoadError> {
+        let i = i.into();
         let row = self.row(ours);
         let len = row.extents(self.config, i)[0];
         let Some(entry) = self.take(row, i, suffix, &[len])? else { return Ok(None) };
         let mut values = self.values(entry)?;
-        if let Some(order) = self.order_in_file(row, i) {
+        if let Some(order) = self.order_in_file(row, i.layer) {
             values = row_order::in_order(&values, &order);
         }
         let offset = if self.speaks_gguf() { 0.0 } else { row.offset(suffix) };
@@ -454,7 +484,13 @@ impl<'a> Weights<'a> {
     }
 
     /// As [`values_of`](Weights::values_of), trained or replaced where an adapter says so.
-    fn vector(&mut self, ours: &str, i: usize, suffix: &'static str) -> Result<Option<Vector>, LoadError> {
+    fn vector(
+        &mut self,
+        ours: &str,
+        i: impl Into<Place>,
+        suffix: &'static str,
+    ) -> Result<Option<Vector>, LoadError> {
+        let i = i.into();
         let values = match self.values_of(ours, i, suffix)? {
             Some(values) => values,
             None => match self.drawn(self.row(ours), i, suffix) {
@@ -516,7 +552,8 @@ impl<'a> Weights<'a> {
     }
 
     /// The matrix `ours` of layer `i`, packed.
-    fn required_matrix(&mut self, ours: &str, i: usize) -> Result<Weight, LoadError> {
+    fn required_matrix(&mut self, ours: &str, i: impl Into<Place>) -> Result<Weight, LoadError> {
+        let i = i.into();
         Ok(match self.matrix(ours, i)? {
             Some(weight) => weight,
             None => self.absent(self.row(ours), i),
@@ -524,7 +561,8 @@ impl<'a> Weights<'a> {
     }
 
     /// The matrix `ours` of layer `i`, packed; `None` if the file has none.
-    fn matrix(&mut self, ours: &str, i: usize) -> Result<Option<Weight>, LoadError> {
+    fn matrix(&mut self, ours: &str, i: impl Into<Place>) -> Result<Option<Weight>, LoadError> {
+        let i = i.into();
         let row = self.row(ours);
         let extents = row.extents(self.config, i);
         let transposed = row.is_transposed() && !self.speaks_gguf();
@@ -532,20 +570,24 @@ impl<'a> Weights<'a> {
         if let Some(weight) = self.four_bit(row, i, &extents)? {
             return Ok(Some(weight));
         }
-        let Some(entry) = self.take(row, i, ".weight", &in_file)? else {
+        let found = match self.take(row, i, ".weight", &in_file)? {
+            Some(entry) => Some(Piece::whole(entry)),
+            None => self.take_of_stack(row, i)?,
+        };
+        let Some(piece) = found else {
             let Some(drawn) = self.drawn(row, i, ".weight") else { return Ok(None) };
             let (replaced, trains) = self.adapted(row, i, ".weight", &extents)?;
             return self.unstored(row, i, replaced.unwrap_or(drawn), trains).map(Some);
         };
+        let (entry, bytes) = (piece.entry, piece.bytes(self.checkpoint));
         let dtype = self.dtype_of(entry)?;
-        let bytes = self.checkpoint.bytes(entry);
         if dtype == DType::F32 {
             self.check_finite(entry, bytes)?;
         }
-        let ordered = self.order_in_file(row, i).map(|order| row_order::in_order(bytes, &order));
+        let ordered = self.order_in_file(row, i.layer).map(|order| row_order::in_order(bytes, &order));
         let bytes = ordered.as_deref().unwrap_or(bytes);
         let (replaced, trains) = self.adapted(row, i, ".weight", &extents)?;
-        if replaced.is_some() || trains {
+        if replaced.is_some() || trains || (row.is_exact && dtype != DType::F32) {
             let mut values = vec![0.0; extents.iter().product()];
             match replaced {
                 Some(replaced) => values = replaced,
@@ -562,7 +604,8 @@ impl<'a> Weights<'a> {
         let is_table = matches!(row.ours, "token_embd" | "position_embd" | "token_types")
             || row.ours.ends_with("attn_rel_b");
         // What looks at pictures stays as it is stored.
-        let is_linear = !is_table && row.ours != "output" && !row.ours.starts_with("v.");
+        let is_kept = is_table || row.is_exact || row.ours.starts_with("v.");
+        let is_linear = !is_kept && row.ours != "output";
         if let Some(how) = self.quantize.filter(|_| is_linear) {
             let mut values = vec![0.0; extents.iter().product()];
             quant::dequantize(dtype, bytes, &mut values);
@@ -611,7 +654,7 @@ impl<'a> Weights<'a> {
     fn four_bit(
         &mut self,
         row: &'static TensorName,
-        i: usize,
+        i: Place,
         extents: &[usize],
     ) -> Result<Option<Weight>, LoadError> {
         let name = self.file_name(row, i, ".weight");
@@ -619,7 +662,7 @@ impl<'a> Weights<'a> {
         let Some(matrix) = four_bit::read(self.checkpoint, &name, extents, &mut taken)? else {
             return Ok(None);
         };
-        let matrix = matrix.in_order(self.order_in_file(row, i));
+        let matrix = matrix.in_order(self.order_in_file(row, i.layer));
         self.taken.extend(taken);
         self.n_parameters += extents.iter().product::<usize>();
         let (replaced, trains) = self.adapted(row, i, ".weight", extents)?;
@@ -639,7 +682,7 @@ impl<'a> Weights<'a> {
     fn unstored(
         &mut self,
         row: &'static TensorName,
-        i: usize,
+        i: Place,
         values: Vec<f32>,
         trains: bool,
     ) -> Result<Weight, LoadError> {
@@ -655,7 +698,7 @@ impl<'a> Weights<'a> {
 
     /// The first values of a tensor that a new head needs and the file does not have: a matrix from N(0, 0.02), norms 1, biases 0.
     /// Source: BERT's `run_classifier.py`.
-    fn drawn(&mut self, row: &'static TensorName, i: usize, suffix: &str) -> Option<Vec<f32>> {
+    fn drawn(&mut self, row: &'static TensorName, i: Place, suffix: &str) -> Option<Vec<f32>> {
         let seed = self.head_seed.filter(|_| !row.tasks.is_empty() && row.ours != "output")?;
         let extents = row.extents(self.config, i);
         let values = match (suffix, extents.len()) {
@@ -685,7 +728,8 @@ impl<'a> Weights<'a> {
     }
 
     /// The linear layers `ours` of layer `i`, which share their input. Biases are taken where the file has them: all or none.
-    pub fn linear(&mut self, ours: &[&str], i: usize) -> Result<Linear, LoadError> {
+    pub fn linear(&mut self, ours: &[&str], i: impl Into<Place>) -> Result<Linear, LoadError> {
+        let i = i.into();
         let mut weights: Vec<Weight> = Vec::with_capacity(ours.len());
         let (mut biases, mut hooks) = (Vec::new(), Vec::new());
         for &name in ours {
@@ -712,7 +756,7 @@ impl<'a> Weights<'a> {
     fn hooks(
         &mut self,
         ours: &str,
-        i: usize,
+        i: impl Into<Place>,
         start: usize,
         weight: &Weight,
         bias: Option<&Vector>,
@@ -767,7 +811,7 @@ impl<'a> Weights<'a> {
             let hooks = self.hooks(ours, 0, 0, &weight, None)?;
             return Ok(Linear { hooks, ..Linear::of(weight) });
         }
-        let weight = self.absent(row, 0);
+        let weight = self.absent(row, 0.into());
         Ok(Linear::of(weight))
     }
 
@@ -894,6 +938,32 @@ impl<'a> Weights<'a> {
         let others = self.family.tensors.iter().filter(|row| !row.belongs_to(task));
         let mut names = others.flat_map(|row| [".weight", ".bias"].map(|s| self.file_name(row, 0, s)));
         names.any(|other| other == name)
+    }
+
+    /// The whole numbers called `name` in a Hugging Face file, `len` of them; `None` if there are none.
+    pub(crate) fn integers(&mut self, name: &str, len: usize) -> Result<Option<Vec<i64>>, LoadError> {
+        let Some(entry) = self.checkpoint.find(name) else { return Ok(None) };
+        self.taken.insert(entry.name.clone());
+        if entry.shape != [len] {
+            let (name, got) = (entry.name.clone(), entry.shape.clone());
+            self.misfits.misshapen.push(Misshapen { name, got, expected: vec![len], letters: "n" });
+            return Ok(None);
+        }
+        if entry.dtype != ElementType::Other("i64") {
+            return Err(LoadError::ElementType {
+                file: self.checkpoint.path().to_path_buf(),
+                name: entry.name.clone(),
+                got: entry.dtype.to_string(),
+                expected: "i64",
+            });
+        }
+        let (numbers, _) = self.checkpoint.bytes(entry).as_chunks::<8>();
+        Ok(Some(numbers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()))
+    }
+
+    /// Counts a tensor as taken whose numbers others say already.
+    pub(crate) fn pass_over(&mut self, name: &str) {
+        self.taken.insert(name.to_string());
     }
 
     /// Ends the account: a file with tensors that nobody took, or without some that were asked for, is refused.

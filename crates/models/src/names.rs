@@ -1,12 +1,16 @@
 //! What a family's tensors are called in each kind of file, and what shape they have.
 
+use rhetor_formats::Checkpoint;
+
 use crate::config::ModelConfig;
+use crate::families::Family;
 use crate::head::Task;
+use crate::places::{Piece, Place, Stack};
 use crate::row_order;
 
 /// One row of a family's table of tensors.
 ///
-/// Names stand without `.weight` and `.bias`; `{i}` is the layer. Ours are GGUF's.
+/// Names stand without `.weight` and `.bias`; `{i}` is the layer and `{e}` the expert of a mixture. Ours are GGUF's.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorName {
     /// Our name, which is GGUF's.
@@ -32,8 +36,14 @@ pub struct TensorName {
     pub is_outside: bool,
     /// How often the row is repeated, where `{i}` stands in its names: `L` times, or another letter of the shapes.
     pub times: &'static str,
+    /// Whether it is held in f32 whatever the file stores: it is small, and what it says decides.
+    pub is_exact: bool,
+    /// Tensors with other matrices in them where files may have the weight.
+    pub stacks: &'static [Stack],
     /// The switch among the config's own things that says whether a model has the row; empty = every model.
     pub when: &'static str,
+    /// Which layers have the row.
+    pub in_layers: fn(&ModelConfig, usize) -> bool,
     /// How the values of a new matrix spread.
     pub spread: Spread,
 }
@@ -81,7 +91,10 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         tasks: &[],
         is_outside: false,
         times: "L",
+        is_exact: false,
+        stacks: &[],
         when: "",
+        in_layers: |_, _| true,
         spread: Spread::Given,
     }
 }
@@ -150,6 +163,26 @@ impl TensorName {
         TensorName { when: switch, ..self }
     }
 
+    /// The same row, held in f32 always.
+    pub const fn exact(self) -> TensorName {
+        TensorName { is_exact: true, ..self }
+    }
+
+    /// The same row, which files may also have in one of these.
+    pub const fn stacked(self, stacks: &'static [Stack]) -> TensorName {
+        TensorName { stacks, ..self }
+    }
+
+    /// Whether each expert of a layer has one.
+    pub fn is_of_experts(&self) -> bool {
+        self.ours.contains("{e}")
+    }
+
+    /// The same row, of some layers only.
+    pub const fn in_layers(self, in_layers: fn(&ModelConfig, usize) -> bool) -> TensorName {
+        TensorName { in_layers, ..self }
+    }
+
     /// The same row, whose new values spread in this way.
     pub const fn spread(self, spread: Spread) -> TensorName {
         TensorName { spread, ..self }
@@ -194,13 +227,13 @@ impl TensorName {
 
     /// Elements of the weight and of the bias that a new model of these sizes has here, in all layers.
     pub fn n_elements(&self, config: &ModelConfig) -> u64 {
-        let of_layer = |i| {
-            let extents = self.extents(config, i);
+        let of_place = |place| {
+            let extents = self.extents(config, place);
             let weight: u64 = extents.iter().map(|&extent| extent as u64).product();
             let bias = if self.is_biased(config) { extents[0] as u64 } else { 0 };
             bias + if self.is_only_bias() { 0 } else { weight }
         };
-        (0..self.n_repeats(config)).map(of_layer).sum()
+        self.places(config).map(of_place).sum()
     }
 
     /// Whether a new model of these sizes has the row: no output layer that is the embedding.
@@ -222,7 +255,7 @@ impl TensorName {
 
     /// Whether a model with these sizes has the row, whatever its head.
     pub fn is_on(&self, config: &ModelConfig) -> bool {
-        (self.when.is_empty() || config.own_switch(self.when)) && self.n_repeats(config) > 0
+        self.n_repeats(config) > 0
     }
 
     /// What is added to a value that Hugging Face stores, to get ours.
@@ -236,7 +269,8 @@ impl TensorName {
     }
 
     /// The shape in layer `i`, in numbers, outermost first.
-    pub fn extents(&self, config: &ModelConfig, i: usize) -> Vec<usize> {
+    pub fn extents(&self, config: &ModelConfig, i: impl Into<Place>) -> Vec<usize> {
+        let i = i.into().layer;
         self.shape
             .split(' ')
             .map(|extent| extent.split('*').map(|factor| letter(factor, config, i)).product())
@@ -244,14 +278,14 @@ impl TensorName {
     }
 
     /// GGUF's name in layer `i`, with `.weight` or `.bias`.
-    pub fn gguf_name(&self, i: usize, suffix: &str) -> String {
-        self.ours.replace("{i}", &i.to_string()) + suffix
+    pub fn gguf_name(&self, i: impl Into<Place>, suffix: &str) -> String {
+        at(self.ours, i.into()) + suffix
     }
 
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
-    pub fn hugging_face_name(&self, prefix: &str, i: usize, suffix: &str) -> String {
+    pub fn hugging_face_name(&self, prefix: &str, i: impl Into<Place>, suffix: &str) -> String {
         let prefix = if self.is_outside { "" } else { prefix };
-        format!("{prefix}{}", in_full(self.hugging_face, i, suffix))
+        format!("{prefix}{}", in_full(self.hugging_face, i.into(), suffix))
     }
 
     /// Whether a tensor of the extents `shape` holds what is `expected` here.
@@ -271,9 +305,68 @@ impl TensorName {
             || self.is_folded && expected.iter().all(|&extent| merged(extent)) && left.next().is_none()
     }
 
-    /// How many tensors of a model the row names: one, or one for each layer; 0 or 1 where a letter says whether it is there.
+    /// GGUF's stack of the row, if its experts stand in one.
+    pub fn gguf_stack(&self) -> Option<&'static Stack> {
+        self.stacks.iter().find(|stack| stack.is_gguf)
+    }
+
+    /// The stacks that a file of this kind may have, with the shape that each has there and how the row is a part of it.
+    pub(crate) fn stacks_in(
+        &self,
+        is_gguf: bool,
+        place: Place,
+        config: &ModelConfig,
+    ) -> impl Iterator<Item = (&'static Stack, Vec<usize>, (usize, usize))> {
+        let n_experts = self.is_of_experts().then(|| letter("experts", config, 0));
+        let extents = self.extents(config, place);
+        self.stacks.iter().filter(move |stack| stack.is_gguf == is_gguf).map(move |stack| {
+            let matrix = [stack.n_parts * extents[0], extents[1]];
+            let shape = n_experts.into_iter().chain(matrix).collect();
+            let part = place.expert * stack.n_parts + stack.part;
+            (stack, shape, (part, n_experts.unwrap_or(1) * stack.n_parts))
+        })
+    }
+
+    /// What a file has of the row: a tensor, or a part of a stack of the right shape. `prefix`: what Hugging Face's names
+    /// begin with; `None` = the names are GGUF's.
+    pub(crate) fn find<'a>(
+        &self,
+        family: &Family,
+        file: &'a Checkpoint,
+        prefix: Option<&str>,
+        place: Place,
+        suffix: &str,
+        config: &ModelConfig,
+    ) -> Option<Piece<'a>> {
+        let name = match prefix {
+            None => self.gguf_name(place, suffix),
+            Some(prefix) => self.hugging_face_name(prefix, place, suffix),
+        };
+        if let Some(entry) = family.find(file, &name) {
+            return Some(Piece::whole(entry));
+        }
+        if suffix != ".weight" || self.stacks.is_empty() {
+            return None;
+        }
+        self.stacks_in(prefix.is_none(), place, config).find_map(|(stack, shape, (part, n_parts))| {
+            let entry = file.find(&stack.name_in(prefix.unwrap_or(""), place.layer))?;
+            (entry.shape == shape).then_some(Piece { entry, part, n_parts })
+        })
+    }
+
+    /// Where a model of these sizes has the row: nowhere, once, or once in each layer, or for each expert of each layer.
+    pub fn places(&self, config: &ModelConfig) -> impl Iterator<Item = Place> + use<> {
+        let n_experts = if self.is_of_experts() { letter("experts", config, 0) } else { 1 };
+        let all = 0..if self.is_on(config) { self.n_repeats(config) } else { 0 };
+        let all: Vec<usize> = all.filter(|&layer| (self.in_layers)(config, layer)).collect();
+        all.into_iter().flat_map(move |layer| (0..n_experts).map(move |expert| Place { layer, expert }))
+    }
+
+    /// In how many layers a model has the row; 0 or 1 where a letter says whether it is there.
     pub fn n_repeats(&self, config: &ModelConfig) -> usize {
+        let is_on = self.when.is_empty() || config.own_opt(self.when).is_some_and(|switch| switch != 0.0);
         match (self.ours.contains("{i}"), self.times) {
+            _ if !is_on => 0,
             (true, times) => letter(times, config, 0),
             (false, "L") => 1,
             (false, times) => letter(times, config, 0).min(1),
@@ -295,15 +388,20 @@ impl Spread {
     }
 }
 
-/// A name of a table in layer `i`, with its suffix unless it has one.
-fn in_full(name: &str, i: usize, suffix: &str) -> String {
-    let name = name.replace("{i}", &i.to_string());
+/// A name of a table in layer and expert, with its suffix unless it has one.
+fn in_full(name: &str, place: Place, suffix: &str) -> String {
+    let name = at(name, place);
     match name.split_once('|') {
         Some((weight, _)) if suffix == ".weight" => weight.to_string(),
         Some((_, bias)) if suffix == ".bias" => bias.to_string(),
         Some((weight, _)) => format!("{weight}{suffix}"),
         None => name + suffix,
     }
+}
+
+/// `name` in layer and expert.
+fn at(name: &str, place: Place) -> String {
+    name.replace("{i}", &place.layer.to_string()).replace("{e}", &place.expert.to_string())
 }
 
 fn letter(factor: &str, config: &ModelConfig, i: usize) -> usize {

@@ -1,8 +1,9 @@
 //! What an objective computes its loss with: the model that learns, and what it is compared with.
 
 use rhetor_kernels::cross_entropy::CrossEntropy;
-use rhetor_models::{Active, Batch, Model, SequenceSpan, Training};
+use rhetor_models::{Active, Batch, Model, SequenceSpan, SourceTokens, Training};
 use rhetor_tensor::ops::cross_entropy::{self, Targets};
+use rhetor_tensor::ops::mixture::Balance;
 use rhetor_tensor::{Tensor, ops, tape};
 use std::sync::Arc;
 
@@ -35,7 +36,10 @@ impl Policy {
 
     /// Σ weight · scale · cross-entropy of the sequences' targets, computed in one forward pass.
     ///
-    /// Only rows that have a target go through the output layer.
+    /// Only rows that have a target go through the output layer. In training, a model with a mixture of experts whose
+    /// configuration asks for it is kept balanced: the loss of [`Balance`], times its coefficient, adds to the gradients, for each
+    /// pass by its share of the targets. It is reported beside the loss, with how often the least and the most used
+    /// expert are used, 1 being even.
     pub fn next_tokens<'s>(
         &self,
         sequences: impl IntoIterator<Item = &'s Sequence>,
@@ -43,21 +47,35 @@ impl Policy {
         options: CrossEntropy,
         training: Option<Training>,
     ) -> Loss {
-        let (batch, tokens) = batch_of(sequences, training);
+        let (mut batch, tokens) = batch_of(sequences, training);
         let model = &self.model;
         let output = model.output();
+        let coefficient = model.config().own_opt("train.balance").filter(|&c| c > 0.0 && training.is_some());
+        let n_targets = tokens.len() as f64;
+        let factor = |coefficient| (coefficient * n_targets * f64::from(scale)) as f32;
+        batch.balance = coefficient.map(|coefficient| Arc::new(Balance::new(factor(coefficient))));
+        let metrics = |batch: &Batch| {
+            let usage = batch.balance.as_ref().map(|balance| balance.close());
+            usage.map_or_else(Vec::new, |usage| {
+                let (least, most) = usage.extremes();
+                let means = [("balance", usage.loss), ("least-used", least), ("most-used", most)];
+                means.map(|(name, mean)| (name, mean * n_targets)).to_vec()
+            })
+        };
         if output.is_plain(&batch.adapters) {
             let x = model.hidden(&batch, None); // [N, D]
+            let metrics = metrics(&batch);
             let targets = Targets { tokens: &tokens, weights: None, scale };
             let loss = cross_entropy::linear_cross_entropy(&x, &output.weights[0], targets, options);
             let sum = loss.rows.iter().map(|&row| f64::from(row)).sum();
-            return Loss { total: loss.total, sum, metrics: Vec::new() };
+            return Loss { total: loss.total, sum, metrics };
         }
         let logits = model.forward(&batch, None); // [N, V]
+        let metrics = metrics(&batch);
         let targets = Targets { tokens: &tokens, weights: None, scale };
         let loss = cross_entropy::cross_entropy(logits, targets, options);
         let sum = loss.rows.iter().map(|&row| f64::from(row)).sum();
-        Loss { total: loss.total, sum, metrics: Vec::new() }
+        Loss { total: loss.total, sum, metrics }
     }
 
     /// What the model's head says at some rows of each sequence, ascending. → [N, C]
@@ -114,6 +132,7 @@ pub fn batch_of<'s>(
     training: Option<Training>,
 ) -> (Batch, Vec<u32>) {
     let (mut batch, mut targets) = (Batch { training, ..Batch::default() }, Vec::new());
+    let mut sources = SourceTokens::default();
     for sequence in sequences {
         let first = batch.tokens.len();
         batch.tokens.extend_from_slice(&sequence.tokens);
@@ -122,6 +141,10 @@ pub fn batch_of<'s>(
             prefix_len: sequence.prefix_len,
             ..SequenceSpan::default()
         });
+        if !sequence.source.is_empty() {
+            sources.tokens.extend_from_slice(&sequence.source);
+            sources.passages.push(vec![sequence.source.len()]);
+        }
         if let Some(segments) = &sequence.segments {
             batch.segments.resize(first, 0);
             batch.segments.extend_from_slice(segments);
@@ -133,5 +156,6 @@ pub fn batch_of<'s>(
             }
         }
     }
+    batch.source = (!sources.passages.is_empty()).then(|| Arc::new(sources));
     (batch, targets)
 }

@@ -257,6 +257,10 @@ fn step(
     sums.share(team);
     let squares: f64 = (state.trained.iter())
         .map(|trained| {
+            if team.size() > 1 {
+                // An expert may have had rows in one process and none in another.
+                trained.parameter.add_gradient(|_| ());
+            }
             let mut gradient = trained.parameter.gradient();
             team.sum(&mut gradient);
             rhetor_kernels::reduce::sum_of_squares(&gradient)

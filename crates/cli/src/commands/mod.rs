@@ -10,6 +10,7 @@ mod convert;
 mod detokenize;
 mod doctor;
 mod embed;
+mod estimate;
 mod explain;
 mod fill_mask;
 mod generate;
@@ -83,6 +84,7 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<train::Train>(),
     Command::of::<adapter::AdapterArgs>(),
     Command::of::<inspect::Inspect>(),
+    Command::of::<estimate::EstimateArgs>(),
     Command::of::<convert::Convert>(),
     Command::of::<pull::Pull>(),
     Command::of::<list::List>(),

@@ -132,6 +132,7 @@ mod tests {
             adapters: Active::All,
             training: None,
             probe: None,
+            balance: None,
         };
         let gradients = |f: &dyn Fn() -> Tensor| {
             trained.iter().for_each(|parameter| parameter.clear_gradient());

@@ -17,6 +17,7 @@ use crate::families::Family;
 use crate::load::LoadError;
 use crate::model::Model;
 use crate::names::TensorName;
+use crate::places::{Piece, Place};
 use crate::row_order;
 
 /// Why a merge fails.
@@ -70,11 +71,12 @@ pub struct Merged {
 /// One tensor of the new file.
 struct Planned {
     row: &'static TensorName,
-    layer: usize,
+    /// What it is made of: one matrix, or those of all experts. Rows of the table, and their places.
+    parts: Vec<(&'static TensorName, Place)>,
     suffix: &'static str,
     /// Its name in the base; for a new output layer, the embedding's.
     source: String,
-    /// `[out, in]` or `[n]`, as adapters meet it.
+    /// `[out, in]` or `[n]` of each part, as adapters meet it.
     shape: Vec<usize>,
     to: TensorToWrite,
     dtype: DType,
@@ -163,12 +165,12 @@ impl<'a> Merge<'a> {
         let prefix = if has_prefix { self.family.prefix } else { "" };
         let mut planned = Vec::new();
         for row in self.family.tensors {
-            for layer in 0..if row.is_on(&self.config) { row.n_repeats(&self.config) } else { 0 } {
+            for place in row.places(&self.config) {
                 for suffix in [".weight", ".bias"] {
                     let name = if self.speaks_gguf {
-                        row.gguf_name(layer, suffix)
+                        row.gguf_name(place, suffix)
                     } else {
-                        row.hugging_face_name(prefix, layer, suffix)
+                        row.hugging_face_name(prefix, place, suffix)
                     };
                     let is_untied =
                         row.ours == "output" && suffix == ".weight" && self.base.find(&name).is_none();
@@ -182,8 +184,30 @@ impl<'a> Merge<'a> {
                             embedding.hugging_face_name(prefix, 0, suffix)
                         };
                     }
+                    let mut parts = vec![(row, place)];
+                    let mut n_parts = 1;
+                    if !is_untied
+                        && let Some(piece) = row.find(
+                            self.family,
+                            self.base,
+                            (!self.speaks_gguf).then_some(prefix),
+                            place,
+                            suffix,
+                            &self.config,
+                        )
+                        && piece.n_parts > 1
+                    {
+                        // Planned with the first of its parts.
+                        source = piece.entry.name.clone();
+                        n_parts = piece.n_parts;
+                        parts = self.parts_of(&source, prefix, place.layer);
+                        if parts[0].1 != place || parts[0].0.ours != row.ours {
+                            continue;
+                        }
+                    }
                     let Some(entry) = self.family.find(self.base, &source) else { continue };
                     let source = entry.name.clone();
+                    let name = if n_parts > 1 { source.clone() } else { name };
                     let stored = entry.dtype.known().ok_or_else(|| LoadError::ElementType {
                         file: self.base.path().to_path_buf(),
                         name: entry.name.clone(),
@@ -191,17 +215,31 @@ impl<'a> Merge<'a> {
                         expected: "f32, f16, bf16 or a quantized type",
                     })?;
                     let dtype = dtype_of(stored);
-                    let mut shape = entry.shape.clone();
+                    let mut shape = Piece { entry, part: 0, n_parts }.shape();
                     if self.is_turned(row) && shape.len() == 2 {
                         shape.reverse();
                     }
                     let to =
                         TensorToWrite { name, dtype: ElementType::Known(dtype), shape: entry.shape.clone() };
-                    planned.push(Planned { row, layer, suffix, source, shape, to, dtype, is_untied });
+                    planned.push(Planned { row, parts, suffix, source, shape, to, dtype, is_untied });
                 }
             }
         }
         Ok(planned)
+    }
+
+    /// The matrices that stand in a stack of the base, in their order.
+    fn parts_of(&self, stack: &str, prefix: &str, layer: usize) -> Vec<(&'static TensorName, Place)> {
+        let mut parts = Vec::new();
+        for row in self.family.tensors.iter().filter(|row| !row.stacks.is_empty()) {
+            for place in row.places(&self.config).filter(|place| place.layer == layer) {
+                let all = row.stacks_in(self.speaks_gguf, place, &self.config);
+                let own = all.filter(|(own, _, _)| own.name_in(prefix, layer) == stack);
+                parts.extend(own.map(|(_, _, (part, _))| (part, row, place)));
+            }
+        }
+        parts.sort_by_key(|&(part, _, _)| part);
+        parts.into_iter().map(|(_, row, place)| (row, place)).collect()
     }
 
     /// Whether this base stores the weight as `[in, out]`.
@@ -236,16 +274,37 @@ impl<'a> Merge<'a> {
         if self.is_turned(plan.row) && entry.shape.len() == 2 {
             values = order::transposed(&values, entry.shape[0], entry.shape[1]);
         }
-        let name = plan.row.hugging_face_name(self.family.prefix, plan.layer, "");
-        let order = plan.row.order(&self.config, plan.layer, self.speaks_gguf);
+        if let [(row, place)] = plan.parts[..] {
+            return self.part_values(plan, row, place, values);
+        }
+        let len = values.len() / plan.parts.len();
+        let (mut all, mut is_changed) = (Vec::with_capacity(values.len()), false);
+        for (&(row, place), part) in plan.parts.iter().zip(values.chunks_exact(len)) {
+            let (values, is_other) = self.part_values(plan, row, place, part.to_vec())?;
+            all.extend(values);
+            is_changed |= is_other;
+        }
+        Ok((all, is_changed))
+    }
+
+    /// What adapters make of one matrix, and whether there was anything to merge.
+    fn part_values(
+        &mut self,
+        plan: &Planned,
+        row: &'static TensorName,
+        place: Place,
+        mut values: Vec<f32>,
+    ) -> Result<(Vec<f32>, bool), MergeError> {
+        let name = row.hugging_face_name(self.family.prefix, place, "");
+        let order = row.order(&self.config, place.layer, self.speaks_gguf);
         if let Some(order) = order.as_ref().filter(|_| !self.speaks_gguf) {
             values = row_order::in_order(&values, order);
         }
         let site = Site {
-            ours: plan.row.ours,
+            ours: row.ours,
             name: &name,
             suffix: plan.suffix,
-            layer: plan.layer,
+            layer: place.layer,
             shape: &plan.shape,
             is_transposed: plan.row.is_transposed(),
             order: order.map(Arc::from),
@@ -296,7 +355,9 @@ impl<'a> Merge<'a> {
         if self.is_turned(plan.row) && plan.shape.len() == 2 {
             values = order::transposed(&values, plan.shape[0], plan.shape[1]);
         }
-        if let Some(order) = plan.row.order(&self.config, plan.layer, false).filter(|_| !self.speaks_gguf) {
+        if let Some(order) =
+            plan.row.order(&self.config, plan.parts[0].1.layer, false).filter(|_| !self.speaks_gguf)
+        {
             values = row_order::in_order(&values, &row_order::inverse(&order));
         }
         let entry = self.base.find(&plan.source).expect("planned from it");

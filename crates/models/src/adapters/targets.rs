@@ -19,6 +19,7 @@ pub(crate) struct DefaultTargets {
 const DEFAULTS: &[DefaultTargets] = &[
     gated("llama"),
     gated("mistral"),
+    targets("mixtral", &["q_proj", "v_proj"], &["k_proj", "v_proj", "w2"], &["w2"]),
     gated("qwen2"),
     gated("qwen3"),
     gated("gemma"),

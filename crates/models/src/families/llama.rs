@@ -5,7 +5,7 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{BASE, Family, llama_kin};
+use super::{BASE, Family, Licence, llama_kin, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::PreNormBlock;
@@ -37,6 +37,33 @@ pub const LLAMA: Family = Family {
     keys,
     tensors: TENSORS,
     build: PreNormBlock::decoder,
+    published: &[
+        published("llama-7b", 6_738_415_616, 2048, Licence::Research),
+        published("llama-13b", 13_015_864_320, 2048, Licence::Research),
+        published("llama-33b", 32_528_943_616, 2048, Licence::Research),
+        published("llama-65b", 65_285_660_672, 2048, Licence::Research),
+        published("llama-2-7b", 6_738_415_616, 4096, Licence::Restricted),
+        published("llama-2-13b", 13_015_864_320, 4096, Licence::Restricted),
+        published("llama-2-70b", 68_976_648_192, 4096, Licence::Restricted),
+        published("llama-3-8b", 8_030_261_248, 8192, Licence::Restricted),
+        published("llama-3-70b", 70_553_706_496, 8192, Licence::Restricted),
+        published("llama-3.2-1b", 1_235_814_400, 131_072, Licence::Restricted),
+        published("llama-3.2-3b", 3_212_749_824, 131_072, Licence::Restricted),
+        published("open-llama-3b", 3_426_473_600, 2048, Licence::Open),
+        published("open-llama-7b", 6_738_415_616, 2048, Licence::Open),
+        published("open-llama-13b", 13_015_864_320, 2048, Licence::Open),
+        published("vicuna-7b-v1.5", 6_738_415_616, 4096, Licence::Restricted),
+        published("vicuna-13b-v1.5", 13_015_864_320, 4096, Licence::Restricted),
+        published("orca-2-7b", 6_738_440_192, 4096, Licence::Research),
+        published("orca-2-13b", 13_015_895_040, 4096, Licence::Research),
+        published("code-llama-7b", 6_738_546_688, 16_384, Licence::Restricted),
+        published("code-llama-34b", 33_743_970_304, 16_384, Licence::Restricted),
+        published("solar-10.7b", 10_731_524_096, 4096, Licence::Open),
+        published("tinyllama-1.1b", 1_100_048_384, 2048, Licence::Open),
+        published("smollm2-135m", 134_515_008, 8192, Licence::Open),
+        published("smollm2-360m", 361_821_120, 8192, Licence::Open),
+        published("smollm2-1.7b", 1_711_376_384, 8192, Licence::Open),
+    ],
     ..BASE
 };
 

@@ -13,6 +13,10 @@ pub(super) struct Kin {
     pub family: &'static str,
     /// How GGUF files of the family pair rotary dimensions.
     pub order: RopeOrder,
+    /// Base of the rotary positions where the file gives none.
+    pub theta: f32,
+    /// The part of each head that turns where the file gives none.
+    pub rotary: f32,
     pub norm_kind: NormKind,
     /// ε where the file gives none.
     pub norm_eps: f32,
@@ -24,9 +28,14 @@ pub(super) struct Kin {
     pub tied: bool,
 }
 
+/// More layers than any model has: each costs memory before its tensors are looked for.
+pub(super) const LAYERS_MAX: usize = 1 << 16;
+
 pub(super) const LLAMA: Kin = Kin {
     family: "llama",
     order: RopeOrder::Interleaved,
+    theta: 10_000.0,
+    rotary: 1.0,
     norm_kind: NormKind::Rms,
     norm_eps: 1e-6,
     activation: ("hidden_act", "silu"),
@@ -56,13 +65,12 @@ impl Kin {
             return Err(keys.refuse("attention.value_length", "head_dim", value_dim, &expected));
         }
         let (gguf_eps, hugging_face_eps) = self.eps_keys();
-        let kv_heads = keys.sizes_or("attention.head_count_kv", "num_key_value_heads", n_heads)?;
         let n_layers = keys.size("block_count", "num_hidden_layers")?;
-        if kv_heads.len() > 1 && kv_heads.len() != n_layers {
-            let (got, expected) =
-                (format!("{} numbers", kv_heads.len()), format!("{n_layers}, one for each layer"));
-            return Err(keys.refuse("attention.head_count_kv", "num_key_value_heads", got, &expected));
+        if n_layers > LAYERS_MAX {
+            let expected = format!("at most {LAYERS_MAX}");
+            return Err(keys.refuse("block_count", "num_hidden_layers", n_layers, &expected));
         }
+        let kv_heads = layer_kv_heads(keys, "num_key_value_heads", n_layers, n_heads)?;
         let n_kv_heads = kv_heads.iter().copied().max().unwrap_or(n_heads);
         Ok(ModelConfig {
             family: self.family,
@@ -79,7 +87,7 @@ impl Kin {
             norm_eps: keys.number_or(gguf_eps, hugging_face_eps, self.norm_eps)?,
             activation: keys.activation(self.activation.0, self.activation.1)?,
             attention_scale: (head_dim as f32).powf(-0.5),
-            rope: Some(keys.rope(head_dim, self.order, 10_000.0)?),
+            rope: Some(keys.partial_rope(head_dim, self.order, self.theta, self.rotary)?),
             tied: keys.switch_or("tie_word_embeddings", self.tied)?,
             ..ModelConfig::default()
         })
@@ -103,11 +111,54 @@ impl Kin {
         if config.layer_kv_heads.is_empty() {
             keys.push(Key::size("attention.head_count_kv", "num_key_value_heads", config.n_kv_heads));
         }
+        if let Some(rope) = config.rope.as_ref().filter(|rope| rope.rotary_dim < config.head_dim) {
+            let factor = rope.rotary_dim as f32 / config.head_dim as f32;
+            keys.push(Key::new("", "partial_rotary_factor", factor));
+        }
         keys.extend(
             config.window.map(|window| Key::size("attention.sliding_window", "sliding_window", window)),
         );
         keys
     }
+}
+
+/// The window of each layer: of the layers that the file calls local, or else of those that `is_local` says; empty if all
+/// layers see everything. `[L]`
+pub(super) fn layer_windows(
+    keys: &Keys,
+    n_layers: usize,
+    window: Option<usize>,
+    is_local: impl Fn(usize) -> bool,
+) -> Result<Vec<Option<usize>>, LoadError> {
+    let is_local: Vec<bool> = match keys.words_opt("layer_types")? {
+        None => (0..n_layers).map(is_local).collect(),
+        Some(kinds) => {
+            let is_known = |kind: &String| kind == "sliding_attention" || kind == "full_attention";
+            if kinds.len() != n_layers || !kinds.iter().all(is_known) {
+                let expected = format!("{n_layers} of sliding_attention and full_attention");
+                return Err(keys.refuse("", "layer_types", kinds.join(", "), &expected));
+            }
+            kinds.iter().map(|kind| kind == "sliding_attention").collect()
+        }
+    };
+    let windows = is_local.into_iter().map(|is_local| window.filter(|_| is_local));
+    let windows: Vec<Option<usize>> = windows.collect();
+    Ok(if windows.iter().any(Option::is_some) { windows } else { Vec::new() })
+}
+
+/// K of each layer, which the file gives under `hugging_face`. `[L]`
+pub(super) fn layer_kv_heads(
+    keys: &Keys,
+    hugging_face: &str,
+    n_layers: usize,
+    default: usize,
+) -> Result<Vec<usize>, LoadError> {
+    let heads = keys.sizes_or("attention.head_count_kv", hugging_face, default)?;
+    if heads.len() > 1 && heads.len() != n_layers {
+        let (got, expected) = (format!("{} numbers", heads.len()), format!("{n_layers}, one for each layer"));
+        return Err(keys.refuse("attention.head_count_kv", hugging_face, got, &expected));
+    }
+    Ok(heads)
 }
 
 /// Refuses biases of attention, which Hugging Face's classes allow and no checkpoint of the family has.

@@ -5,7 +5,7 @@
 
 use rhetor_catalog::{About, Source};
 
-use super::{BASE, Family, llama};
+use super::{BASE, Family, Licence, llama, published};
 use crate::config::{Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::PreNormBlock;
@@ -31,6 +31,10 @@ pub const MISTRAL: Family = Family {
     tensors: llama::TENSORS,
     build: PreNormBlock::decoder,
     is_told_by: |keys| Ok(keys.window_opt()?.is_some()),
+    published: &[
+        published("mistral-7b", 7_241_732_096, 32_768, Licence::Open),
+        published("zephyr-7b-beta", 7_241_732_096, 32_768, Licence::Open),
+    ],
     ..BASE
 };
 

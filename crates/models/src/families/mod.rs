@@ -14,10 +14,13 @@ mod attention_only;
 mod awd_lstm;
 mod bert;
 mod codegen;
+mod decilm;
 mod distilbert;
 mod electra;
 mod falcon;
 mod fid;
+mod gemma;
+mod gemma3;
 mod gpt;
 mod gpt2;
 mod gpt_bigcode;
@@ -26,10 +29,16 @@ mod llama;
 mod llama_kin;
 mod minigpt4;
 mod mistral;
+mod mixtral;
 mod phi;
+mod phi3;
 mod qformer;
+mod qwen;
+mod retro;
 mod roberta;
+mod stablelm;
 mod t5;
+mod t5_encoder;
 mod transformer;
 mod vit;
 mod xlm_roberta;
@@ -102,7 +111,7 @@ pub enum Licence {
 }
 
 /// What a family says only if it differs: `Family { about: ..., ..BASE }`.
-const BASE: Family = Family {
+pub(crate) const BASE: Family = Family {
     about: About { name: "", summary: "", source: Source::Folklore, options: &[] },
     gguf: "",
     gguf_task: Task::Vocabulary,
@@ -121,8 +130,17 @@ const BASE: Family = Family {
 /// Every family, in the order in which a file's architecture is looked up: of those that share a name in GGUF, the one
 /// that takes all that is left comes last.
 pub const FAMILIES: &[&Family] = &[
+    &mixtral::MIXTRAL,
     &mistral::MISTRAL,
     &llama::LLAMA,
+    &decilm::DECILM,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma3::GEMMA3,
+    &phi3::PHI3,
+    &stablelm::STABLELM,
     &gpt::GPT,
     &gpt2::GPT2,
     &gpt_neox::GPT_NEOX,
@@ -136,6 +154,7 @@ pub const FAMILIES: &[&Family] = &[
     &xlm_roberta::XLM_ROBERTA,
     &electra::ELECTRA,
     &distilbert::DISTILBERT,
+    &retro::RETRO,
     &awd_lstm::AWD_LSTM,
     &vit::CLIP_VISION,
     &vit::EVA_CLIP,
@@ -143,9 +162,15 @@ pub const FAMILIES: &[&Family] = &[
     &minigpt4::MINIGPT4,
     &attention_only::ATTENTION_ONLY,
     &t5::T5,
+    &t5_encoder::T5_ENCODER,
     &fid::FID,
     &transformer::TRANSFORMER,
 ];
+
+/// The sizes of a model with LLaMA's keys, for parts of models that are no family of their own.
+pub(crate) fn llama_keys(keys: &Keys, family: &'static str) -> Result<ModelConfig, LoadError> {
+    llama_kin::Kin { family, ..llama_kin::LLAMA }.config(keys)
+}
 
 /// Families that are parts of models and no models by themselves.
 const PARTS: &[&Family] = &[&qformer::QFORMER];

@@ -4,6 +4,7 @@ use rhetor_kernels::attention::Span;
 use rhetor_tensor::Tensor;
 use rhetor_tensor::ops::attention::TrainSequence;
 use rhetor_tensor::ops::dropout::Stream;
+use rhetor_tensor::ops::mixture::Balance;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct Pass<'a> {
     pub training: Option<Training>,
     /// Who looks on.
     pub probe: Option<Arc<dyn Probe>>,
+    /// Counts how evenly experts are used, if somebody wants to know.
+    pub balance: Option<Arc<Balance>>,
 }
 
 /// Rows of a batch that are given, such as those of a picture, in the place of the embeddings of their tokens.
@@ -143,6 +146,7 @@ impl Pass<'static> {
             adapters,
             training,
             probe: None,
+            balance: None,
         }
     }
 }
@@ -193,6 +197,7 @@ impl Pass<'_> {
             adapters: self.adapters.clone(),
             training: self.training,
             probe: self.probe.clone(),
+            balance: self.balance.clone(),
         }
     }
 }

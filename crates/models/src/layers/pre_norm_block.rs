@@ -3,7 +3,7 @@
 use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::Tensor;
 
-use super::{Attention, Block, Decoder, FeedForward, GatedFeedForward, Norm, Pass, Sublayer};
+use super::{Attention, Block, Decoder, FeedForward, GatedFeedForward, Mixture, Norm, Pass, Sublayer};
 use crate::load::{LoadError, Weights};
 use crate::model::Network;
 
@@ -13,7 +13,7 @@ use crate::model::Network;
 /// side, `x + attention(norm(x)) + feed_forward(norm(x))`, with one norm (GPT-J; StableLM 2, arXiv:2402.17834, section 2)
 /// or one each (GPT-NeoX, arXiv:2204.06745, section 2.1).
 pub struct PreNormBlock {
-    /// Before attention.
+    /// Before attention; none in EAGLE's draft head.
     pub attn_norm: Norm,
     /// The first sublayer.
     pub attn: Attention,
@@ -47,7 +47,7 @@ impl PreNormBlock {
             false => ("blk.{i}.attn_norm", "blk.{i}.ffn_norm"),
         };
         Ok(PreNormBlock {
-            attn_norm: weights.norm(attn_norm, i)?,
+            attn_norm: optional(weights, attn_norm, i)?.unwrap_or(Norm::None),
             attn: weights.attention(qkv, "blk.{i}.attn_output", i)?,
             attn_post_norm: optional(weights, "blk.{i}.post_attention_norm", i)?,
             ffn_norm: optional(weights, ffn_norm, i)?,
@@ -62,8 +62,11 @@ fn optional(weights: &mut Weights, ours: &str, i: usize) -> Result<Option<Norm>,
     weights.has(ours).then(|| weights.norm(ours, i)).transpose()
 }
 
-/// The feed-forward layer of layer `i`: gated if there is a gate, alone or above `ffn_up`.
+/// The feed-forward layer of layer `i`: a mixture if there is a router; gated if there is a gate, alone or above `ffn_up`.
 fn feed_forward(weights: &mut Weights, i: usize) -> Result<Box<dyn Sublayer>, LoadError> {
+    if weights.has("blk.{i}.ffn_gate_inp") {
+        return Ok(Box::new(Mixture::load(weights, i)?));
+    }
     let up = "blk.{i}.ffn_up";
     let is_fused = weights.extents(up, i)[0] == 2 * weights.config.ffn_size;
     let ups: &[&str] = if weights.has("blk.{i}.ffn_gate") { &["blk.{i}.ffn_gate", up] } else { &[up] };

@@ -10,6 +10,7 @@ pub mod embedding;
 pub mod head_norm;
 pub mod linear;
 pub mod lstm;
+pub mod mixture;
 pub mod norm;
 pub mod pooling;
 pub mod rope;
