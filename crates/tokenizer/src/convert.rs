@@ -2,7 +2,8 @@
 //!
 //! Both directions work on what the files say, not on a loaded tokenizer, so nothing passes through an engine's
 //! idea of it: tokens, merges, kinds and rules are copied. Byte-level BPE goes both ways; SentencePiece BPE too, its scores being
-//! the ranks of its merges. Unigram goes to GGUF alone. Other algorithms and rules that the other side cannot say are refused by name.
+//! the ranks of its merges. Unigram and BERT's word pieces go to GGUF alone. Other algorithms and rules that the other side cannot
+//! say are refused by name.
 
 use rhetor_formats::{Array, Checkpoint, Metadata, Strings, TypedValue};
 use serde_json::{Value, json};
@@ -135,18 +136,20 @@ pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, Ty
     let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
     let model = &file["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
-    if kind == "Unigram" {
-        let mut keys = unigram(&file, n_rows.max(tokenizer.n_tokens()))?;
-        let around = tokenizer.encode_with_specials("", Special::Literal);
-        keys.push((
-            "tokenizer.ggml.add_eos_token".into(),
-            tokenizer.eos().is_some_and(|eos| around.ends_with(&[eos])).into(),
-        ));
-        keys.extend(roles(&tokenizer));
-        return Ok(keys);
-    }
-    if kind != "BPE" {
-        return Err(refused("model.type", kind));
+    match kind {
+        "BPE" => {}
+        "WordPiece" => return word_pieces(&file, &tokenizer, n_rows),
+        "Unigram" => {
+            let mut keys = unigram(&file, n_rows.max(tokenizer.n_tokens()))?;
+            let around = tokenizer.encode_with_specials("", Special::Literal);
+            keys.push((
+                "tokenizer.ggml.add_eos_token".into(),
+                tokenizer.eos().is_some_and(|eos| around.ends_with(&[eos])).into(),
+            ));
+            keys.extend(roles(&tokenizer));
+            return Ok(keys);
+        }
+        _ => return Err(refused("model.type", kind)),
     }
     let has_bytes = model["byte_fallback"] == true;
     let (tokens, kinds) = tokens_and_kinds(&file, n_rows.max(tokenizer.n_tokens()), has_bytes);
@@ -255,6 +258,59 @@ fn steps<'v>(value: &'v Value, name: &str) -> Vec<&'v Value> {
         None if value.is_null() => Vec::new(),
         None => vec![value],
     }
+}
+
+/// The keys of BERT's vocabulary: pieces that begin a word get U+2581 in front, those that go on with one lose their `##`.
+fn word_pieces(
+    file: &Value,
+    tokenizer: &Tokenizer,
+    n_rows: usize,
+) -> Result<Vec<(String, TypedValue)>, Error> {
+    let normalizer = &file["normalizer"];
+    let is_bert = normalizer["type"] == "BertNormalizer"
+        && normalizer["clean_text"] == true
+        && normalizer["handle_chinese_chars"] == true;
+    if !is_bert {
+        return Err(refused("normalizer", &normalizer.to_string()));
+    }
+    if file["pre_tokenizer"]["type"] != "BertPreTokenizer" {
+        return Err(refused("pre_tokenizer", &file["pre_tokenizer"].to_string()));
+    }
+    let prefix = file["model"]["continuing_subword_prefix"].as_str().unwrap_or("##");
+    let lowercase = normalizer["lowercase"] == true;
+    let strips_accents = normalizer["strip_accents"].as_bool().unwrap_or(lowercase);
+    let (tokens, kinds) = tokens_and_kinds(file, n_rows.max(tokenizer.n_tokens()), false);
+    let mut pieces = Strings::with_capacity(tokens.len());
+    for (piece, &kind) in tokens.iter().zip(&kinds) {
+        match piece.strip_prefix(prefix) {
+            _ if kind != NORMAL => pieces.push(piece),
+            Some(rest) if !rest.is_empty() => pieces.push(rest),
+            _ => pieces.push(&format!("\u{2581}{piece}")),
+        }
+    }
+    let mut keys: Vec<(String, TypedValue)> = Vec::new();
+    let mut set = |key: &str, value: TypedValue| keys.push((format!("tokenizer.ggml.{key}"), value));
+    set("model", "bert".into());
+    set("tokens", pieces.into());
+    set("token_type", Array::I32(kinds).into());
+    set("normalizer.lowercase", lowercase.into());
+    set("normalizer.strip_accents", strips_accents.into());
+    let ids = [
+        ("bos", tokenizer.class()),
+        ("cls", tokenizer.class()),
+        ("eos", tokenizer.separator()),
+        // The key has been misspelled from the beginning.
+        ("seperator", tokenizer.separator()),
+        ("unknown", tokenizer.unknown()),
+        ("padding", tokenizer.padding()),
+        ("mask", tokenizer.mask()),
+    ];
+    for (name, id) in ids {
+        if let Some(id) = id {
+            set(&format!("{name}_token_id"), id.into());
+        }
+    }
+    Ok(keys)
 }
 
 fn refused(field: &str, got: &str) -> Error {
@@ -564,6 +620,22 @@ mod tests {
         agree(&original, &Tokenizer::from_checkpoint(&there).unwrap());
         let back = gguf_of(to_gguf(&there, 0).unwrap(), &dir.path().join("back.gguf"));
         agree(&original, &Tokenizer::from_checkpoint(&back).unwrap());
+    }
+
+    #[test]
+    fn word_pieces_keep_their_ids_in_gguf() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/encode/bert-tags");
+        let dir = tempfile::tempdir().unwrap();
+        let source = Checkpoint::open(&fixture).unwrap();
+        let original = Tokenizer::from_checkpoint(&source).unwrap();
+        let there = gguf_of(to_gguf(&source, 0).unwrap(), &dir.path().join("bert.gguf"));
+        let there = Tokenizer::from_checkpoint(&there).unwrap();
+        for text in ["", "The Cat sat,  on THE mat.", "caf\u{e9} \u{6211} cats housed", "zebra ## [MASK]"] {
+            let ids = |tokenizer: &Tokenizer| tokenizer.encode_with_specials(text, crate::Special::Literal);
+            assert_eq!(ids(&original), ids(&there), "{text}");
+        }
+        let roles = |tokenizer: &Tokenizer| (tokenizer.class(), tokenizer.separator(), tokenizer.mask());
+        assert_eq!(roles(&original), roles(&there));
     }
 
     #[test]
