@@ -4,9 +4,10 @@ use crate::methods;
 use rhetor_formats::{Checkpoint, safetensors};
 use rhetor_kernels::kv::KvType;
 use rhetor_models::estimate::Estimate;
+use rhetor_models::presets::PRESETS;
 use rhetor_models::quant_mix::Mix;
 use rhetor_models::timeline::{Landmark, TIMELINE};
-use rhetor_models::{FAMILIES, Family, Licence, Model, PRESETS, Published, Task};
+use rhetor_models::{FAMILIES, Family, Licence, Model, Published, Task};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -39,8 +40,8 @@ pub fn families() -> String {
         );
     }
     text += COSTS;
-    for (name, config) in PRESETS {
-        let _ = writeln!(text, "{}", cost(name, config));
+    for preset in PRESETS.iter() {
+        let _ = writeln!(text, "{}", cost(&preset.name, &preset.text()));
     }
     text += WALL;
     for entry in TIMELINE {

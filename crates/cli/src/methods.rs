@@ -4,7 +4,8 @@ use crate::manual;
 use crate::recipes::RECIPES;
 use rhetor_catalog::{About, Source};
 use rhetor_generate::{TEMPLATES, infill::INFILL, sampling::SAMPLING};
-use rhetor_models::{FAMILIES, Family, PRESETS, Published, TensorName, adapters::ADAPTERS};
+use rhetor_models::presets::{PRESETS, Preset};
+use rhetor_models::{FAMILIES, Family, Published, TensorName, adapters::ADAPTERS};
 use rhetor_train::Recipe;
 use rhetor_train::data::{DATA_SETS, FORMATS, SHAPES};
 use rhetor_train::objectives::OBJECTIVES;
@@ -105,9 +106,10 @@ fn family(family: &'static Family) -> Entry {
     if !family.published.is_empty() {
         more.push(("published", family.published.iter().map(checkpoint).collect()));
     }
-    let is_known = |name: &&str| family.published.iter().any(|known| known.name == *name);
-    if let Some((name, config)) = PRESETS.iter().find(|(name, _)| is_known(name)) {
-        more.push(("keys of config.json", format!("as of {name}, {config}")));
+    let is_known = |preset: &&Preset| family.published.iter().any(|known| known.name == preset.name);
+    if let Some(preset) = PRESETS.iter().find(is_known) {
+        let text = format!("as of {}, {}", preset.name, preset.text());
+        more.push(("keys of config.json", text));
     }
     let tensor = |row: &TensorName| {
         let bias = if row.has_bias { ", with a bias" } else { "" };

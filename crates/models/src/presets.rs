@@ -1,52 +1,96 @@
-//! Configurations of published checkpoints, for what can be said of a model without its files.
+//! Configurations of known sizes by name: for models that begin with random weights, and for what can be said of a model
+//! without its files.
+//!
+//! A `config.json`, or the `[config]` of a recipe, that holds `"preset": "gpt3-125m"` gets the keys of that preset, and its
+//! own keys win over them. Published checkpoints go by the names that they have in [`Family::published`](crate::Family).
+//!
+//! GPT-3's sizes are those of arXiv:2005.14165, table 2.1. Two rows of it cannot be built as they are printed: 1.3B has 24
+//! heads of 128 for a width of 2048, where we take 16, and 13B is 5140 wide with 40 heads of 128, where we take 5120.
+//! Attention is dense. GPT-3's layers alternate dense and locally banded sparse attention, and how wide the bands are was
+//! never published: `"attention_pattern": ["dense", "local"]` does so here, with `attention_band` keys, 256 by default.
 
-/// The name of a published checkpoint and what its `config.json` says of sizes, as far as it is read.
-///
-/// The names are those in [`Family::published`](crate::Family::published), whose counts they must give.
-#[rustfmt::skip]
-pub const PRESETS: &[(&str, &str)] = &[
-    ("llama-7b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 32, "intermediate_size": 11008, "max_position_embeddings": 2048}"#),
-    ("llama-13b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 40, "hidden_size": 5120, "num_attention_heads": 40, "num_key_value_heads": 40, "intermediate_size": 13824, "max_position_embeddings": 2048}"#),
-    ("llama-33b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 60, "hidden_size": 6656, "num_attention_heads": 52, "num_key_value_heads": 52, "intermediate_size": 17920, "max_position_embeddings": 2048}"#),
-    ("llama-65b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 80, "hidden_size": 8192, "num_attention_heads": 64, "num_key_value_heads": 64, "intermediate_size": 22016, "max_position_embeddings": 2048}"#),
-    ("llama-2-7b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 32, "intermediate_size": 11008, "max_position_embeddings": 4096}"#),
-    ("llama-2-13b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 40, "hidden_size": 5120, "num_attention_heads": 40, "num_key_value_heads": 40, "intermediate_size": 13824, "max_position_embeddings": 4096}"#),
-    ("llama-2-70b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 80, "hidden_size": 8192, "num_attention_heads": 64, "num_key_value_heads": 8, "intermediate_size": 28672, "max_position_embeddings": 4096}"#),
-    ("llama-3-8b", r#"{"model_type": "llama", "vocab_size": 128256, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "max_position_embeddings": 8192}"#),
-    ("llama-3-70b", r#"{"model_type": "llama", "vocab_size": 128256, "num_hidden_layers": 80, "hidden_size": 8192, "num_attention_heads": 64, "num_key_value_heads": 8, "intermediate_size": 28672, "max_position_embeddings": 8192}"#),
-    ("tinyllama-1.1b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 22, "hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 4, "intermediate_size": 5632, "max_position_embeddings": 2048}"#),
-    ("smollm2-135m", r#"{"model_type": "llama", "vocab_size": 49152, "num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536, "max_position_embeddings": 8192, "tie_word_embeddings": true}"#),
-    ("open-llama-3b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 26, "hidden_size": 3200, "num_attention_heads": 32, "num_key_value_heads": 32, "intermediate_size": 8640, "max_position_embeddings": 2048}"#),
-    ("solar-10.7b", r#"{"model_type": "llama", "vocab_size": 32000, "num_hidden_layers": 48, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "max_position_embeddings": 4096}"#),
-    ("mistral-7b", r#"{"model_type": "mistral", "vocab_size": 32000, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "max_position_embeddings": 32768, "sliding_window": 4096}"#),
-    ("Mixtral-8x7B-v0.1", r#"{"model_type": "mixtral", "vocab_size": 32000, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "max_position_embeddings": 32768, "num_local_experts": 8, "num_experts_per_tok": 2}"#),
-    ("gpt2", r#"{"model_type": "gpt2", "vocab_size": 50257, "n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 1024}"#),
-    ("gpt2-medium", r#"{"model_type": "gpt2", "vocab_size": 50257, "n_layer": 24, "n_embd": 1024, "n_head": 16, "n_positions": 1024}"#),
-    ("gpt2-large", r#"{"model_type": "gpt2", "vocab_size": 50257, "n_layer": 36, "n_embd": 1280, "n_head": 20, "n_positions": 1024}"#),
-    ("gpt2-xl", r#"{"model_type": "gpt2", "vocab_size": 50257, "n_layer": 48, "n_embd": 1600, "n_head": 25, "n_positions": 1024}"#),
-    ("openai-gpt", r#"{"model_type": "openai-gpt", "vocab_size": 40478, "n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 512}"#),
-    ("pythia-14m", r#"{"model_type": "gpt_neox", "vocab_size": 50304, "num_hidden_layers": 6, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 512, "max_position_embeddings": 2048}"#),
-    ("pythia-31m", r#"{"model_type": "gpt_neox", "vocab_size": 50304, "num_hidden_layers": 6, "hidden_size": 256, "num_attention_heads": 8, "intermediate_size": 1024, "max_position_embeddings": 2048}"#),
-    ("pythia-70m", r#"{"model_type": "gpt_neox", "vocab_size": 50304, "num_hidden_layers": 6, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048, "max_position_embeddings": 2048}"#),
-    ("pythia-160m", r#"{"model_type": "gpt_neox", "vocab_size": 50304, "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 2048}"#),
-    ("pythia-410m", r#"{"model_type": "gpt_neox", "vocab_size": 50304, "num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096, "max_position_embeddings": 2048}"#),
-    ("pythia-1b", r#"{"model_type": "gpt_neox", "vocab_size": 50304, "num_hidden_layers": 16, "hidden_size": 2048, "num_attention_heads": 8, "intermediate_size": 8192, "max_position_embeddings": 2048}"#),
-    ("pythia-1.4b", r#"{"model_type": "gpt_neox", "vocab_size": 50304, "num_hidden_layers": 24, "hidden_size": 2048, "num_attention_heads": 16, "intermediate_size": 8192, "max_position_embeddings": 2048}"#),
-    ("pythia-2.8b", r#"{"model_type": "gpt_neox", "vocab_size": 50304, "num_hidden_layers": 32, "hidden_size": 2560, "num_attention_heads": 32, "intermediate_size": 10240, "max_position_embeddings": 2048}"#),
-    ("pythia-6.9b", r#"{"model_type": "gpt_neox", "vocab_size": 50432, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "intermediate_size": 16384, "max_position_embeddings": 2048}"#),
-    ("pythia-12b", r#"{"model_type": "gpt_neox", "vocab_size": 50688, "num_hidden_layers": 36, "hidden_size": 5120, "num_attention_heads": 40, "intermediate_size": 20480, "max_position_embeddings": 2048}"#),
-    ("gpt-neox-20b", r#"{"model_type": "gpt_neox", "vocab_size": 50432, "num_hidden_layers": 44, "hidden_size": 6144, "num_attention_heads": 64, "intermediate_size": 24576, "max_position_embeddings": 2048}"#),
-    ("falcon-7b", r#"{"architectures": ["RWForCausalLM"], "vocab_size": 65024, "n_layer": 32, "hidden_size": 4544, "n_head": 71, "max_position_embeddings": 2048}"#),
-    ("falcon-40b", r#"{"architectures": ["RWForCausalLM"], "vocab_size": 65024, "n_layer": 60, "hidden_size": 8192, "n_head": 128, "n_head_kv": 8, "max_position_embeddings": 2048}"#),
-    ("falcon-180b", r#"{"model_type": "falcon", "vocab_size": 65024, "num_hidden_layers": 80, "hidden_size": 14848, "num_attention_heads": 232, "num_kv_heads": 8, "new_decoder_architecture": true, "max_position_embeddings": 2048}"#),
-    ("falcon-rw-1b", r#"{"model_type": "falcon", "vocab_size": 50304, "num_hidden_layers": 24, "hidden_size": 2048, "num_attention_heads": 32, "alibi": true, "bias": true, "multi_query": false, "parallel_attn": false, "max_position_embeddings": 2048}"#),
-    ("phi-1", r#"{"model_type": "phi", "vocab_size": 51200, "num_hidden_layers": 24, "hidden_size": 2048, "num_attention_heads": 32, "intermediate_size": 8192, "max_position_embeddings": 2048}"#),
-    ("phi-1.5", r#"{"model_type": "phi", "vocab_size": 51200, "num_hidden_layers": 24, "hidden_size": 2048, "num_attention_heads": 32, "intermediate_size": 8192, "max_position_embeddings": 2048}"#),
-    ("phi-2", r#"{"model_type": "phi", "vocab_size": 51200, "num_hidden_layers": 32, "hidden_size": 2560, "num_attention_heads": 32, "intermediate_size": 10240, "max_position_embeddings": 2048, "partial_rotary_factor": 0.4}"#),
-    ("santacoder", r#"{"model_type": "gpt_bigcode", "vocab_size": 49280, "n_layer": 24, "n_embd": 2048, "n_head": 16, "n_positions": 2048}"#),
-    ("starcoder", r#"{"model_type": "gpt_bigcode", "vocab_size": 49152, "n_layer": 40, "n_embd": 6144, "n_head": 48, "n_positions": 8192}"#),
-    ("codegen-350m", r#"{"model_type": "codegen", "vocab_size": 51200, "n_layer": 20, "n_embd": 1024, "n_head": 16, "n_positions": 2048, "rotary_dim": 32}"#),
-    ("codegen-2b", r#"{"model_type": "codegen", "vocab_size": 51200, "n_layer": 32, "n_embd": 2560, "n_head": 32, "n_positions": 2048, "rotary_dim": 64}"#),
-    ("codegen-6b", r#"{"model_type": "codegen", "vocab_size": 51200, "n_layer": 33, "n_embd": 4096, "n_head": 16, "n_positions": 2048, "rotary_dim": 64}"#),
-    ("codegen-16b", r#"{"model_type": "codegen", "vocab_size": 51200, "n_layer": 34, "n_embd": 6144, "n_head": 24, "n_positions": 2048, "rotary_dim": 64}"#),
-];
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::sync::LazyLock;
+
+/// A configuration that has a name.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Preset {
+    /// What it is called.
+    pub name: String,
+    /// What its `config.json` says of sizes.
+    pub config: Map<String, Value>,
+}
+
+impl Preset {
+    /// Its `config.json`, in one line.
+    pub fn text(&self) -> String {
+        Value::Object(self.config.clone()).to_string()
+    }
+}
+
+/// All presets.
+pub static PRESETS: LazyLock<Vec<Preset>> =
+    LazyLock::new(|| serde_json::from_str(include_str!("presets.json")).expect("a list of presets"));
+
+/// A preset that the table does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no preset `{name}`; those that there are: {known}")]
+pub struct UnknownPreset {
+    /// What was asked for.
+    pub name: String,
+    /// What the table holds.
+    pub known: String,
+}
+
+/// The preset of that name.
+pub fn find(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name)
+}
+
+/// `config` with the keys of the preset that it names, where it names one.
+pub fn fill(mut config: Map<String, Value>) -> Result<Map<String, Value>, UnknownPreset> {
+    let Some(name) = config.remove("preset") else { return Ok(config) };
+    let Some(preset) = name.as_str().and_then(find) else {
+        let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name.as_str()).collect();
+        let name = name.as_str().map_or_else(|| name.to_string(), str::to_string);
+        return Err(UnknownPreset { name, known: known.join(", ") });
+    };
+    let mut filled = preset.config.clone();
+    filled.extend(config);
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn filled(config: Value) -> Result<Map<String, Value>, UnknownPreset> {
+        fill(config.as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn own_keys_win_over_those_of_the_preset() {
+        let config = filled(json!({"preset": "gpt3-125m", "vocab_size": 99, "attention_band": 64})).unwrap();
+        assert_eq!(config["vocab_size"], 99);
+        assert_eq!((&config["n_embd"], &config["attention_band"]), (&json!(768), &json!(64)));
+        assert!(!config.contains_key("preset"));
+        let plain = json!({"n_embd": 8});
+        assert_eq!(Value::Object(filled(plain.clone()).unwrap()), plain);
+    }
+
+    #[test]
+    fn an_unknown_preset_is_refused_with_those_that_there_are() {
+        let error = filled(json!({"preset": "gpt4"})).unwrap_err();
+        assert!(error.name == "gpt4" && error.known.contains("gpt3-125m, gpt3-350m"), "{error}");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = PRESETS.iter().map(|preset| preset.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PRESETS.len());
+    }
+}

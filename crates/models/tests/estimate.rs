@@ -4,13 +4,14 @@ use rhetor_formats::{Checkpoint, safetensors};
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_models::convert::{ConvertOptions, to_gguf};
 use rhetor_models::estimate::{Estimate, Machine, TrainingBytes, Wall};
+use rhetor_models::presets::{self, PRESETS};
 use rhetor_models::quant_mix::Mix;
-use rhetor_models::{Family, KvCache, Model, ModelConfig, PRESETS};
+use rhetor_models::{Family, KvCache, Model, ModelConfig};
 use std::path::{Path, PathBuf};
 
 /// The family and sizes of a preset.
 fn preset(name: &str) -> (&'static Family, ModelConfig) {
-    let config = PRESETS.iter().find(|(known, _)| *known == name).expect("the preset is in the table").1;
+    let config = presets::find(name).expect("the preset is in the table").text();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), config).unwrap();
     safetensors::write(&folder.path().join("model.safetensors"), &[], &[], |_, _| Ok(())).unwrap();
@@ -28,7 +29,7 @@ fn decoders() -> Vec<PathBuf> {
 #[test]
 fn presets_have_the_parameters_that_are_published() {
     let mut n_known = 0;
-    for (name, _) in PRESETS {
+    for name in PRESETS.iter().map(|preset| &preset.name) {
         let (family, config) = preset(name);
         let Some(published) = family.published.iter().find(|known| known.name == *name) else {
             assert!(family.published.is_empty(), "{name} is not in the list of {}", family.about.name);

@@ -21,7 +21,7 @@ use crate::example::{Example, IGNORE, Sequence, Tally};
 use crate::examples::classification::Labels;
 use crate::layer_groups::LayerGroups;
 use crate::metrics::Metrics;
-use crate::objectives::{self, Objective, Reading, Reference};
+use crate::objectives::{self, Objective, Reading, Reads, Reference};
 use crate::optimizers::{self, Optimizer, Trained};
 use crate::policy::Policy;
 use crate::recipe::{Recipe, given, unknown};
@@ -129,13 +129,24 @@ impl Run {
             return Err(Error::Recipe("no `data` to learn from".to_string()));
         }
         let checkpoint = Checkpoint::open(base)?;
-        let is_encoder = Model::config_of(&checkpoint)?.is_encoder;
+        let config = Model::config_of(&checkpoint)?;
+        let kinds = match (method.reads, config.has_encoder()) {
+            (Reads::Nothing, true) => Some("a decoder or an encoder alone"),
+            (Reads::Source, false) => Some("an encoder and a decoder"),
+            _ => None,
+        };
+        if let Some(expected) = kinds {
+            let (objective, family) = (method.about.name, config.family);
+            return Err(Error::Parts { objective, expected, family });
+        }
+        let decoder_start = config.has_encoder().then(|| config.decoder_start.unwrap_or(0));
         let mut loaded = Loaded::default();
         let rows = if method.reads_windows { None } else { Some(loaded.read(&resolved)?) };
         let labels =
             labels(&checkpoint, rows.iter().flat_map(|(learnt, held_out)| learnt.iter().chain(held_out)))?;
         let reading = Reading {
-            is_encoder,
+            is_encoder: config.is_encoder,
+            decoder_start,
             labels,
             tokenizer: tokenizer.clone(),
             template: template.clone(),
@@ -628,6 +639,10 @@ pub fn show(example: &Example, tokenizer: &Tokenizer) -> String {
     let mut shown = String::new();
     for (i, sequence) in example.sequences.iter().enumerate() {
         if i > 0 {
+            shown.push_str("\n----\n");
+        }
+        if !sequence.source.is_empty() {
+            shown.push_str(&tokenizer.decode(&sequence.source, ControlTokens::Show));
             shown.push_str("\n----\n");
         }
         // Row t predicts token t + 1: the first token is never learnt, the last target is no token of the input.

@@ -11,8 +11,9 @@ use crate::session::Session;
 use rhetor_formats::{Checkpoint, Kind};
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_models::estimate::{Estimate, Machine, Step, TrainingBytes, Wall};
+use rhetor_models::presets::PRESETS;
 use rhetor_models::quant_mix::Mix;
-use rhetor_models::{Batch, Family, KvCache, LoadOptions, Model, PRESETS, SequenceSpan};
+use rhetor_models::{Batch, Family, KvCache, LoadOptions, Model, SequenceSpan};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
@@ -268,13 +269,13 @@ impl EstimateArgs {
 /// The checkpoint of a model, or one without tensors for a configuration.
 fn open(session: &Session, name: &str, folder: &Path) -> Result<Checkpoint, Failure> {
     let path = Path::new(name);
-    let text = match PRESETS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name) && !path.exists()) {
-        Some((_, text)) => text.to_string(),
+    let text = match PRESETS.iter().find(|known| known.name.eq_ignore_ascii_case(name) && !path.exists()) {
+        Some(preset) => preset.text(),
         None if path.extension().is_some_and(|extension| extension == "json") => {
             std::fs::read_to_string(path).map_err(Failure::file(path))?
         }
         None => {
-            let names = || PRESETS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            let names = || PRESETS.iter().map(|preset| &*preset.name).collect::<Vec<_>>().join(", ");
             let found = session.store.resolve(name);
             let found =
                 found.map_err(|e| Failure::from(e).hint(format!("known without files: {}", names())))?;
