@@ -230,6 +230,7 @@ fn the_story_of_the_260k_model_is_its_golden() {
 
 /// Cases that GGUF has no keys for: they are refused by name.
 const WITHOUT_GGUF: &[&str] = &[
+    "attention-only",
     "codegen",
     "falcon-rw",
     "falcon-rw-12-heads",
