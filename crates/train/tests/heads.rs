@@ -14,7 +14,7 @@ use rhetor_train::{Example, IGNORE, Label, Loss, Policy, Sequence};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const CASES: [(&str, &str); 10] = [
+const CASES: [(&str, &str); 12] = [
     ("bert-masked", "masked-lm"),
     ("bert-sequence", "sequence-classification"),
     ("bert-number", "numbers"),
@@ -25,6 +25,8 @@ const CASES: [(&str, &str); 10] = [
     ("gpt2-span", "question-answering"),
     ("llama-sequence", "sequence-classification"),
     ("llama-tokens", "token-classification"),
+    ("qwen3-tokens", "token-classification"),
+    ("gemma3-sequence", "sequence-classification"),
 ];
 
 fn fixtures() -> PathBuf {
@@ -93,11 +95,7 @@ impl Golden {
     fn objective(&self) -> Box<dyn Objective> {
         let is_encoder = self.case.starts_with("bert");
         let vocabulary =
-            if self.case.starts_with("llama") || self.case == "gpt2-sequence" || self.case == "gpt2-tokens" {
-                "byte_level_bpe.json"
-            } else {
-                "vocab.txt"
-            };
+            if is_encoder || self.case == "gpt2-span" { "vocab.txt" } else { "byte_level_bpe.json" };
         let tokenizer = Tokenizer::from_file(&fixtures().join("tokenizer").join(vocabulary)).unwrap();
         let labels = Labels::Classes((0..5).map(|i| i.to_string()).collect());
         let reading = Reading {
