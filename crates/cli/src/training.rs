@@ -8,7 +8,7 @@ use rhetor_formats::{Checkpoint, Kind};
 use rhetor_generate::{ChatTemplate, TEMPLATES};
 use rhetor_kernels::DType;
 use rhetor_models::adapters::peft;
-use rhetor_models::{Model, convert, init};
+use rhetor_models::{Model, convert, init, presets};
 use rhetor_tokenizer::{Tokenizer, train as vocabulary};
 use rhetor_train::data::split::Validation;
 use rhetor_train::data::{self, Found};
@@ -144,6 +144,7 @@ fn fresh(
     for (key, id) in ids {
         config.entry(key).or_insert_with(|| id.map_or(serde_json::Value::Null, Into::into));
     }
+    let config = presets::fill(config).map_err(Failure::input)?;
     write_json(&base.join("config.json"), &config)?;
     let piece = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id)).map(str::to_string);
     let mut settings = serde_json::json!({
@@ -179,10 +180,15 @@ fn vocabulary_of(session: &Session, name: &str) -> Result<Tokenizer, Failure> {
     voice::tokenizer_of(&Checkpoint::open(&models::find(session, name)?.path)?)
 }
 
-/// Control tokens that an objective writes between those of the text.
+/// What ends a text, in vocabularies that are learnt here.
+const END: &str = "<|endoftext|>";
+
+/// Control tokens that an objective writes between and after those of the text.
 fn markers(objective: &str) -> Vec<String> {
+    let end = std::iter::once(END.to_string());
     match objective {
-        "span-corruption" => (0..100).map(|i| format!("<extra_id_{i}>")).collect(),
+        "span-corruption" => end.chain((0..100).map(|i| format!("<extra_id_{i}>"))).collect(),
+        "seq2seq" => end.collect(),
         "fill-in-the-middle" => ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"].map(str::to_string).to_vec(),
         _ => Vec::new(),
     }
@@ -199,10 +205,9 @@ pub fn learn_vocabulary(kind: &str, markers: Vec<String>, parts: &[Part]) -> Res
         texts.extend(rows.into_iter().filter_map(|row| row.into_text()));
     }
     let n_characters = texts.iter().flat_map(|text| text.chars()).collect::<BTreeSet<char>>().len();
-    let end = "<|endoftext|>".to_string();
     let (kind, vocab_size, mut specials) = match words.as_slice() {
         ["characters"] => (vocabulary::Kind::Characters, n_characters + 1 + markers.len(), Vec::new()),
-        ["bpe", n] => (vocabulary::Kind::Bpe, size(n)?, vec![end]),
+        ["bpe", n] => (vocabulary::Kind::Bpe, size(n)?, vec![END.to_string()]),
         ["unigram", n] => (vocabulary::Kind::Unigram, size(n)?, vec!["<s>".into(), "</s>".into()]),
         ["wordpiece", n] => {
             let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_string);
@@ -213,7 +218,7 @@ pub fn learn_vocabulary(kind: &str, markers: Vec<String>, parts: &[Part]) -> Res
             return Err(Failure::input(format!("`train {kind}` is no kind of vocabulary")).hint(hint));
         }
     };
-    specials.extend(markers);
+    specials.extend(markers.into_iter().filter(|marker| marker != END || words[0] == "characters"));
     let options = vocabulary::TrainOptions { kind, vocab_size, specials, min_frequency: 1 };
     let lines = texts.iter().flat_map(|text| text.split_inclusive('\n'));
     Ok(vocabulary::train(&options, lines)?)

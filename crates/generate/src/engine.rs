@@ -313,6 +313,12 @@ impl Engine {
                     None => self.encoder().text(text, special, room),
                 }
             }
+            // Text-to-text models know no turns: one message is what they read.
+            Prompt::Chat(messages)
+                if self.decoder_start().is_some() && self.template.is_err() && messages.len() == 1 =>
+            {
+                self.encoder().source(&messages[0].content, Special::Literal, room)
+            }
             Prompt::Chat(messages) => self.encoder().chat(self.template()?, messages, self.now(), room),
             Prompt::Infill { prefix, suffix } => {
                 let template = InfillTemplate::of(&self.tokenizer).ok_or_else(|| {

@@ -132,6 +132,17 @@ fn a_source_may_fill_the_context_alone_and_is_cut_at_its_end() {
 }
 
 #[test]
+fn without_a_template_one_message_is_the_source() {
+    let engine = engine(64, 128, 64);
+    let text = Request { max_tokens: Some(20), ..Request::text("hello") };
+    let chat = Request { max_tokens: Some(20), ..Request::chat([rhetor_lm::Message::user("hello")]) };
+    assert_eq!(ids(&ask(&engine, &chat)), ids(&ask(&engine, &text)));
+    let two = ["hello", "again"].map(rhetor_lm::Message::user);
+    let refused = engine.generate(&Request::chat(two), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(refused.to_string().contains("template"), "{refused}");
+}
+
+#[test]
 fn a_text_is_scored_as_what_is_written_after_its_source() {
     let engine = engine(64, 128, 64);
     let (source, text) = ("some source ", "and words");

@@ -387,6 +387,15 @@ impl<'a> Keys<'a> {
         self.checkpoint.find(name).is_some()
     }
 
+    /// Refuses heads that are not together as wide as the model.
+    pub fn check_heads(&self, config: &ModelConfig) -> Result<(), LoadError> {
+        if config.n_heads.checked_mul(config.head_dim) == Some(config.hidden_size) {
+            return Ok(());
+        }
+        let expected = format!("a divisor of the width {}", config.hidden_size);
+        Err(self.refuse("attention.head_count", "num_attention_heads", config.n_heads, &expected))
+    }
+
     /// D / H, where the width must be that of all heads together; the number of heads is known under these names.
     pub fn head_dim(
         &self,
@@ -420,7 +429,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The list of numbers under a key of Hugging Face's, if there.
-    fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
+    pub fn numbers_opt(&self, hugging_face: &str) -> Result<Option<Vec<f32>>, LoadError> {
         Ok(self.metadata.get_f32s(&self.key("", hugging_face))?)
     }
 

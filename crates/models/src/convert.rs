@@ -230,8 +230,8 @@ fn other_names(source: &Checkpoint, to_gguf: bool) -> Result<Vec<Planned<'_>>, C
         let mut stacked: Vec<Piece> = Vec::new();
         for place in row.places(&config) {
             for suffix in [".weight", ".bias"] {
-                let prefix = if to_gguf { prefix_in } else { "" };
-                let Some(piece) = row.find(family, source, !to_gguf, prefix, place, suffix, &config) else {
+                let prefix = to_gguf.then_some(prefix_in);
+                let Some(piece) = row.find(family, source, prefix, place, suffix, &config) else {
                     continue;
                 };
                 if row.ours == "rope_freqs" {

@@ -43,7 +43,7 @@ pub fn write(
                 if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
                     continue;
                 }
-                let entry = row.find(family, base, false, prefix_in, i, suffix, &config);
+                let entry = row.find(family, base, Some(prefix_in), i, suffix, &config);
                 let trained = by_name.get(&*name).copied();
                 let is_turned = row.is_transposed() && suffix == ".weight";
                 let shape = match (trained, entry) {

@@ -149,6 +149,7 @@ const LEGACY_BUFFERS: &[&str] = &[
     ".attention.bias",
     ".attention.masked_bias",
     "rotary_emb.inv_freq",
+    "rotary_pos_emb.inv_freq",
     "maybe_rotary.inv_freq",
     ".position_ids",
     // What hides patches in DINOv2's pre-training.
@@ -175,6 +176,8 @@ pub struct Weights<'a> {
     /// Of products with trained weights, and of gradients that pass frozen ones.
     precision: Precision,
     quantize: Option<Nf4>,
+    /// Frozen linear layers are held in bfloat16 where the file has 32 bits.
+    in_bf16: bool,
     /// The seed of a new head, if one is asked for.
     head_seed: Option<u64>,
     parameters: Vec<Parameter>,
@@ -215,6 +218,7 @@ impl<'a> Weights<'a> {
             adapters,
             precision: options.precision,
             quantize: options.quantize,
+            in_bf16: options.in_bf16,
             head_seed: options.head.map(|new| new.seed),
             parameters: Vec::new(),
         })
@@ -613,6 +617,16 @@ impl<'a> Weights<'a> {
             self.n_bytes += matrix.n_bytes();
             return Ok(Some(Weight::Rows(Arc::new(matrix), self.precision)));
         }
+        let mut rounded = Vec::new();
+        let (dtype, bytes) = if self.in_bf16 && is_linear && dtype == DType::F32 {
+            let mut values = vec![0.0; extents.iter().product()];
+            quant::dequantize(dtype, bytes, &mut values);
+            rounded.resize(2 * values.len(), 0);
+            quant::quantize(DType::BF16, &values, None, &mut rounded);
+            (DType::BF16, &rounded[..])
+        } else {
+            (dtype, bytes)
+        };
         let packed = if transposed {
             if dtype.is_quantized() {
                 return Err(LoadError::ElementType {
@@ -924,6 +938,32 @@ impl<'a> Weights<'a> {
         let others = self.family.tensors.iter().filter(|row| !row.belongs_to(task));
         let mut names = others.flat_map(|row| [".weight", ".bias"].map(|s| self.file_name(row, 0, s)));
         names.any(|other| other == name)
+    }
+
+    /// The whole numbers called `name` in a Hugging Face file, `len` of them; `None` if there are none.
+    pub(crate) fn integers(&mut self, name: &str, len: usize) -> Result<Option<Vec<i64>>, LoadError> {
+        let Some(entry) = self.checkpoint.find(name) else { return Ok(None) };
+        self.taken.insert(entry.name.clone());
+        if entry.shape != [len] {
+            let (name, got) = (entry.name.clone(), entry.shape.clone());
+            self.misfits.misshapen.push(Misshapen { name, got, expected: vec![len], letters: "n" });
+            return Ok(None);
+        }
+        if entry.dtype != ElementType::Other("i64") {
+            return Err(LoadError::ElementType {
+                file: self.checkpoint.path().to_path_buf(),
+                name: entry.name.clone(),
+                got: entry.dtype.to_string(),
+                expected: "i64",
+            });
+        }
+        let (numbers, _) = self.checkpoint.bytes(entry).as_chunks::<8>();
+        Ok(Some(numbers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()))
+    }
+
+    /// Counts a tensor as taken whose numbers others say already.
+    pub(crate) fn pass_over(&mut self, name: &str) {
+        self.taken.insert(name.to_string());
     }
 
     /// Ends the account: a file with tensors that nobody took, or without some that were asked for, is refused.

@@ -7,7 +7,8 @@ use rhetor_kernels::rope::RopeScaling;
 use rhetor_tensor::ops::mixture::Balance;
 use rhetor_tensor::{Parameter, Tensor};
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use crate::adapters::{Adapter, AdapterError};
 use crate::config::{Keys, ModelConfig, Part};
@@ -15,7 +16,7 @@ use crate::families::Family;
 use crate::four_bit::Nf4;
 use crate::head::{NewHead, Task, head_of};
 use crate::kv_cache::KvCache;
-use crate::layers::{Active, Embedded, Linear, Pass, Probe, Source, SourceTokens, Training};
+use crate::layers::{Active, Embedded, Embedding, Linear, Pass, Probe, Source, SourceTokens, Training};
 use crate::load::{LoadError, Weights};
 use crate::tree::TokenTree;
 
@@ -32,6 +33,9 @@ pub struct LoadOptions {
     pub quantize: Option<Nf4>,
     /// The head that the model is to have; `None` = that of the file.
     pub head: Option<NewHead>,
+    /// Whether frozen linear layers of 32 bits are held in bfloat16: products then take both factors in 8 bits of precision and
+    /// half the memory, and are faster where the CPU has instructions for it.
+    pub in_bf16: bool,
     /// What the file is read for, if it has more than the head that its class names: BERT's second task, the pooler,
     /// the hidden states. Nothing is drawn: a tensor that is not there is an error.
     pub task: Option<Task>,
@@ -104,6 +108,66 @@ impl Batch {
 }
 
 impl Batch {
+    /// What the layers of a model of these sizes know of the batch.
+    ///
+    /// Panics if the batch contradicts itself.
+    pub(crate) fn pass(
+        &self,
+        config: &ModelConfig,
+        has_cache: bool,
+        probe: Option<Arc<dyn Probe>>,
+    ) -> Pass<'_> {
+        let prefix_lens = self.spans.iter().map(|span| match config.is_encoder {
+            true => span.len,
+            false => span.prefix_len,
+        });
+        let prefix_lens: Vec<usize> = prefix_lens.collect();
+        assert!(
+            !has_cache || prefix_lens.iter().all(|&n| n == 0),
+            "a prefix seen from both sides with a cache"
+        );
+        let n_rows: usize = self.spans.iter().map(|span| span.len).sum();
+        assert_eq!(n_rows, self.tokens.len(), "lengths of the spans against the number of tokens");
+        for tree in self.spans.iter().filter_map(|span| Some((span.len, span.tree.as_ref()?.n_nodes()))) {
+            assert!(has_cache && tree.0 == tree.1, "a tree needs a cache, and a token for each node");
+        }
+        let positions: Vec<usize> = self.spans.iter().flat_map(SequenceSpan::positions).collect();
+        let last = positions.iter().max().copied().unwrap_or(0);
+        assert!(last < config.context_len, "position {last} in a context of {}", config.context_len);
+        let spans: Vec<Span> = (self.spans.iter())
+            .map(|span| Span {
+                table: &span.pages,
+                start: span.start,
+                len: span.len,
+                tree: span.tree.as_ref().map(|tree| tree.mask()),
+            })
+            .collect();
+        Pass {
+            of_row: Cow::Owned(positions),
+            spans: Cow::Owned(spans),
+            prefix_lens: Cow::Owned(prefix_lens),
+            segments: Cow::Borrowed(&self.segments),
+            embedded: Cow::Borrowed(&self.embedded),
+            source: match &self.source {
+                Some(tokens) => {
+                    assert_eq!(tokens.passages.len(), self.spans.len(), "sources against sequences");
+                    Source::Tokens(tokens.clone())
+                }
+                None if has_cache && config.has_encoder() => {
+                    let spans = self.spans.iter();
+                    Source::Pages(spans.map(|span| (&*span.source_pages, span.source_len)).collect())
+                }
+                None => Source::None,
+            },
+            adapters: self.adapters.clone(),
+            training: self.training,
+            balance: self.balance.clone(),
+            probe,
+        }
+    }
+}
+
+impl Batch {
     /// The same with a placeholder at each of `n` virtual positions before each sequence, whose logits are not wanted.
     ///
     /// The spans are whole sequences without a cache.
@@ -158,6 +222,16 @@ pub trait Network: Send + Sync {
     /// The output layer, [V, D], or [C, D] of another head.
     fn output(&self) -> &Linear;
 
+    /// Whether it decodes token by token with a cache, where its head is over the vocabulary.
+    fn generates(&self) -> bool {
+        true
+    }
+
+    /// The table of embeddings, if there is one for all tokens.
+    fn embedding(&self) -> Option<&Embedding> {
+        None
+    }
+
     /// Encodes sources and writes what cross attention sees of them to the cache: for each its pages and its tokens.
     /// `pass` is the encoder's: each passage is a sequence.
     fn read(&self, _source: &SourceTokens, _tables: &[(&[u32], usize)], _pass: &Pass, _cache: &mut KvCache) {
@@ -184,6 +258,21 @@ pub struct Sight {
     pub patch: usize,
     /// Rows that such a picture becomes.
     pub n_rows: usize,
+}
+
+/// Keeps the residual stream at some depths.
+struct Kept {
+    depths: Vec<usize>,
+    found: Mutex<HashMap<usize, Tensor>>,
+}
+
+impl Probe for Kept {
+    fn residual(&self, depth: usize, x: Tensor) -> Tensor {
+        if self.depths.contains(&depth) {
+            self.found.lock().expect("nobody panics while keeping").insert(depth, x.clone());
+        }
+        x
+    }
 }
 
 /// A loaded model.
@@ -277,6 +366,16 @@ impl Model {
         let mut weights = Weights::new(checkpoint, family, &config, adapters, options)?;
         let network = (family.build)(&mut weights)?;
         let account = weights.finish()?;
+        if let Some(adapter) = adapters.iter().find(|adapter| config.has_encoder() && adapter.n_virtual() > 0)
+        {
+            let expected = "a model without an encoder: virtual positions stand before a decoder's text";
+            return Err(LoadError::Adapter(AdapterError::Refused {
+                method: adapter.about().name,
+                what: "model",
+                got: config.family.to_string(),
+                expected: expected.to_string(),
+            }));
+        }
         let mut parameters = account.parameters;
         adapters.iter().for_each(|adapter| parameters.extend(adapter.parameters()));
         let (n_parameters, n_bytes) = (account.n_parameters, account.n_bytes);
@@ -316,7 +415,8 @@ impl Model {
 
     /// Whether it writes text, token by token with a cache: a decoder with its vocabulary.
     pub fn generates(&self) -> bool {
-        !self.config.is_encoder && !self.config.is_recurrent && self.config.head.task == Task::Vocabulary
+        let writes = !self.config.is_encoder && !self.config.is_recurrent && self.network.generates();
+        writes && self.config.head.task == Task::Vocabulary
     }
 
     /// The family's entry in the table.
@@ -420,6 +520,32 @@ impl Model {
         self.run(batch, cache, None, |x, _| x)
     }
 
+    /// As [`hidden`](Model::hidden), with the residual stream of the wanted rows at some depths: at 0 the embeddings, at i
+    /// what goes into layer i. → [N, D], and one [N, D] for each of `depths`
+    ///
+    /// Draft heads read them ([`eagle`](crate::eagle)). Panics if the network has no such depth.
+    pub fn features(
+        &self,
+        batch: &Batch,
+        cache: Option<&mut KvCache>,
+        depths: &[usize],
+    ) -> (Tensor, Vec<Tensor>) {
+        let kept = Arc::new(Kept { depths: depths.to_vec(), found: Mutex::default() });
+        let hidden = self.run(batch, cache, Some(kept.clone()), |x, _| x);
+        let mut found = kept.found.lock().expect("nobody panics while keeping");
+        let take = |depth: &usize| {
+            let x = found.remove(depth).unwrap_or_else(|| panic!("a network without a depth {depth}"));
+            rhetor_tensor::ops::rows::rows(&x, &batch.outputs)
+        };
+        let features = depths.iter().map(take).collect();
+        (hidden, features)
+    }
+
+    /// The table of embeddings, if the network has but one.
+    pub(crate) fn embedding(&self) -> Option<&Embedding> {
+        self.network.embedding()
+    }
+
     /// Runs the network up to the output layer; `end` takes the normed hidden states of the wanted rows, [N, D].
     fn run(
         &self,
@@ -437,57 +563,8 @@ impl Model {
             batch
         };
         assert!(cache.is_none() || !self.config.is_encoder, "an encoder has no cache");
-        let prefix_lens = batch.spans.iter().map(|span| match self.config.is_encoder {
-            true => span.len,
-            false => span.prefix_len,
-        });
-        let prefix_lens: Vec<usize> = prefix_lens.collect();
-        assert!(
-            cache.is_none() || prefix_lens.iter().all(|&n| n == 0),
-            "a prefix seen from both sides with a cache"
-        );
-        let n_rows: usize = batch.spans.iter().map(|span| span.len).sum();
-        assert_eq!(n_rows, batch.tokens.len(), "lengths of the spans against the number of tokens");
-        for tree in batch.spans.iter().filter_map(|span| Some((span.len, span.tree.as_ref()?.n_nodes()))) {
-            assert!(cache.is_some() && tree.0 == tree.1, "a tree needs a cache, and a token for each node");
-        }
-        let positions: Vec<usize> = batch.spans.iter().flat_map(SequenceSpan::positions).collect();
-        let last = positions.iter().max().copied().unwrap_or(0);
-        assert!(
-            last < self.config.context_len,
-            "position {last} in a context of {}",
-            self.config.context_len
-        );
-        let spans: Vec<Span> = (batch.spans.iter())
-            .map(|span| Span {
-                table: &span.pages,
-                start: span.start,
-                len: span.len,
-                tree: span.tree.as_ref().map(|tree| tree.mask()),
-            })
-            .collect();
-        let pass = Pass {
-            of_row: Cow::Owned(positions),
-            spans: Cow::Owned(spans),
-            prefix_lens: Cow::Owned(prefix_lens),
-            segments: Cow::Borrowed(&batch.segments),
-            embedded: Cow::Borrowed(&batch.embedded),
-            source: match &batch.source {
-                Some(tokens) => {
-                    assert_eq!(tokens.passages.len(), batch.spans.len(), "sources against sequences");
-                    Source::Tokens(tokens.clone())
-                }
-                None if cache.is_some() && self.config.has_encoder() => {
-                    let spans = batch.spans.iter();
-                    Source::Pages(spans.map(|span| (&*span.source_pages, span.source_len)).collect())
-                }
-                None => Source::None,
-            },
-            adapters: batch.adapters.clone(),
-            training: batch.training,
-            probe,
-            balance: batch.balance.clone(),
-        };
+        let n_rows = batch.tokens.len();
+        let pass = batch.pass(&self.config, cache.is_some(), probe);
         let x = self.network.blocks(&batch.tokens, &pass, cache); // [T, D]
         let x = if batch.outputs.len() == n_rows {
             x

@@ -42,6 +42,8 @@ pub struct TensorName {
     pub stacks: &'static [Stack],
     /// The switch among the config's own things that says whether a model has the row; empty = every model.
     pub when: &'static str,
+    /// Which layers have the row.
+    pub in_layers: fn(&ModelConfig, usize) -> bool,
     /// How the values of a new matrix spread.
     pub spread: Spread,
 }
@@ -92,12 +94,13 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
         is_exact: false,
         stacks: &[],
         when: "",
+        in_layers: |_, _| true,
         spread: Spread::Given,
     }
 }
 
 /// Two tables as one, N rows in all.
-pub const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
+pub(crate) const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
     assert!(first.len() + second.len() == N);
     let mut rows = [name("", "", ""); N];
     let mut i = 0;
@@ -173,6 +176,11 @@ impl TensorName {
     /// Whether each expert of a layer has one.
     pub fn is_of_experts(&self) -> bool {
         self.ours.contains("{e}")
+    }
+
+    /// The same row, of some layers only.
+    pub const fn in_layers(self, in_layers: fn(&ModelConfig, usize) -> bool) -> TensorName {
+        TensorName { in_layers, ..self }
     }
 
     /// The same row, whose new values spread in this way.
@@ -319,20 +327,20 @@ impl TensorName {
         })
     }
 
-    /// What a file, whose Hugging Face names begin with `prefix`, has of the row: a tensor, or a part of a stack of the right shape.
+    /// What a file has of the row: a tensor, or a part of a stack of the right shape. `prefix`: what Hugging Face's names
+    /// begin with; `None` = the names are GGUF's.
     pub(crate) fn find<'a>(
         &self,
         family: &Family,
         file: &'a Checkpoint,
-        is_gguf: bool,
-        prefix: &str,
+        prefix: Option<&str>,
         place: Place,
         suffix: &str,
         config: &ModelConfig,
     ) -> Option<Piece<'a>> {
-        let name = match is_gguf {
-            true => self.gguf_name(place, suffix),
-            false => self.hugging_face_name(prefix, place, suffix),
+        let name = match prefix {
+            None => self.gguf_name(place, suffix),
+            Some(prefix) => self.hugging_face_name(prefix, place, suffix),
         };
         if let Some(entry) = family.find(file, &name) {
             return Some(Piece::whole(entry));
@@ -340,8 +348,8 @@ impl TensorName {
         if suffix != ".weight" || self.stacks.is_empty() {
             return None;
         }
-        self.stacks_in(is_gguf, place, config).find_map(|(stack, shape, (part, n_parts))| {
-            let entry = file.find(&stack.name_in(prefix, place.layer))?;
+        self.stacks_in(prefix.is_none(), place, config).find_map(|(stack, shape, (part, n_parts))| {
+            let entry = file.find(&stack.name_in(prefix.unwrap_or(""), place.layer))?;
             (entry.shape == shape).then_some(Piece { entry, part, n_parts })
         })
     }
@@ -350,7 +358,8 @@ impl TensorName {
     pub fn places(&self, config: &ModelConfig) -> impl Iterator<Item = Place> + use<> {
         let n_experts = if self.is_of_experts() { letter("experts", config, 0) } else { 1 };
         let all = 0..if self.is_on(config) { self.n_repeats(config) } else { 0 };
-        all.flat_map(move |layer| (0..n_experts).map(move |expert| Place { layer, expert }))
+        let all: Vec<usize> = all.filter(|&layer| (self.in_layers)(config, layer)).collect();
+        all.into_iter().flat_map(move |layer| (0..n_experts).map(move |expert| Place { layer, expert }))
     }
 
     /// In how many layers a model has the row; 0 or 1 where a letter says whether it is there.

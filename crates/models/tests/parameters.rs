@@ -1,6 +1,7 @@
 //! The number of parameters that a family's table gives, against what checkpoints hold and what is published.
 
 use rhetor_formats::Checkpoint;
+use rhetor_models::presets::PRESETS;
 use rhetor_models::{FAMILIES, Family, LoadOptions, Model};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ fn the_table_counts_what_is_loaded_from_every_fixture() {
 
 #[test]
 fn published_checkpoints_have_the_parameters_that_their_configurations_say() {
-    for (name, config) in configurations() {
+    let presets = PRESETS.iter().map(|preset| (&*preset.name, Value::Object(preset.config.clone())));
+    for (name, config) in configurations().into_iter().chain(presets) {
         let (counted, context_len) = counted(&config.to_string());
         let published = FAMILIES.iter().flat_map(|family| family.published).find(|known| known.name == name);
         let published = published.unwrap_or_else(|| panic!("{name} is in no family's list"));

@@ -159,6 +159,37 @@ fn a_checkpoint_keeps_its_logits_through_gguf_and_back() {
     }
 }
 
+/// The root of the mean square of what logits are off by, as a part of the largest logit. The weights are drawn so wide that
+/// attention is sharp, and errors grow more than in a trained model.
+#[test]
+fn eight_bits_move_the_logits_by_less_than_two_percent() {
+    let folder = tempfile::tempdir().expect("a folder for the converted files");
+    for source in folders() {
+        let before = case(&source);
+        let file = folder.path().join(format!("{}.gguf", before.name));
+        for (mix, allowed) in [(Mix::Q8_0, 0.02), (Mix::Q4KM, 0.1)] {
+            let options = ConvertOptions { mix, importance: None, vocabulary: Vec::new() };
+            let written = to_gguf(&open(&source), &file, &options, &mut |_| ());
+            if let Err(error) = &written {
+                let refused = matches!(error, ConvertError::NoPlace { .. });
+                assert!(refused && WITHOUT_GGUF.contains(&before.name.as_str()), "{}: {error}", before.name);
+                continue;
+            }
+            let model = Model::load(&open(&file), LoadOptions::default());
+            let model = model.unwrap_or_else(|error| panic!("{} in {}: {error}", before.name, mix.name()));
+            for prompt in &before.prompts {
+                let logits = alone(&model, &prompt.ids, prompt.ids.len());
+                let squares: f32 = logits.iter().zip(&prompt.logits).map(|(a, b)| (a - b) * (a - b)).sum();
+                let largest = prompt.logits.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
+                let relative = (squares / logits.len() as f32).sqrt() / largest;
+                println!("{:28} {:7} relative error {relative:.4}", before.name, mix.name());
+                // Comparing this way round, a NaN is refused too.
+                assert!(relative <= allowed, "{} in {}: off by {relative}", before.name, mix.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn the_story_of_the_260k_model_is_its_golden() {
     let data = root().join("../shared/data/stories260K/stories260K.bin");
@@ -191,6 +222,7 @@ const WITHOUT_GGUF: &[&str] = &[
     "falcon-rw-6-heads",
     "gemma3-other-scale",
     "gpt",
+    "gpt2-banded",
     "gpt2-inverse-layer-scale",
     "llama-rope-dynamic",
     "qwen2-window-4",

@@ -17,6 +17,8 @@ pub struct Sequence {
     pub segments: Option<Vec<u8>>,
     /// The first rows that see each other in both directions; 0 = causal, T = an encoder.
     pub prefix_len: usize,
+    /// What the encoder of an encoder-decoder reads for it; empty for models without one. [S]
+    pub source: Vec<u32>,
 }
 
 impl Sequence {
@@ -30,7 +32,7 @@ impl Sequence {
     pub fn completion(ids: &[u32], n_given: usize) -> Sequence {
         let n = ids.len().saturating_sub(1);
         let targets = (1..ids.len()).map(|i| if i < n_given { IGNORE } else { ids[i] }).collect();
-        Sequence { tokens: ids[..n].to_vec(), targets, segments: None, prefix_len: 0 }
+        Sequence { tokens: ids[..n].to_vec(), targets, ..Sequence::default() }
     }
 
     /// Next-token prediction of those `ids` for which `is_trained` says so. Panics if the lengths differ.
@@ -40,22 +42,23 @@ impl Sequence {
         let n = ids.len().saturating_sub(1);
         let target = |i: usize| if is_trained[i] { ids[i] } else { IGNORE };
         let targets = (1..ids.len()).map(target).collect();
-        Sequence { tokens: ids[..n].to_vec(), targets, segments: None, prefix_len: 0 }
+        Sequence { tokens: ids[..n].to_vec(), targets, ..Sequence::default() }
     }
 
     /// Tokens for an encoder, in which every row sees every other and nothing is predicted.
     pub fn encoder(tokens: Vec<u32>) -> Sequence {
-        Sequence { targets: vec![IGNORE; tokens.len()], segments: None, prefix_len: tokens.len(), tokens }
+        let (targets, prefix_len) = (vec![IGNORE; tokens.len()], tokens.len());
+        Sequence { tokens, targets, prefix_len, ..Sequence::default() }
     }
 
-    /// What a decoder reads and predicts to write `ids`: it begins with `start` and is one row behind its
-    /// targets.
-    pub fn decoder(start: u32, ids: Vec<u32>) -> Sequence {
+    /// What a decoder reads and predicts to write `ids` after its encoder read `source`: it begins with `start` and is one
+    /// row behind its targets.
+    pub fn written(source: Vec<u32>, start: u32, ids: Vec<u32>) -> Sequence {
         let mut tokens = ids.clone();
         tokens.pop();
         tokens.insert(0, start);
         tokens.truncate(ids.len());
-        Sequence { tokens, targets: ids, segments: None, prefix_len: 0 }
+        Sequence { tokens, targets: ids, source, ..Sequence::default() }
     }
 
     /// Rows that have a target.
@@ -102,7 +105,7 @@ pub enum Label {
 /// What one loss is computed from.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Example {
-    /// One; two for preferences (chosen, rejected) and for encoder-decoders (input, output).
+    /// One; two for preferences (chosen, rejected).
     pub sequences: Vec<Sequence>,
     /// What is said about them as a whole.
     pub label: Label,
@@ -114,9 +117,9 @@ impl Example {
         Example { sequences: vec![sequence], label: Label::None }
     }
 
-    /// The rows of all sequences.
+    /// The rows of all sequences and of what is read for them.
     pub fn n_rows(&self) -> usize {
-        self.sequences.iter().map(Sequence::len).sum()
+        self.sequences.iter().map(|sequence| sequence.len() + sequence.source.len()).sum()
     }
 }
 
@@ -235,9 +238,9 @@ mod tests {
         assert_eq!((sequence.n_targets(), sequence.targets), (2, vec![IGNORE, 7, 8]));
         let sequence = Sequence::masked(&[5, 6, 7], &[true, false, true]);
         assert_eq!(sequence.targets, [IGNORE, 7]);
-        let sequence = Sequence::decoder(0, vec![5, 6, 7]);
+        let sequence = Sequence::written(vec![9], 0, vec![5, 6, 7]);
         assert_eq!((sequence.tokens, sequence.targets), (vec![0, 5, 6], vec![5, 6, 7]));
-        assert!(Sequence::next_token(&[]).is_empty() && Sequence::decoder(0, vec![]).is_empty());
+        assert!(Sequence::next_token(&[]).is_empty() && Sequence::written(vec![9], 0, vec![]).is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What an objective computes its loss with: the model that learns, and what it is compared with.
 
 use rhetor_kernels::cross_entropy::CrossEntropy;
-use rhetor_models::{Active, Batch, Model, SequenceSpan, Training};
+use rhetor_models::{Active, Batch, Model, SequenceSpan, SourceTokens, Training};
 use rhetor_tensor::ops::cross_entropy::{self, Targets};
 use rhetor_tensor::ops::mixture::Balance;
 use rhetor_tensor::{Tensor, ops, tape};
@@ -132,6 +132,7 @@ pub fn batch_of<'s>(
     training: Option<Training>,
 ) -> (Batch, Vec<u32>) {
     let (mut batch, mut targets) = (Batch { training, ..Batch::default() }, Vec::new());
+    let mut sources = SourceTokens::default();
     for sequence in sequences {
         let first = batch.tokens.len();
         batch.tokens.extend_from_slice(&sequence.tokens);
@@ -140,6 +141,10 @@ pub fn batch_of<'s>(
             prefix_len: sequence.prefix_len,
             ..SequenceSpan::default()
         });
+        if !sequence.source.is_empty() {
+            sources.tokens.extend_from_slice(&sequence.source);
+            sources.passages.push(vec![sequence.source.len()]);
+        }
         if let Some(segments) = &sequence.segments {
             batch.segments.resize(first, 0);
             batch.segments.extend_from_slice(segments);
@@ -151,5 +156,6 @@ pub fn batch_of<'s>(
             }
         }
     }
+    batch.source = (!sources.passages.is_empty()).then(|| Arc::new(sources));
     (batch, targets)
 }

@@ -86,6 +86,7 @@ impl Golden {
                 prefix_len: if is_encoder { tokens.len() } else { 0 },
                 targets: if self.kind == "masked-lm" { targets() } else { vec![IGNORE; tokens.len()] },
                 tokens,
+                source: Vec::new(),
             };
             Example { sequences: vec![sequence], label }
         };
@@ -103,6 +104,7 @@ impl Golden {
             template: None,
             max_len: 100,
             is_encoder,
+            decoder_start: None,
             labels,
             now: 0,
         };
@@ -299,7 +301,7 @@ fn masked_and_prefix_and_span_losses_train_a_decoder() {
     let tokens = vec![1, 2, 3, 4, 5];
     for (prefix_len, targets) in [(5, [IGNORE, 7, IGNORE, IGNORE, 5]), (3, [IGNORE, IGNORE, 4, 5, 6])] {
         let sequence =
-            Sequence { tokens: tokens.clone(), targets: targets.to_vec(), segments: None, prefix_len };
+            Sequence { tokens: tokens.clone(), targets: targets.to_vec(), prefix_len, ..Sequence::default() };
         let run = |training| policy.next_tokens([&sequence], 0.5, CrossEntropy::default(), training);
         let before = run(None);
         let (loss, tape) = tape::record(|| run(Some(Training { seed: 0, keep: Keep::All })));

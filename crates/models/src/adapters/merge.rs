@@ -190,8 +190,7 @@ impl<'a> Merge<'a> {
                         && let Some(piece) = row.find(
                             self.family,
                             self.base,
-                            self.speaks_gguf,
-                            prefix,
+                            (!self.speaks_gguf).then_some(prefix),
                             place,
                             suffix,
                             &self.config,

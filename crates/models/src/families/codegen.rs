@@ -8,7 +8,7 @@ use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::{RopeOptions, RopeOrder, RopeScaling};
 
 use super::{BASE, Family, Licence, gpt2, published};
-use crate::config::{Key, Keys, ModelConfig};
+use crate::config::{Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::PreNormBlock;
 use crate::load::LoadError;
@@ -30,7 +30,6 @@ pub const CODEGEN: Family = Family {
     architectures: &[("CodeGenForCausalLM", Task::Vocabulary)],
     prefix: "transformer.",
     config,
-    keys,
     tensors: TENSORS,
     build: PreNormBlock::decoder,
     published: &[
@@ -75,10 +74,4 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         scaling: RopeScaling::None,
     };
     Ok(ModelConfig { family: "codegen", position_len: 0, rope: Some(rope), tied: false, ..gpt2 })
-}
-
-fn keys(config: &ModelConfig) -> Vec<Key> {
-    let mut keys = gpt2::keys(config);
-    keys.extend(config.rope.as_ref().map(|rope| Key::size("", "rotary_dim", rope.rotary_dim)));
-    keys
 }

@@ -86,7 +86,8 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let n_heads = size("attention.head_count", "num_attention_heads", "n_head")?;
     let head_dim = keys.head_dim(hidden_size, n_heads, "attention.head_count", "num_attention_heads")?;
     let old_kv_heads = keys.size_opt("attention.head_count_kv", "n_head_kv")?;
-    let n_kv_heads = keys.size_opt("attention.head_count_kv", "num_kv_heads")?.or(old_kv_heads);
+    let n_kv_heads =
+        keys.size_or("attention.head_count_kv", "num_kv_heads", old_kv_heads.unwrap_or(n_heads))?;
     let is_new = keys.flag_or("", "new_decoder_architecture", old_kv_heads.is_some())?;
     let is_parallel = keys.flag_or("", "parallel_attn", true)?;
     let n_norms = match keys.speaks_gguf() {
@@ -100,7 +101,7 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         return Err(keys.refuse("", "parallel_attn", false, "true in the new architecture"));
     }
     let n_kv_heads = match keys.speaks_gguf() || is_new {
-        true => n_kv_heads.unwrap_or(n_heads),
+        true => n_kv_heads,
         false if keys.flag_or("", "multi_query", true)? => 1,
         false => n_heads,
     };

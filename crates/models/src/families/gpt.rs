@@ -5,7 +5,7 @@
 use rhetor_catalog::{About, Source};
 
 use super::{BASE, Family, Licence, gpt2, published};
-use crate::config::{Key, Keys, ModelConfig};
+use crate::config::{Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::{Decoder, PostNormBlock};
 use crate::load::{LoadError, Weights};
@@ -30,7 +30,6 @@ pub const GPT: Family = Family {
     ],
     prefix: "transformer.",
     config,
-    keys,
     tensors: TENSORS,
     build,
     published: &[published("openai-gpt", 116_534_784, 512, Licence::Open)],
@@ -58,13 +57,6 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         _ => keys.activation("afn", "gelu_new")?,
     };
     Ok(ModelConfig { family: "gpt", activation, ffn_size: 4 * gpt2.hidden_size, ..gpt2 })
-}
-
-fn keys(config: &ModelConfig) -> Vec<Key> {
-    let mut keys = gpt2::keys(config);
-    keys.retain(|key| !matches!(key.hugging_face, "activation_function" | "n_inner"));
-    keys.push(Key::new("", "afn", "gelu"));
-    keys
 }
 
 fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {

@@ -1,10 +1,14 @@
 //! GPT-2: decoder; layer norms before each sublayer, learned positions, biases everywhere, tied output.
 //!
-//! Sizes from 124M to 1.5B, and Cerebras-GPT's, which only differ in numbers.
+//! Sizes from 124M to 1.5B, Cerebras-GPT's and GPT-3's ([`crate::presets`]), which only differ in numbers. GPT-3's layers
+//! also alternate dense and locally banded sparse attention (arXiv:2005.14165, §2.1): our own key `attention_pattern` is a
+//! list of `dense` and `local` that repeats over the layers, and a token of a local layer sees the last `attention_band`
+//! tokens, itself included. What pattern OpenAI took is not known.
 //! Source: Language Models are Unsupervised Multitask Learners (2019), §2.3, and the published code.
 
 use rhetor_catalog::{About, Source};
 
+use super::llama_kin::LAYERS_MAX;
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
@@ -41,6 +45,14 @@ pub const GPT2: Family = Family {
         published("gpt2-medium", 354_823_168, 1024, Licence::Open),
         published("gpt2-large", 774_030_080, 1024, Licence::Open),
         published("gpt2-xl", 1_557_611_200, 1024, Licence::Open),
+        published("gpt3-125m", 125_226_240, 2048, Licence::Unpublished),
+        published("gpt3-350m", 355_871_744, 2048, Licence::Unpublished),
+        published("gpt3-760m", 760_300_032, 2048, Licence::Unpublished),
+        published("gpt3-1.3b", 1_315_723_264, 2048, Licence::Unpublished),
+        published("gpt3-2.7b", 2_651_553_280, 2048, Licence::Unpublished),
+        published("gpt3-6.7b", 6_658_404_352, 2048, Licence::Unpublished),
+        published("gpt3-13b", 12_853_386_240, 2048, Licence::Unpublished),
+        published("gpt3-175b", 174_604_259_328, 2048, Licence::Unpublished),
     ],
     ..BASE
 };
@@ -67,11 +79,12 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let head_dim = keys.head_dim(hidden_size, n_heads, "attention.head_count", "n_head")?;
     let context_len = keys.size("context_length", "n_positions")?;
     let scales = keys.switch_or("scale_attn_weights", true)?;
+    let n_layers = keys.size("block_count", "n_layer")?;
     Ok(ModelConfig {
         family: "gpt2",
         vocab_size: keys.vocab_size()?,
         hidden_size,
-        n_layers: keys.size("block_count", "n_layer")?,
+        n_layers,
         n_heads,
         n_kv_heads: n_heads,
         head_dim,
@@ -82,9 +95,28 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         activation: keys.activation("activation_function", "gelu_new")?,
         attention_scale: if scales { (head_dim as f32).powf(-0.5) } else { 1.0 },
         attention_scale_by_layer: keys.switch_or("scale_attn_by_inverse_layer_idx", false)?,
+        layer_windows: windows(keys, n_layers)?,
         tied: true,
         ..ModelConfig::default()
     })
+}
+
+/// The window of each layer, if the file has a pattern of them.
+fn windows(keys: &Keys, n_layers: usize) -> Result<Vec<Option<usize>>, LoadError> {
+    let pattern = keys.words_opt("attention_pattern")?.unwrap_or_default();
+    if pattern.is_empty() {
+        return Ok(Vec::new());
+    }
+    if n_layers > LAYERS_MAX {
+        return Err(keys.refuse("block_count", "n_layer", n_layers, &format!("at most {LAYERS_MAX}")));
+    }
+    let band = keys.size_or("", "attention_band", 256)?;
+    let window = |word: &String| match word.as_str() {
+        "dense" => Ok(None),
+        "local" => Ok(Some(band)),
+        _ => Err(keys.refuse("", "attention_pattern", word, "a list of dense and local")),
+    };
+    pattern.iter().map(window).cycle().take(n_layers).collect()
 }
 
 pub(super) fn keys(config: &ModelConfig) -> Vec<Key> {

@@ -6,7 +6,9 @@
 
 use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::RopeOrder;
+use rhetor_tensor::ops::head_norm::NormKind;
 
+use super::llama_kin::{self, Kin};
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
@@ -14,6 +16,16 @@ use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{Stored, TensorName, name};
 use crate::row_order;
+
+const KIN: Kin = Kin {
+    family: "gpt_neox",
+    order: RopeOrder::Half,
+    rotary: 0.25,
+    norm_kind: NormKind::Layer,
+    norm_eps: 1e-5,
+    activation: ("hidden_act", "gelu"),
+    ..llama_kin::LLAMA
+};
 
 pub const GPT_NEOX: Family = Family {
     about: About {
@@ -73,47 +85,24 @@ const TENSORS: &[TensorName] = &[
 ];
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
-    let hidden_size = keys.size("embedding_length", "hidden_size")?;
-    let n_heads = keys.size("attention.head_count", "num_attention_heads")?;
-    let head_dim = keys.head_dim(hidden_size, n_heads, "attention.head_count", "num_attention_heads")?;
-    let is_parallel = keys.flag_or("use_parallel_residual", "use_parallel_residual", true)?;
-    Ok(ModelConfig {
-        family: "gpt_neox",
-        vocab_size: keys.vocab_size()?,
-        hidden_size,
-        n_layers: keys.size("block_count", "num_hidden_layers")?,
-        n_heads,
-        n_kv_heads: n_heads,
-        head_dim,
-        ffn_size: keys.size("feed_forward_length", "intermediate_size")?,
-        context_len: keys.size("context_length", "max_position_embeddings")?,
-        norm_eps: keys.number_or("attention.layer_norm_epsilon", "layer_norm_eps", 1e-5)?,
-        activation: keys.activation("hidden_act", "gelu")?,
-        attention_scale: (head_dim as f32).powf(-0.5),
-        rope: Some(keys.partial_rope(head_dim, RopeOrder::Half, 10_000.0, 0.25)?),
-        tied: keys.switch_or("tie_word_embeddings", false)?,
-        own: vec![
-            ("parallel", f64::from(u8::from(is_parallel))),
-            ("attention_bias", keys.bias_or("blk.0.attn_qkv", "attention_bias", true)?),
-        ],
-        ..ModelConfig::default()
-    })
+    let kin = KIN.config(keys)?;
+    keys.check_heads(&kin)?;
+    let parallel = keys.flag_or("use_parallel_residual", "use_parallel_residual", true)?;
+    let own = vec![
+        ("parallel", f64::from(u8::from(parallel))),
+        ("attention_bias", keys.bias_or("blk.0.attn_qkv", "attention_bias", true)?),
+    ];
+    Ok(ModelConfig { own, ..kin })
 }
 
 fn keys(config: &ModelConfig) -> Vec<Key> {
     let rope = config.rope.as_ref().expect("the family has rotary positions");
-    vec![
-        Key::size("vocab_size", "vocab_size", config.vocab_size),
-        Key::size("embedding_length", "hidden_size", config.hidden_size),
-        Key::size("block_count", "num_hidden_layers", config.n_layers),
-        Key::size("feed_forward_length", "intermediate_size", config.ffn_size),
-        Key::size("attention.head_count", "num_attention_heads", config.n_heads),
-        Key::size("context_length", "max_position_embeddings", config.context_len),
-        Key::new("attention.layer_norm_epsilon", "layer_norm_eps", config.norm_eps),
+    let own = [
         Key::new("use_parallel_residual", "use_parallel_residual", config.own_switch("parallel")),
         Key::new("", "attention_bias", config.own_switch("attention_bias")),
+        // What transformers calls the rotary part and its base in this family.
         Key::new("", "rotary_pct", rope.rotary_dim as f32 / config.head_dim as f32),
         Key::new("", "rotary_emb_base", rope.theta),
-        Key::new("", "hidden_act", "gelu"),
-    ]
+    ];
+    KIN.keys(config).into_iter().chain(own).collect()
 }

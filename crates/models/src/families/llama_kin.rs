@@ -29,7 +29,7 @@ pub(super) struct Kin {
 }
 
 /// More layers than any model has: each costs memory before its tensors are looked for.
-const LAYERS_MAX: usize = 1 << 16;
+pub(super) const LAYERS_MAX: usize = 1 << 16;
 
 pub(super) const LLAMA: Kin = Kin {
     family: "llama",

@@ -33,6 +33,11 @@ pub const MIXTRAL: Family = Family {
     config,
     keys,
     tensors: TENSORS,
+    // As transformers 5 calls the router in memory.
+    other_names: |name| match name.contains(".block_sparse_moe.gate.") {
+        true => vec![name.replace(".block_sparse_moe.", ".mlp.")],
+        false => Vec::new(),
+    },
     build: PreNormBlock::decoder,
     is_told_by: |keys| Ok(keys.size_opt("expert_count", "num_local_experts")?.is_some_and(|n| n > 0)),
     published: &[Published {
@@ -52,9 +57,7 @@ const TENSORS: &[TensorName] = &[
     name("blk.{i}.attn_v", "layers.{i}.self_attn.v_proj", "K*d D"),
     name("blk.{i}.attn_output", "layers.{i}.self_attn.o_proj", "D H*d"),
     name("blk.{i}.ffn_norm", "layers.{i}.post_attention_layernorm", "D"),
-    name("blk.{i}.ffn_gate_inp", "layers.{i}.block_sparse_moe.gate", "experts D")
-        .exact()
-        .stacked(&[Stack::hugging_face("layers.{i}.mlp.gate.weight", 0, 1)]),
+    name("blk.{i}.ffn_gate_inp", "layers.{i}.block_sparse_moe.gate", "experts D").exact(),
     name("blk.{i}.ffn_gate.{e}", "layers.{i}.block_sparse_moe.experts.{e}.w1", "F D").stacked(&[
         Stack::gguf("blk.{i}.ffn_gate_exps.weight"),
         Stack::hugging_face("layers.{i}.mlp.experts.gate_up_proj", 0, 2),

@@ -34,9 +34,11 @@ mod phi;
 mod phi3;
 mod qformer;
 mod qwen;
+mod retro;
 mod roberta;
 mod stablelm;
 mod t5;
+mod t5_encoder;
 mod transformer;
 mod vit;
 mod xlm_roberta;
@@ -109,7 +111,7 @@ pub enum Licence {
 }
 
 /// What a family says only if it differs: `Family { about: ..., ..BASE }`.
-const BASE: Family = Family {
+pub(crate) const BASE: Family = Family {
     about: About { name: "", summary: "", source: Source::Folklore, options: &[] },
     gguf: "",
     gguf_task: Task::Vocabulary,
@@ -152,6 +154,7 @@ pub const FAMILIES: &[&Family] = &[
     &xlm_roberta::XLM_ROBERTA,
     &electra::ELECTRA,
     &distilbert::DISTILBERT,
+    &retro::RETRO,
     &awd_lstm::AWD_LSTM,
     &vit::CLIP_VISION,
     &vit::EVA_CLIP,
@@ -159,9 +162,15 @@ pub const FAMILIES: &[&Family] = &[
     &minigpt4::MINIGPT4,
     &attention_only::ATTENTION_ONLY,
     &t5::T5,
+    &t5_encoder::T5_ENCODER,
     &fid::FID,
     &transformer::TRANSFORMER,
 ];
+
+/// The sizes of a model with LLaMA's keys, for parts of models that are no family of their own.
+pub(crate) fn llama_keys(keys: &Keys, family: &'static str) -> Result<ModelConfig, LoadError> {
+    llama_kin::Kin { family, ..llama_kin::LLAMA }.config(keys)
+}
 
 /// Families that are parts of models and no models by themselves.
 const PARTS: &[&Family] = &[&qformer::QFORMER];

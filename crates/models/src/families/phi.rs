@@ -5,13 +5,25 @@
 
 use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::RopeOrder;
+use rhetor_tensor::ops::head_norm::NormKind;
 
+use super::llama_kin::{self, Kin};
 use super::{BASE, Family, Licence, published};
-use crate::config::{Key, Keys, ModelConfig};
+use crate::config::{Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::PreNormBlock;
 use crate::load::LoadError;
 use crate::names::{TensorName, name};
+
+const KIN: Kin = Kin {
+    family: "phi",
+    order: RopeOrder::Half,
+    rotary: 0.5,
+    norm_kind: NormKind::Layer,
+    norm_eps: 1e-5,
+    activation: ("hidden_act", "gelu_new"),
+    ..llama_kin::LLAMA
+};
 
 pub const PHI: Family = Family {
     about: About {
@@ -33,7 +45,7 @@ pub const PHI: Family = Family {
     ],
     prefix: "model.",
     config,
-    keys,
+    keys: |config| KIN.keys(config),
     tensors: TENSORS,
     build: PreNormBlock::decoder,
     published: &[
@@ -60,46 +72,13 @@ const TENSORS: &[TensorName] = &[
 ];
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
-    let hidden_size = keys.size("embedding_length", "hidden_size")?;
-    let n_heads = keys.size("attention.head_count", "num_attention_heads")?;
-    let head_dim = keys.head_dim(hidden_size, n_heads, "attention.head_count", "num_attention_heads")?;
     if keys.switch_or("qk_layernorm", false)? {
         return Err(keys.refuse("", "qk_layernorm", true, "false: no published Phi has norms on its heads"));
     }
-    if keys.switch_or("tie_word_embeddings", false)? {
-        let expected = "false: the output layer has a bias of its own";
-        return Err(keys.refuse("", "tie_word_embeddings", true, expected));
+    let config = KIN.config(keys)?;
+    keys.check_heads(&config)?;
+    match config.tied && !keys.speaks_gguf() {
+        true => Err(keys.refuse("", "tie_word_embeddings", true, "false: the output layer has a bias")),
+        false => Ok(config),
     }
-    Ok(ModelConfig {
-        family: "phi",
-        vocab_size: keys.vocab_size()?,
-        hidden_size,
-        n_layers: keys.size("block_count", "num_hidden_layers")?,
-        n_heads,
-        n_kv_heads: keys.size_or("attention.head_count_kv", "num_key_value_heads", n_heads)?,
-        head_dim,
-        ffn_size: keys.size("feed_forward_length", "intermediate_size")?,
-        context_len: keys.size("context_length", "max_position_embeddings")?,
-        norm_eps: keys.number_or("attention.layer_norm_epsilon", "layer_norm_eps", 1e-5)?,
-        activation: keys.activation("hidden_act", "gelu_new")?,
-        attention_scale: (head_dim as f32).powf(-0.5),
-        rope: Some(keys.partial_rope(head_dim, RopeOrder::Half, 10_000.0, 0.5)?),
-        ..ModelConfig::default()
-    })
-}
-
-fn keys(config: &ModelConfig) -> Vec<Key> {
-    let rope = config.rope.as_ref().expect("the family has rotary positions");
-    vec![
-        Key::size("vocab_size", "vocab_size", config.vocab_size),
-        Key::size("embedding_length", "hidden_size", config.hidden_size),
-        Key::size("block_count", "num_hidden_layers", config.n_layers),
-        Key::size("feed_forward_length", "intermediate_size", config.ffn_size),
-        Key::size("attention.head_count", "num_attention_heads", config.n_heads),
-        Key::size("attention.head_count_kv", "num_key_value_heads", config.n_kv_heads),
-        Key::size("context_length", "max_position_embeddings", config.context_len),
-        Key::new("attention.layer_norm_epsilon", "layer_norm_eps", config.norm_eps),
-        Key::new("", "partial_rotary_factor", rope.rotary_dim as f32 / config.head_dim as f32),
-        Key::new("", "hidden_act", "gelu_new"),
-    ]
 }

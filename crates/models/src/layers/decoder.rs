@@ -95,4 +95,8 @@ impl Network for Decoder {
     fn output(&self) -> &Linear {
         &self.output
     }
+
+    fn embedding(&self) -> Option<&Embedding> {
+        Some(&self.token_embd)
+    }
 }

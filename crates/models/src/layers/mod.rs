@@ -2,6 +2,7 @@
 
 mod alibi;
 mod attention;
+mod chunks;
 mod cross_attention;
 mod decoder;
 mod embedding;
@@ -16,10 +17,12 @@ mod patches;
 mod pre_norm_block;
 mod probe;
 mod relative;
+mod rotary_cross;
 mod stack;
 
 pub use alibi::slopes as alibi_slopes;
 pub use attention::Attention;
+pub use chunks::Chunks;
 pub use cross_attention::CrossAttention;
 pub use decoder::{Block, Decoder};
 pub use embedding::Embedding;
@@ -34,4 +37,5 @@ pub use patches::Patches;
 pub use pre_norm_block::PreNormBlock;
 pub use probe::{Attended, Probe};
 pub use relative::{RelativePositions, Sees};
+pub use rotary_cross::{Placed, RotaryCross};
 pub use stack::{NormPlace, Stack, StackBlock, StackOptions};

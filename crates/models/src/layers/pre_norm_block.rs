@@ -13,7 +13,7 @@ use crate::model::Network;
 /// side, `x + attention(norm(x)) + feed_forward(norm(x))`, with one norm (GPT-J; StableLM 2, arXiv:2402.17834, section 2)
 /// or one each (GPT-NeoX, arXiv:2204.06745, section 2.1).
 pub struct PreNormBlock {
-    /// Before attention.
+    /// Before attention; none in EAGLE's draft head.
     pub attn_norm: Norm,
     /// The first sublayer.
     pub attn: Attention,
@@ -47,7 +47,7 @@ impl PreNormBlock {
             false => ("blk.{i}.attn_norm", "blk.{i}.ffn_norm"),
         };
         Ok(PreNormBlock {
-            attn_norm: weights.norm(attn_norm, i)?,
+            attn_norm: optional(weights, attn_norm, i)?.unwrap_or(Norm::None),
             attn: weights.attention(qkv, "blk.{i}.attn_output", i)?,
             attn_post_norm: optional(weights, "blk.{i}.post_attention_norm", i)?,
             ffn_norm: optional(weights, ffn_norm, i)?,

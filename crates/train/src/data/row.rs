@@ -86,6 +86,7 @@ impl Row {
             Row::Text(text) => Some(text),
             Row::Completion { prompt, completion } => Some(prompt + &completion),
             Row::Classified { text, .. } => Some(text),
+            Row::Translation { source, target } => Some(source + "\n" + &target),
             _ => None,
         }
     }
