@@ -14,7 +14,7 @@ use rhetor_train::{Example, IGNORE, Label, Loss, Policy, Sequence};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const CASES: [(&str, &str); 14] = [
+const CASES: [(&str, &str); 16] = [
     ("bert-masked", "masked-lm"),
     ("bert-sequence", "sequence-classification"),
     ("bert-number", "numbers"),
@@ -29,6 +29,8 @@ const CASES: [(&str, &str); 14] = [
     ("roberta-sequence", "sequence-classification"),
     ("electra-tokens", "token-classification"),
     ("distilbert-span", "question-answering"),
+    ("qwen3-tokens", "token-classification"),
+    ("gemma3-sequence", "sequence-classification"),
 ];
 
 fn fixtures() -> PathBuf {
@@ -102,11 +104,7 @@ impl Golden {
     fn objective(&self) -> Box<dyn Objective> {
         let is_encoder = self.is_encoder();
         let vocabulary =
-            if self.case.starts_with("llama") || self.case == "gpt2-sequence" || self.case == "gpt2-tokens" {
-                "byte_level_bpe.json"
-            } else {
-                "vocab.txt"
-            };
+            if is_encoder || self.case == "gpt2-span" { "vocab.txt" } else { "byte_level_bpe.json" };
         let tokenizer = Tokenizer::from_file(&fixtures().join("tokenizer").join(vocabulary)).unwrap();
         let labels = Labels::Classes((0..5).map(|i| i.to_string()).collect());
         let reading = Reading {
