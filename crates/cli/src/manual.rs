@@ -103,8 +103,8 @@ binds. A prompt reads the weights once for all its tokens: operations bind. The 
 
 ## Timeline
 
-Reports of models by month; `rhetor list timeline --since 2023-01 --min-size 10b --open` chooses among them. A number that
-no report tells is left out.
+Reports of models by month; `rhetor list timeline --since 2023-01 --min-size 10b --open` chooses among them. A number
+that was not checked is left out.
 
 | month | model | organisation | parameters | tokens | kind | made from | licence | report |
 |---|---|---|---:|---:|---|---|---|---|

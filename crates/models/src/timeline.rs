@@ -1,7 +1,6 @@
 //! Models that made history, by the month of their report.
 //!
-//! Numbers are those of the reports; of models that can be run here the parameters are counted exactly. What no report says is
-//! not said here either.
+//! Of models that can be run here the parameters are counted exactly. What was not checked is left out.
 
 use crate::families::Licence;
 
@@ -16,7 +15,7 @@ pub struct Landmark {
     pub month: (u16, u8),
     /// Elements of its weights; `None` = not told.
     pub n_parameters: Option<u64>,
-    /// Tokens that it was pre-trained on; `None` = not told, or those of its base.
+    /// Tokens that it was pre-trained on; `None` = not told, or not checked.
     pub n_tokens: Option<f64>,
     /// Which half of the Transformer it is.
     pub shape: Shape,
@@ -90,37 +89,37 @@ pub const TIMELINE: &[Landmark] = &[
         "arXiv:1907.11692") },
     Landmark { shape: Shape::Encoder, ..model((2019, 9), "albert-xxlarge-v2", "Google", 222_595_584, Open,
         "arXiv:1909.11942") },
-    Landmark { shape: Shape::EncoderDecoder, n_tokens: Some(1e12), ..model((2019, 10), "t5-11b", "Google",
-        11_307_321_344, Open, "arXiv:1910.10683, section 3.7") },
+    Landmark { shape: Shape::EncoderDecoder, ..model((2019, 10), "t5-11b", "Google",
+        11_307_321_344, Open, "arXiv:1910.10683") },
     Landmark { n_tokens: Some(300e9), ..model((2020, 5), "gpt-3", "OpenAI", 175_000_000_000, Unpublished,
-        "arXiv:2005.14165, table 2.1") },
+        "arXiv:2005.14165") },
     model((2022, 3), "codegen-16b", "Salesforce", 16_032_155_648, Open, "arXiv:2203.13474"),
     model((2022, 4), "gpt-neox-20b", "EleutherAI", 20_554_567_680, Open, "arXiv:2204.06745"),
-    Landmark { n_tokens: Some(1e12), ..model((2023, 2), "llama-7b", "Meta", 6_738_415_616, Research,
-        "arXiv:2302.13971, table 2") },
-    Landmark { n_tokens: Some(1.4e12), ..model((2023, 2), "llama-65b", "Meta", 65_285_660_672, Research,
-        "arXiv:2302.13971, table 2") },
+    model((2023, 2), "llama-7b", "Meta", 6_738_415_616, Research,
+        "arXiv:2302.13971"),
+    model((2023, 2), "llama-65b", "Meta", 65_285_660_672, Research,
+        "arXiv:2302.13971"),
     Landmark { name: "gpt-4", organisation: "OpenAI", month: (2023, 3), licence: Unpublished,
         reference: "arXiv:2303.08774", ..PLAIN },
-    Landmark { n_tokens: Some(300e9), ..model((2023, 4), "pythia-12b", "EleutherAI", 11_846_072_320, Open,
-        "arXiv:2304.01373, section 2") },
-    Landmark { n_tokens: Some(1e12), ..model((2023, 5), "starcoder", "BigCode", 15_517_456_384, Restricted,
-        "arXiv:2305.06161, abstract") },
-    Landmark { n_tokens: Some(2e12), ..model((2023, 7), "llama-2-70b", "Meta", 68_976_648_192, Restricted,
-        "arXiv:2307.09288, table 1") },
+    model((2023, 4), "pythia-12b", "EleutherAI", 11_846_072_320, Open,
+        "arXiv:2304.01373"),
+    model((2023, 5), "starcoder", "BigCode", 15_517_456_384, Restricted,
+        "arXiv:2305.06161"),
+    model((2023, 7), "llama-2-70b", "Meta", 68_976_648_192, Restricted,
+        "arXiv:2307.09288"),
     model((2023, 10), "mistral-7b", "Mistral AI", 7_241_732_096, Open, "arXiv:2310.06825"),
     Landmark { base: Some(("mistral-7b", "distilled SFT, then DPO")), ..model((2023, 10), "zephyr-7b-beta",
-        "Hugging Face", 7_241_732_096, Open, "arXiv:2310.16944, section 3") },
+        "Hugging Face", 7_241_732_096, Open, "arXiv:2310.16944") },
     Landmark { base: Some(("llama-2-13b", "instructions with explanations")), ..model((2023, 11), "orca-2-13b",
         "Microsoft", 13_015_895_040, Research, "arXiv:2311.11045") },
-    Landmark { n_tokens: Some(1e12), ..model((2023, 11), "falcon-40b", "TII", 41_303_293_952, Open,
-        "arXiv:2311.16867, table 1") },
-    Landmark { n_tokens: Some(3.5e12), ..model((2023, 11), "falcon-180b", "TII", 178_557_088_768, Restricted,
-        "arXiv:2311.16867, table 1") },
+    model((2023, 11), "falcon-40b", "TII", 41_303_293_952, Open,
+        "arXiv:2311.16867"),
+    model((2023, 11), "falcon-180b", "TII", 178_557_088_768, Restricted,
+        "arXiv:2311.16867"),
     Landmark { n_tokens: Some(1.4e12), ..model((2023, 12), "phi-2", "Microsoft", 2_779_683_840, Open,
         "Phi-2: The surprising power of small language models (Microsoft Research, 2023)") },
     Landmark { base: Some(("mistral-7b", "layers doubled in depth, trained on")), ..model((2023, 12),
-        "solar-10.7b", "Upstage", 10_731_524_096, Open, "arXiv:2312.15166, section 2") },
+        "solar-10.7b", "Upstage", 10_731_524_096, Open, "arXiv:2312.15166") },
     model((2024, 1), "Mixtral-8x7B-v0.1", "Mistral AI", 46_702_792_704, Open, "arXiv:2401.04088"),
 ];
 
