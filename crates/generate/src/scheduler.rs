@@ -69,6 +69,9 @@ struct PlannedSpan {
     outputs: Range<usize>,
 }
 
+/// What two sequences must share to share pages: the set of adapters, and where which pictures stand.
+type Root = (usize, Vec<(usize, [u8; 32])>);
+
 /// The jobs in flight and the books of their pages.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
@@ -77,8 +80,8 @@ pub(crate) struct Scheduler {
     next_id: u64,
     /// The sets of adapters met so far; a step is for one of them.
     sets: Vec<Active>,
-    /// The beginnings of sequences met so far: the set of adapters, and where which pictures stand.
-    roots: Vec<(usize, Vec<(usize, [u8; 32])>)>,
+    /// The beginnings of sequences met so far.
+    roots: Vec<Root>,
     /// Of the last step.
     last_set: usize,
     /// Prompt tokens in a step.

@@ -117,8 +117,10 @@ pub const TEMPLATES: &[NamedTemplate] = &[
         "Vision-CAIR/MiniGPT-4, conversation.py",
         "{% for message in messages %}\
          {% if message['role'] == 'system' %}{{ message['content'] }}\
-         {% elif message['role'] == 'user' %}{{ '###Human: ' + message['content'] }}\
-         {% else %}{{ '###Assistant: ' + message['content'] }}{% endif %}{% endfor %}\
+         {% elif message['role'] == 'user' %}\
+         {% if loop.first or messages[loop.index0 - 1]['role'] != 'assistant' %}{{ '###' }}{% endif %}\
+         {{ 'Human: ' + message['content'] }}\
+         {% else %}{{ '###Assistant: ' + message['content'] + '###' }}{% endif %}{% endfor %}\
          {% if add_generation_prompt %}{{ '###Assistant: ' }}{% endif %}",
         &["###"],
     ),
@@ -129,7 +131,7 @@ pub const TEMPLATES: &[NamedTemplate] = &[
         "{% for message in messages %}\
          {% if message['role'] == 'system' %}{{ message['content'] }}\
          {% elif message['role'] == 'user' %}{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}\
-         {% else %}{{ message['content'] }}{% endif %}{% endfor %}",
+         {% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}",
         &[],
     ),
     template("orca2", "ChatML, as Orca 2 uses it", "microsoft/Orca-2-7b", CHATML, &["<|im_end|>"]),

@@ -117,7 +117,7 @@ mod tests {
     fn drawn(width: usize, height: usize) -> Picture {
         let pixel = |x: usize, y: usize| {
             let rings = (x * x + 3 * y * y) % 256;
-            [(x * 37 + y * 11) % 256, rings, if (x / 3 + y / 2) % 2 == 0 { 255 } else { 0 }]
+            [(x * 37 + y * 11) % 256, rings, if (x / 3 + y / 2).is_multiple_of(2) { 255 } else { 0 }]
         };
         let rows = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y)));
         Picture { width, height, pixels: rows.map(|value| value as u8).collect() }

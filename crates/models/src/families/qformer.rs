@@ -74,7 +74,7 @@ const TENSORS: &[TensorName] = &[
 
 /// Whether layer `i` looks at the source.
 fn looks(config: &ModelConfig, i: usize) -> bool {
-    i % config.own_size("every").max(1) == 0
+    i.is_multiple_of(config.own_size("every").max(1))
 }
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {

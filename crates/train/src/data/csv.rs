@@ -138,7 +138,7 @@ mod tests {
             "a.csv",
             "one,two\na,b\n",
             expect![
-                "error: a.csv, line 2: expected fields of one of these kinds: chosen + rejected; prompt + completion + label; messages; conversations; instruction + instances; instruction + output|response; context + question + answers; words|tokens + tags|ner_tags|pos_tags; translation; source + target; text|sentence|sentence1|premise + label; prompt|question + completion|response|answer; paragraphs; text|content; got the fields one, two"
+                "error: a.csv, line 2: expected fields of one of these kinds: chosen + rejected; prompt + completion + label; messages; conversations; image + answer|caption|completion|response|output; instruction + instances; instruction + output|response; context + question + answers; words|tokens + tags|ner_tags|pos_tags; translation; source + target; text|sentence|sentence1|premise + label; prompt|question + completion|response|answer; paragraphs; text|content; got the fields one, two"
             ],
         );
         check("a.csv", "text,label\n", expect!["error: a.csv has no row to train on: 0 rows in 1 files"]);

@@ -471,7 +471,7 @@ mod tests {
         check(
             r#"{"prompt": "a"}"#,
             expect![[r#"
-            expected fields of one of these kinds: chosen + rejected; prompt + completion + label; messages; conversations; instruction + instances; instruction + output|response; context + question + answers; words|tokens + tags|ner_tags|pos_tags; translation; source + target; text|sentence|sentence1|premise + label; prompt|question + completion|response|answer; paragraphs; text|content
+            expected fields of one of these kinds: chosen + rejected; prompt + completion + label; messages; conversations; image + answer|caption|completion|response|output; instruction + instances; instruction + output|response; context + question + answers; words|tokens + tags|ner_tags|pos_tags; translation; source + target; text|sentence|sentence1|premise + label; prompt|question + completion|response|answer; paragraphs; text|content
             got the fields prompt"#]],
         );
         check(
