@@ -81,6 +81,34 @@ fn vectors_are_written_as_numpy_reads_them() {
 }
 
 #[test]
+fn an_embedder_keeps_its_vectors_as_gguf() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("st.gguf").display().to_string();
+    done("convert", "st_tiny", &[&file, "--type", "f32"]);
+    let texts = ["hello world", "Mixed CASE, 42!", ""];
+    // A path of its own is no fixture.
+    let output = Command::new(env!("CARGO_BIN_EXE_rhetor"))
+        .args(["embed", &file, "--json"])
+        .args(texts)
+        .env("RHETOR_HOME", folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let there: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let here = json("embed", "st_tiny", &texts);
+    for i in 0..texts.len() {
+        let vector = |found: &Value| -> Vec<f32> {
+            let numbers = found["embeddings"][i]["vector"].as_array().unwrap();
+            numbers.iter().map(|x| x.as_f64().unwrap() as f32).collect()
+        };
+        let (here, there) = (vector(&here), vector(&there));
+        assert!(here.iter().zip(&there).all(|(a, b)| (a - b).abs() < 1e-6), "{}", texts[i]);
+    }
+    let error = wrong("convert", "st-all", &[&file, "--type", "f32"]);
+    assert!(error.contains("roberta") || error.contains("modules.json"), "{error}");
+}
+
+#[test]
 fn texts_are_classified_alone_and_in_pairs() {
     let golden = std::fs::read_to_string(root().join("fixtures/encode/bert-classes/expected.json")).unwrap();
     let golden: Value = serde_json::from_str(&golden).unwrap();

@@ -59,7 +59,7 @@ fn longest_first(n_a: usize, n_b: usize, room: usize) -> (usize, usize) {
 }
 
 /// Rows of one pass: enough for the products of matrices to be fast, few enough for the caches.
-const MAX_ROWS: usize = 2048;
+const MAX_ROWS: usize = 1024;
 
 impl Reader {
     /// Loads the model of `checkpoint`, which reads with `tokenizer`.

@@ -23,6 +23,7 @@ fn engine(n_pages: usize, context: usize, chunk: usize) -> Engine {
         options,
         config: Some(config),
         adapters: Vec::new(),
+        sight: None,
     })
     .unwrap()
 }

@@ -332,7 +332,7 @@ impl<'a> Weights<'a> {
     fn take_of_stack(&mut self, row: &'static TensorName, i: Place) -> Result<Option<Piece<'a>>, LoadError> {
         let is_gguf = self.speaks_gguf();
         for (stack, expected, (part, n_parts)) in row.stacks_in(is_gguf, i, self.config) {
-            let name = stack.name_in(self.prefix, i.layer);
+            let name = format!("{}{}", self.root(), stack.name_in(self.prefix, i.layer));
             let Some(entry) = self.checkpoint.find(&name) else { continue };
             self.taken.insert(name.clone());
             if entry.shape != expected {
@@ -908,6 +908,7 @@ impl<'a> Weights<'a> {
             rope,
             scores: Scores {
                 alibi: (!config.alibi_slopes.is_empty()).then(|| config.alibi_slopes.as_slice().into()),
+                alibi_bf16: config.alibi_bf16,
                 soft_cap: config.score_cap,
                 ..Scores::default()
             },

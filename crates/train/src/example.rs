@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A target that is not trained.
 pub const IGNORE: u32 = u32::MAX;
@@ -19,6 +20,23 @@ pub struct Sequence {
     pub prefix_len: usize,
     /// What the encoder of an encoder-decoder reads for it; empty for models without one. [S]
     pub source: Vec<u32>,
+    /// Pictures among the tokens.
+    pub pictures: Vec<Picture>,
+}
+
+/// A picture among the tokens of a sequence.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The first of the rows that stand for it.
+    pub first: usize,
+    /// Its file: a PNG, JPEG or WebP that can be decoded.
+    pub file: Arc<[u8]>,
+}
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a picture of {} bytes at row {}", self.file.len(), self.first)
+    }
 }
 
 impl Sequence {
@@ -151,6 +169,10 @@ pub enum Skip {
     NotAligned,
     /// The label is not among those known.
     UnknownLabel(String),
+    /// The model has no eyes for the picture of the row.
+    NoEyes,
+    /// The picture of the row cannot be read.
+    Picture(String),
     /// The words and the tags differ in number, or the answer is not at its place in the text.
     Contradiction(String),
 }
@@ -169,6 +191,8 @@ impl Skip {
             Skip::AnswerNotShown => "the chat template does not show the answer",
             Skip::NotAligned => "tokens and text cannot be aligned",
             Skip::UnknownLabel(_) => "a label that is not known",
+            Skip::NoEyes => "a picture, and the model has no eyes",
+            Skip::Picture(_) => "a picture that cannot be read",
             Skip::Contradiction(_) => "the row contradicts itself",
         }
     }
@@ -180,7 +204,10 @@ impl fmt::Display for Skip {
             Skip::WrongKind { expected, got } => {
                 write!(f, "{}: expected {expected}, got {got}", self.reason())
             }
-            Skip::Template(words) | Skip::UnknownLabel(words) | Skip::Contradiction(words) => {
+            Skip::Template(words)
+            | Skip::UnknownLabel(words)
+            | Skip::Picture(words)
+            | Skip::Contradiction(words) => {
                 write!(f, "{}: {words}", self.reason())
             }
             _ => f.write_str(self.reason()),

@@ -147,6 +147,7 @@ impl Run {
         let reading = Reading {
             is_encoder: config.is_encoder,
             decoder_start,
+            picture_rows: config.picture_rows(),
             labels,
             tokenizer: tokenizer.clone(),
             template: template.clone(),

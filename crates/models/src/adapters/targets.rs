@@ -33,8 +33,8 @@ const DEFAULTS: &[DefaultTargets] = &[
     targets("phi", &["q_proj", "v_proj", "fc1", "fc2"], &["q_proj", "v_proj", "fc2"], &["fc2"]),
     targets("gpt2", &["c_attn"], &["c_attn"], &["mlp.c_proj"]),
     targets("gptj", &["q_proj", "v_proj"], &["k_proj", "v_proj"], &["fc_out"]),
-    targets("gpt_neox", &["query_key_value"], &["query_key_value"], &["dense_4h_to_h"]),
-    targets("gpt_bigcode", &["c_attn"], &["c_attn"], &["mlp.c_proj"]),
+    targets("gpt-neox", &["query_key_value"], &["query_key_value"], &["dense_4h_to_h"]),
+    targets("gpt-bigcode", &["c_attn"], &["c_attn"], &["mlp.c_proj"]),
     // PEFT has no layers of CodeGen's for IA3: these are those of its kin.
     targets("codegen", &["qkv_proj"], &["qkv_proj"], &["fc_out"]),
     targets("bloom", &["query_key_value"], &["query_key_value"], &["mlp.dense_4h_to_h"]),

@@ -128,6 +128,7 @@ impl Masking {
                 segments,
                 prefix_len,
                 source: Vec::new(),
+                pictures: Vec::new(),
             }],
             label: Label::None,
         }

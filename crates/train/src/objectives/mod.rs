@@ -85,6 +85,8 @@ pub struct Reading {
     pub is_encoder: bool,
     /// The token that the decoder begins with, if the model has an encoder to read a source.
     pub decoder_start: Option<u32>,
+    /// Rows that the model makes of a picture, if it has eyes.
+    pub picture_rows: Option<usize>,
     /// The classes of the rows, where these have any.
     pub labels: Labels,
     /// What templates are told of the clock, in seconds since 1970.
