@@ -16,7 +16,7 @@ fn load(
         .iter()
         .map(|tensor| TensorToWrite {
             name: tensor.name.clone(),
-            dtype: tensor.dtype.clone(),
+            dtype: tensor.dtype,
             shape: tensor.shape.clone(),
         })
         .collect();
