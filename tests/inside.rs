@@ -118,3 +118,75 @@ fn questions_that_a_model_cannot_answer_are_refused() {
     rhetor_models::init::write(&shell.path("lstm"), 1).unwrap();
     shell.says("inspect lstm --heads").fails(1, "awd-lstm is no decoder with attention heads of its own");
 }
+
+#[test]
+fn a_model_is_estimated_by_name_by_configuration_and_by_file() {
+    let shell = Shell::new();
+    let estimate = |line: &str| json(shell.says(&format!("estimate {line} --json")).succeeds());
+    let llama = estimate("llama-2-7b --train full --bandwidth 50 --flops 1000");
+    for (name, expected) in [
+        ("parameters", 6_738_415_616u64),
+        ("weight_bytes", 13_476_831_232),
+        ("kv_bytes", 2_147_483_648),
+        ("training_optimizer_bytes", 8 * 6_738_415_616),
+    ] {
+        assert_eq!(llama[name], expected, "{name}");
+    }
+    assert_eq!(llama["given_machine_decode"]["wall"], "memory binds");
+    assert_eq!(llama["given_machine_prefill"]["wall"], "operations bind");
+    let config = r#"{"model_type": "llama", "vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 64}"#;
+    shell.write("small.json", config);
+    let small = estimate("small.json --dtype f32 --kv f32 --context 32 --batch 3");
+    let n_parameters = 2 * 100 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32;
+    assert_eq!(
+        (&small["parameters"], &small["weight_bytes"]),
+        (&n_parameters.into(), &(4 * n_parameters).into())
+    );
+    // Values of a head of 8 are kept as 16.
+    assert_eq!(small["kv_bytes"], 3 * 2 * 4 * 32 * (8 + 16) * 4);
+    let stored = estimate(&format!("{} --context 64", speaker()));
+    let inspected = json(shell.says(&format!("inspect {} --json", speaker())).succeeds());
+    assert_eq!(
+        (&stored["parameters"], &stored["weight_bytes"]),
+        (&inspected["parameters"], &inspected["tensor_bytes"])
+    );
+    shell.says("estimate llama-99b").fails(2, "known without files: llama-7b");
+    shell.says("estimate llama-7b --dtype q9").fails(2, "there are f32, f16");
+    shell.says("estimate llama-7b --flops 5").fails(2, "--bandwidth");
+}
+
+#[test]
+fn families_and_their_history_are_listed_and_explained() {
+    let shell = Shell::new();
+    let listed = json(shell.says("list families --json").succeeds());
+    let falcon = listed.as_array().unwrap().iter().find(|family| family["name"] == "falcon").unwrap();
+    assert_eq!((&falcon["classes"][0], &falcon["gguf"]), (&"FalconForCausalLM".into(), &"falcon".into()));
+    let published = falcon["published"].as_array().unwrap();
+    let seven = published.iter().find(|known| known["name"] == "falcon-7b").unwrap();
+    assert_eq!((&seven["parameters"], &seven["licence"]), (&6_921_720_704u64.into(), &"open".into()));
+    assert!(shell.says("list families").succeeds().contains("FalconForCausalLM"));
+
+    let said = shell.says("explain falcon");
+    for part in [
+        "falcon-40b: 41,303,293,952 parameters, context 2,048, open",
+        "in GGUF files: falcon",
+        "blk.{i}.attn_qkv",
+        "\"n_head\": 71",
+        "arXiv:2311.16867",
+    ] {
+        assert!(said.succeeds().contains(part), "no {part} in\n{}", said.stdout);
+    }
+
+    let chosen = json(shell.says("list timeline --since 2023-01 --min-size 10b --open --json").succeeds());
+    let names: Vec<&str> =
+        chosen.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"falcon-40b") && names.contains(&"Mixtral-8x7B-v0.1"), "{names:?}");
+    for other in ["t5-11b", "phi-2", "llama-2-70b", "gpt-4"] {
+        assert!(!names.contains(&other), "{other} is too old, too small or not open");
+    }
+    assert!(shell.says("list timeline").succeeds().contains("gpt-4"));
+    shell.says("list recipes --open").fails(2, "choose from the timeline, not from recipes");
+    shell.says("list timeline --since 2023-13").fails(2, "expected a month");
+    shell.says("list timeline --min-size many").fails(2, "expected a number");
+}

@@ -274,6 +274,12 @@ fn the_reference_of_the_command_line_is_what_the_program_says() {
     expect_test::expect_file!["../docs/command-line.md"].assert_eq(&text);
 }
 
+/// `UPDATE_EXPECT=1 cargo test -p rhetor --test tidy` writes it anew.
+#[test]
+fn the_manual_of_families_is_what_the_tables_say() {
+    expect_test::expect_file!["../docs/families.md"].assert_eq(&rhetor::manual::families());
+}
+
 #[test]
 fn the_manual_of_training_has_every_key_of_a_recipe_with_its_default() {
     let text = read(&root().join("docs/training.md"));

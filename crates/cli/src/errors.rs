@@ -177,6 +177,12 @@ impl From<rhetor_train::Error> for Failure {
     }
 }
 
+impl From<rhetor_encode::Error> for Failure {
+    fn from(error: rhetor_encode::Error) -> Failure {
+        Failure::input(error)
+    }
+}
+
 impl From<rhetor_generate::Error> for Failure {
     fn from(error: rhetor_generate::Error) -> Failure {
         Failure::input(error)

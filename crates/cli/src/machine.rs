@@ -1,5 +1,6 @@
 //! What this machine has.
 
+use rhetor_kernels::gemm::{Operand, Precision, Update, View, gemm};
 use std::time::Instant;
 
 /// Memory of the machine, in bytes.
@@ -48,6 +49,38 @@ pub fn read_bandwidth(n_threads: usize) -> f64 {
     };
     // The best of a few: other programs can only make it slower.
     (0..4).map(|_| once()).fold(0.0, f64::max)
+}
+
+/// Bytes that `n_threads` threads read and write in a second while they copy, measured for a few hundredths of a second.
+pub fn copy_bandwidth(n_threads: usize) -> f64 {
+    const WORDS: usize = 4 << 20;
+    let (from, mut to) = (vec![1u64; WORDS], vec![0u64; WORDS]);
+    let chunk = WORDS.div_ceil(n_threads.max(1));
+    let mut once = || {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for (from, to) in from.chunks(chunk).zip(to.chunks_mut(chunk)) {
+                scope.spawn(move || to.copy_from_slice(from));
+            }
+        });
+        std::hint::black_box(&to);
+        (2 * WORDS * 8) as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..4).map(|_| once()).fold(0.0, f64::max)
+}
+
+/// Operations that a product of two matrices of f32 does in a second, on the threads that are started; the best of a few.
+pub fn gemm_flops() -> f64 {
+    const N: usize = 512;
+    let (a, b, mut c) = (vec![0.5f32; N * N], vec![0.25f32; N * N], vec![0.0f32; N * N]);
+    let mut once = || {
+        let start = Instant::now();
+        let (a, b) = (View::new(&a, N, N), Operand::View(View::new(&b, N, N)));
+        gemm(Precision::F32, 1.0, a, b, Update::Set, None, &mut c, N);
+        std::hint::black_box(&c);
+        (2 * N * N * N) as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..6).map(|_| once()).fold(0.0, f64::max)
 }
 
 /// The instruction-set extensions that matter for rhetor and that this processor has.

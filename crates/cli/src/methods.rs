@@ -1,9 +1,11 @@
 //! Everything with a name that a recipe or a flag can mention, from the tables of the crates below.
 
+use crate::manual;
 use crate::recipes::RECIPES;
 use rhetor_catalog::{About, Source};
 use rhetor_generate::{TEMPLATES, infill::INFILL, sampling::SAMPLING};
-use rhetor_models::{FAMILIES, adapters::ADAPTERS};
+use rhetor_models::presets::{PRESETS, Preset};
+use rhetor_models::{FAMILIES, Family, Published, TensorName, adapters::ADAPTERS};
 use rhetor_train::Recipe;
 use rhetor_train::data::{DATA_SETS, FORMATS, SHAPES};
 use rhetor_train::objectives::OBJECTIVES;
@@ -84,11 +86,45 @@ pub fn tables() -> Vec<Table> {
         Table { name: "data", singular: "data set", entries: data.collect() },
         of("formats", "format", FORMATS.iter().map(|format| &format.about).collect()),
         of("shapes", "shape of rows", SHAPES.iter().map(|shape| &shape.about).collect()),
-        of("families", "family", FAMILIES.iter().map(|family| &family.about).collect()),
+        Table { name: "families", singular: "family", entries: FAMILIES.iter().map(|f| family(f)).collect() },
         of("samplers", "sampler", SAMPLING.iter().map(|step| step.about()).collect()),
         of("templates", "template", TEMPLATES.iter().map(|template| &template.about).collect()),
         of("infill", "infill template", INFILL.iter().map(|template| &template.about).collect()),
     ]
+}
+
+/// A family: its classes, checkpoints and tensors.
+fn family(family: &'static Family) -> Entry {
+    let mut more = vec![("classes", manual::classes(family))];
+    if !family.gguf.is_empty() {
+        more.push(("in GGUF files", family.gguf.to_string()));
+    }
+    let checkpoint = |known: &Published| {
+        let (n, context) = (manual::grouped(known.n_parameters), manual::context(known));
+        format!("\n  {}: {n} parameters, context {context}, {}", known.name, manual::licence(known.licence))
+    };
+    if !family.published.is_empty() {
+        more.push(("published", family.published.iter().map(checkpoint).collect()));
+    }
+    let is_known = |preset: &&Preset| family.published.iter().any(|known| known.name == preset.name);
+    if let Some(preset) = PRESETS.iter().find(is_known) {
+        let text = format!("as of {}, {}", preset.name, preset.text());
+        more.push(("keys of config.json", text));
+    }
+    let tensor = |row: &TensorName| {
+        let bias = if row.has_bias { ", with a bias" } else { "" };
+        format!(
+            "\n  {} [{}]{bias}, in Hugging Face's files {}{}",
+            row.ours, row.shape, family.prefix, row.hugging_face
+        )
+    };
+    more.push(("tensors", family.tensors.iter().map(tensor).collect()));
+    Entry {
+        name: family.about.name,
+        summary: family.about.summary.to_string(),
+        about: Some(&family.about),
+        more,
+    }
 }
 
 /// Where a method comes from, in a line.

@@ -11,6 +11,7 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("gpt3-125m", include_str!("../../../recipes/gpt3-125m.toml")),
     ("bert-mlm", include_str!("../../../recipes/bert-mlm.toml")),
     ("t5-span", include_str!("../../../recipes/t5-span.toml")),
+    ("transformer-reverse", include_str!("../../../recipes/transformer-reverse.toml")),
     ("lora-smollm2", include_str!("../../../recipes/lora-smollm2.toml")),
     ("qlora", include_str!("../../../recipes/qlora.toml")),
     ("longlora", include_str!("../../../recipes/longlora.toml")),

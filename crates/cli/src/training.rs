@@ -180,10 +180,15 @@ fn vocabulary_of(session: &Session, name: &str) -> Result<Tokenizer, Failure> {
     voice::tokenizer_of(&Checkpoint::open(&models::find(session, name)?.path)?)
 }
 
-/// Control tokens that an objective writes between those of the text.
+/// What ends a text, in vocabularies that are learnt here.
+const END: &str = "<|endoftext|>";
+
+/// Control tokens that an objective writes between and after those of the text.
 fn markers(objective: &str) -> Vec<String> {
+    let end = std::iter::once(END.to_string());
     match objective {
-        "span-corruption" => (0..100).map(|i| format!("<extra_id_{i}>")).collect(),
+        "span-corruption" => end.chain((0..100).map(|i| format!("<extra_id_{i}>"))).collect(),
+        "seq2seq" => end.collect(),
         "fill-in-the-middle" => ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"].map(str::to_string).to_vec(),
         _ => Vec::new(),
     }
@@ -200,10 +205,9 @@ pub fn learn_vocabulary(kind: &str, markers: Vec<String>, parts: &[Part]) -> Res
         texts.extend(rows.into_iter().filter_map(|row| row.into_text()));
     }
     let n_characters = texts.iter().flat_map(|text| text.chars()).collect::<BTreeSet<char>>().len();
-    let end = "<|endoftext|>".to_string();
     let (kind, vocab_size, mut specials) = match words.as_slice() {
         ["characters"] => (vocabulary::Kind::Characters, n_characters + 1 + markers.len(), Vec::new()),
-        ["bpe", n] => (vocabulary::Kind::Bpe, size(n)?, vec![end]),
+        ["bpe", n] => (vocabulary::Kind::Bpe, size(n)?, vec![END.to_string()]),
         ["unigram", n] => (vocabulary::Kind::Unigram, size(n)?, vec!["<s>".into(), "</s>".into()]),
         ["wordpiece", n] => {
             let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_string);
@@ -214,7 +218,7 @@ pub fn learn_vocabulary(kind: &str, markers: Vec<String>, parts: &[Part]) -> Res
             return Err(Failure::input(format!("`train {kind}` is no kind of vocabulary")).hint(hint));
         }
     };
-    specials.extend(markers);
+    specials.extend(markers.into_iter().filter(|marker| marker != END || words[0] == "characters"));
     let options = vocabulary::TrainOptions { kind, vocab_size, specials, min_frequency: 1 };
     let lines = texts.iter().flat_map(|text| text.split_inclusive('\n'));
     Ok(vocabulary::train(&options, lines)?)

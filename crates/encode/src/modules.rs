@@ -7,7 +7,7 @@ use rhetor_formats::Checkpoint;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-use crate::{Dense, Error, Pooling, SparsePooling};
+use crate::{Dense, Error, Pooling, PoolingMode, SparsePooling};
 
 /// A step behind the transformer.
 pub enum Module {
@@ -74,6 +74,20 @@ impl Modules {
         }
         modules.read_settings(checkpoint)?;
         Ok(Some(modules))
+    }
+
+    /// GGUF's number for how rows are pooled: 1 mean, 2 the first, 3 the last. `None` if there are steps that GGUF does not
+    /// know: its vectors are pooled in one way and have length 1.
+    pub fn gguf_pooling(&self) -> Option<u32> {
+        match self.steps.as_slice() {
+            [Module::Pooling(pooling), Module::Normalize] => match pooling.modes[..] {
+                [PoolingMode::Mean] => Some(1),
+                [PoolingMode::Cls] => Some(2),
+                [PoolingMode::LastToken] => Some(3),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Prompts and lengths.

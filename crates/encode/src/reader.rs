@@ -13,8 +13,8 @@ use crate::Error;
 pub struct ReaderOptions {
     /// What the model is read for; `None` = what its class says.
     pub task: Option<Task>,
-    /// Of products with weights: in bfloat16 they are about twice as fast where the CPU has instructions for it, and
-    /// numbers have 8 bits.
+    /// Of the products: in bfloat16 weights and what they are multiplied with have 8 bits of precision, which is faster where
+    /// the CPU has instructions for it. Weights that the file has in another type than 32 bits stay as they are.
     pub precision: Precision,
 }
 
@@ -59,7 +59,7 @@ fn longest_first(n_a: usize, n_b: usize, room: usize) -> (usize, usize) {
 }
 
 /// Rows of one pass: enough for the products of matrices to be fast, few enough for the caches.
-const MAX_ROWS: usize = 2048;
+const MAX_ROWS: usize = 1024;
 
 impl Reader {
     /// Loads the model of `checkpoint`, which reads with `tokenizer`.
@@ -69,7 +69,9 @@ impl Reader {
         options: ReaderOptions,
     ) -> Result<Reader, Error> {
         let ReaderOptions { task, precision } = options;
-        let model = Model::load(checkpoint, LoadOptions { task, precision, ..LoadOptions::default() })?;
+        let in_bf16 = precision == Precision::Bf16;
+        let model =
+            Model::load(checkpoint, LoadOptions { task, precision, in_bf16, ..LoadOptions::default() })?;
         let (n_tokens, vocab_size) = (tokenizer.n_tokens(), model.config().vocab_size);
         if n_tokens > vocab_size {
             return Err(Error::TokenizerTooLarge { n_tokens, vocab_size });

@@ -3,20 +3,23 @@
 use crate::Error;
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::infill::InfillTemplate;
+use crate::pictures;
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
 use crate::sampling::validate;
 use crate::scheduler::Stats;
-use crate::sequence::{Ending, Goal, JobSpec, Output, Pick};
+use crate::sequence::{Ending, Goal, JobSpec, Output, Pick, Picture};
 use crate::steps::{Steps, Ticket};
 use crate::stop::StopFinder;
+use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Completion, Event, FinishReason, LanguageModel, Message, Prompt, Request, Score, Timings, TokenLogprob,
-    TokenScore, Usage,
+    Completion, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt, Request, Score, Timings,
+    TokenLogprob, TokenScore, Usage,
 };
-use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig};
+use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
 use rhetor_tokenizer::{Detokenizer, Special, Tokenizer};
+use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -70,6 +73,8 @@ pub struct Engine {
     now: Option<i64>,
     /// The model's adapters by name.
     adapters: Vec<(String, AttachedAdapter)>,
+    /// What the model takes and gives, if it has eyes.
+    sight: Option<Sight>,
 }
 
 /// The parts that an engine is made of, whatever runs the numbers.
@@ -81,6 +86,7 @@ pub(crate) struct Parts {
     pub options: EngineOptions,
     pub config: Option<ModelConfig>,
     pub adapters: Vec<AttachedAdapter>,
+    pub sight: Option<Sight>,
 }
 
 impl Engine {
@@ -109,14 +115,15 @@ impl Engine {
             return Err(Error::CacheTooSmall { cache_tokens, context: request_tokens });
         }
         let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
-        let adapters = model.adapters().to_vec();
+        let (adapters, sight) = (model.adapters().to_vec(), model.sight());
         let (name, runner) = (name.into(), Box::new((model, cache)));
-        let parts = Parts { name, runner, tokenizer, context, options, config: Some(config), adapters };
+        let config = Some(config);
+        let parts = Parts { name, runner, tokenizer, context, options, config, adapters, sight };
         Engine::from_parts(parts)
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Result<Engine, Error> {
-        let Parts { name, runner, tokenizer, context, options, config, adapters } = parts;
+        let Parts { name, runner, tokenizer, context, options, config, adapters, sight } = parts;
         AttachedAdapter::check(&adapters, &Active::All)?;
         let n_virtual: usize = adapters.iter().map(|adapter| adapter.n_virtual).sum();
         if n_virtual >= context {
@@ -141,7 +148,10 @@ impl Engine {
         let controls = Controls::of(&tokenizer);
         let template = match tokenizer.chat_template() {
             Some(source) => ChatTemplate::of(&tokenizer, source).map_err(|error| error.to_string()),
-            None => Err("the model comes without a chat template; choose one by name".to_string()),
+            None => match config.as_ref().and_then(pictures::template) {
+                Some(name) => ChatTemplate::of(&tokenizer, name).map_err(|error| error.to_string()),
+                None => Err("the model comes without a chat template; choose one by name".to_string()),
+            },
         };
         Ok(Engine {
             name,
@@ -155,6 +165,7 @@ impl Engine {
             cache_tokens,
             now: options.now,
             adapters,
+            sight,
         })
     }
 
@@ -171,6 +182,11 @@ impl Engine {
     /// Tokens that prompt and answer may have together, where a request asks for no other adapters.
     pub fn context_len(&self) -> usize {
         self.context - self.adapters.iter().map(|(_, adapter)| adapter.n_virtual).sum::<usize>()
+    }
+
+    /// Whether requests may have pictures.
+    pub fn has_eyes(&self) -> bool {
+        self.sight.is_some()
     }
 
     /// The names of the model's adapters.
@@ -230,7 +246,7 @@ impl Engine {
     /// The ids that a prompt becomes, before anything is dropped for want of room.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, rhetor_lm::Error> {
         let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
-        Ok(self.encode_into(prompt, &room)?.ids)
+        Ok(self.encode_into(prompt, &room, None)?.ids)
     }
 
     /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1. The first `from` are the source of
@@ -263,6 +279,7 @@ impl Engine {
             source: source.into(),
             prompt: std::iter::repeat_n(0, n_virtual).chain(ids).collect(),
             n_virtual,
+            pictures: Vec::new(),
             adapters,
             goal: Goal::Score { from: from + n_virtual },
             n_top: 0,
@@ -301,19 +318,32 @@ impl Engine {
     }
 
     fn encoder(&self) -> Encoder<'_> {
-        Encoder { tokenizer: &self.tokenizer, controls: &self.controls }
+        Encoder { tokenizer: &self.tokenizer, controls: &self.controls, picture_rows: None }
     }
 
-    fn encode_into(&self, prompt: &Prompt, room: &Room) -> Result<Encoded, rhetor_lm::Error> {
+    /// `picture_rows`: rows that a picture becomes, if the prompt has places for some.
+    fn encode_into(
+        &self,
+        prompt: &Prompt,
+        room: &Room,
+        picture_rows: Option<usize>,
+    ) -> Result<Encoded, rhetor_lm::Error> {
+        let encoder = Encoder { picture_rows, ..self.encoder() };
         match prompt {
             Prompt::Text { text, parse_special } => {
                 let special = if *parse_special { Special::Parse } else { Special::Literal };
                 match self.decoder_start() {
-                    Some(_) => self.encoder().source(text, special, room),
-                    None => self.encoder().text(text, special, room),
+                    Some(_) => encoder.source(text, special, room),
+                    None => encoder.text(text, special, room),
                 }
             }
-            Prompt::Chat(messages) => self.encoder().chat(self.template()?, messages, self.now(), room),
+            // Text-to-text models know no turns: one message is what they read.
+            Prompt::Chat(messages)
+                if self.decoder_start().is_some() && self.template.is_err() && messages.len() == 1 =>
+            {
+                encoder.source(&messages[0].content, Special::Literal, room)
+            }
+            Prompt::Chat(messages) => encoder.chat(self.template()?, messages, self.now(), room),
             Prompt::Infill { prefix, suffix } => {
                 let template = InfillTemplate::of(&self.tokenizer).ok_or_else(|| {
                     let what =
@@ -323,6 +353,36 @@ impl Engine {
                 self.encoder().infill(template, prefix, suffix, room)
             }
         }
+    }
+
+    /// The tokens of a prompt with pictures, and the rows of these.
+    fn look(
+        &self,
+        request: &Request,
+        room: &Room,
+        n_virtual: usize,
+    ) -> Result<(Encoded, Vec<Picture>), rhetor_lm::Error> {
+        let invalid = |reason: String| rhetor_lm::Error::InvalidOption { option: "pictures", reason };
+        let Some(sight) = self.sight else {
+            return Err(self.unsupported("look at pictures: it has no eyes".to_string()));
+        };
+        if request.overflow != rhetor_lm::Overflow::Error {
+            return Err(invalid("a prompt with pictures is not shortened".to_string()));
+        }
+        let prompt = pictures::placed(&request.prompt, request.pictures.len());
+        let encoded = self.encode_into(&prompt, room, Some(sight.n_rows))?;
+        if encoded.places.len() != request.pictures.len() {
+            let (n, places) = (request.pictures.len(), encoded.places.len());
+            return Err(invalid(format!("{n} given, and the prompt has {places} places {PICTURE_PLACE}")));
+        }
+        let preparation = Preparation::square(sight.side);
+        let see = |(place, file): (&usize, &Arc<[u8]>)| {
+            let picture = rhetor_images::Picture::decode(file).map_err(|error| invalid(error.to_string()))?;
+            let rows = self.steps.see(&preparation.apply(&picture));
+            Ok(Picture { first: n_virtual + place, rows, digest: Sha256::digest(file).into() })
+        };
+        let seen = encoded.places.iter().zip(&request.pictures).map(see).collect::<Result<_, _>>()?;
+        Ok((encoded, seen))
     }
 
     /// By token id: whether the token ends the repeats that DRY looks for.
@@ -437,7 +497,10 @@ impl LanguageModel for Engine {
         let (adapters, n_virtual) = self.active(request.adapters.as_deref())?;
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
-        let encoded = self.encode_into(&request.prompt, &room)?;
+        let (encoded, seen) = match request.pictures.is_empty() {
+            true => (self.encode_into(&request.prompt, &room, None)?, Vec::new()),
+            false => self.look(request, &room, n_virtual)?,
+        };
         let n_prompt = encoded.ids.len();
         let start = self.decoder_start();
         let mut stops = request.stop.clone();
@@ -475,7 +538,7 @@ impl LanguageModel for Engine {
             let n_top = request.logprobs.unwrap_or(0);
             let prompt = std::iter::repeat_n(0, n_virtual).chain(prompt).collect();
             let source = source.into();
-            let spec = JobSpec { source, prompt, n_virtual, adapters, goal, n_top, breakers };
+            let spec = JobSpec { source, prompt, n_virtual, pictures: seen, adapters, goal, n_top, breakers };
             let ticket = self.steps.submit(spec);
             conversation.listen(&ticket)?;
         }

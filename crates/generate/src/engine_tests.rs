@@ -47,7 +47,8 @@ fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_at: Option<u
     let options = EngineOptions { prefill_chunk: Some(chunk), now: Some(0), ..EngineOptions::default() };
     let name = "fake".to_string();
     let adapters = Vec::new();
-    let parts = Parts { name, runner: Box::new(fake), tokenizer, context, options, config: None, adapters };
+    let (runner, sight) = (Box::new(fake), None);
+    let parts = Parts { name, runner, tokenizer, context, options, config: None, adapters, sight };
     let mut engine = Engine::from_parts(parts).unwrap();
     engine.set_template("{% for m in messages %}<s>{{ m.role }} {{ m.content }}</s>{% endfor %}<s>").unwrap();
     engine
@@ -397,6 +398,7 @@ fn an_engine_that_cannot_work_is_not_made() {
             options: EngineOptions::default(),
             config: None,
             adapters: Vec::new(),
+            sight: None,
         };
         Engine::from_parts(parts).map(|_| ())
     };

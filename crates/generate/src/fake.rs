@@ -2,8 +2,10 @@
 //! so a page that was mixed up, forgotten or not copied, or written with other adapters on, changes the answer.
 
 use crate::runner::Runner;
+use rhetor_images::Planes;
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_models::{Active, Batch, SourceTokens};
+use rhetor_tensor::Tensor;
 
 /// Pages that hold the tokens themselves.
 pub(crate) struct Fake {
@@ -32,13 +34,21 @@ impl Runner for Fake {
             Active::All => 0,
             Active::Only(adapters) => adapters.iter().fold(1, |salt, &i| (salt * 31 + i as u32 + 1) << 8),
         };
+        // A given row stands in the pages as a token that no vocabulary has.
+        let mut tokens = batch.tokens.clone();
+        for given in &batch.embedded {
+            for i in 0..given.rows.n_rows() {
+                tokens[given.first + i] = given.rows.row(i)[0].to_bits();
+            }
+        }
         let mut row = 0;
         let mut rows = Vec::new();
         for span in &batch.spans {
             for position in span.start..span.start + span.len {
-                let token = batch.tokens[row];
+                let token = tokens[row];
                 assert_ne!(Some(token), self.panics_at, "the fake model was told to panic");
-                self.pages[span.pages[position / PAGE_LEN] as usize][position % PAGE_LEN] = token + salt;
+                self.pages[span.pages[position / PAGE_LEN] as usize][position % PAGE_LEN] =
+                    token.wrapping_add(salt);
                 if batch.outputs.contains(&row) {
                     let at = |pages: &[u32], i: usize| self.pages[pages[i / PAGE_LEN] as usize][i % PAGE_LEN];
                     let source = (0..span.source_len).map(|i| at(&span.source_pages, i));
@@ -64,6 +74,11 @@ impl Runner for Fake {
 
     fn copy_page(&mut self, from: u32, to: u32) {
         self.pages[to as usize] = self.pages[from as usize];
+    }
+
+    /// Three rows: the first numbers of the planes.
+    fn see(&mut self, picture: &Planes) -> Tensor {
+        Tensor::from_vec(picture.values[..3].to_vec(), [3, 1])
     }
 
     fn vocab_size(&self) -> usize {

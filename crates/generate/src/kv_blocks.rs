@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, HashMap};
 pub struct Chain(u64);
 
 impl Chain {
-    /// The beginning for set `n` of adapters: prefixes of different sets are never taken for one another.
+    /// Beginning `n`, one for each set of adapters and of pictures: prefixes of different sets are never taken for one
+    /// another.
     pub fn root(n: usize) -> Chain {
         // From the far end of the numbers that `register` counts up.
         Chain((n as u64).wrapping_neg())

@@ -8,6 +8,7 @@
 
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::infill::{InfillTemplate, encode_inside};
+use crate::pictures;
 use rhetor_lm::{Error, Message, Overflow, Role};
 use rhetor_tokenizer::{Special, Tokenizer};
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,8 @@ use std::ops::Range;
 pub(crate) struct Encoded {
     /// Its tokens; never empty.
     pub ids: Vec<u32>,
+    /// Where the rows of each picture begin among them.
+    pub places: Vec<usize>,
     /// Tokens that were dropped to make it fit.
     pub n_truncated: usize,
     /// What was dropped, in words.
@@ -157,12 +160,14 @@ pub(crate) struct Encoder<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The spellings of its control tokens.
     pub controls: &'a Controls,
+    /// Rows that a picture becomes, where the prompt has places for pictures.
+    pub picture_rows: Option<usize>,
 }
 
 impl Encoder<'_> {
     /// Encodes plain text.
     pub fn text(&self, text: &str, special: Special, room: &Room) -> Result<Encoded, Error> {
-        let ids = self.with_bos(self.tokenizer.encode(text, special));
+        let (ids, places) = self.pieces(text, |piece| self.tokenizer.encode(piece, special));
         let ids = match (ids.is_empty(), self.tokenizer.bos().or(self.tokenizer.eos())) {
             (false, _) => ids,
             // GPT-2 and its like begin a text with the token that ends one.
@@ -170,7 +175,7 @@ impl Encoder<'_> {
             (true, None) => return Err(Error::EmptyPrompt),
         };
         if ids.len() <= room.n_prompt_max() {
-            return Ok(Encoded { ids, ..Encoded::default() });
+            return Ok(Encoded { ids, places, ..Encoded::default() });
         }
         let n_first = usize::from(self.tokenizer.adds_bos());
         if room.overflow == Overflow::Error || room.n_prompt_kept() <= n_first {
@@ -258,17 +263,17 @@ impl Encoder<'_> {
         if messages.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        let all = self.conversation(template, messages, now)?;
-        let n_all = all.len();
+        let (ids, places) = self.conversation(template, messages, now)?;
+        let n_all = ids.len();
         if n_all <= room.n_prompt_max() {
-            return Ok(Encoded { ids: all, ..Encoded::default() });
+            return Ok(Encoded { ids, places, ..Encoded::default() });
         }
         if room.overflow == Overflow::Error {
             return Err(room.overflow(n_all));
         }
         let mut kept = messages.to_vec();
         while drop_oldest(&mut kept) {
-            let ids = self.conversation(template, &kept, now)?;
+            let (ids, places) = self.conversation(template, &kept, now)?;
             if ids.len() <= room.n_prompt_kept() {
                 let n_truncated = n_all - ids.len();
                 let warning = format!(
@@ -277,10 +282,16 @@ impl Encoder<'_> {
                     messages.len(),
                     room.context
                 );
-                return Ok(Encoded { ids, n_truncated, warnings: vec![warning], ..Encoded::default() });
+                return Ok(Encoded {
+                    ids,
+                    places,
+                    n_truncated,
+                    warnings: vec![warning],
+                    ..Encoded::default()
+                });
             }
         }
-        Err(room.overflow(self.conversation(template, &kept, now)?.len()))
+        Err(room.overflow(self.conversation(template, &kept, now)?.0.len()))
     }
 
     fn conversation(
@@ -288,22 +299,33 @@ impl Encoder<'_> {
         template: &ChatTemplate,
         messages: &[Message],
         now: i64,
-    ) -> Result<Vec<u32>, Error> {
+    ) -> Result<(Vec<u32>, Vec<usize>), Error> {
         let guarded = Guarded::new(self.controls, messages);
         let rendered = template.render(&guarded.messages, GenerationPrompt::Add, None, now)?;
-        let ids = guarded.encode(self.tokenizer, &rendered);
-        Ok(self.with_bos(ids))
+        Ok(self.pieces(&rendered, |piece| guarded.encode(self.tokenizer, piece)))
     }
 
-    /// Puts BOS in front, if the model wants it and the template has not written it itself.
-    fn with_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
-        if let Some(bos) = self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos())
-            && ids.first() != Some(&bos)
-        {
-            ids.insert(0, bos);
+    /// The ids of a text, and where the rows of its pictures begin.
+    fn pieces(&self, text: &str, encode: impl Fn(&str) -> Vec<u32>) -> (Vec<u32>, Vec<usize>) {
+        match self.picture_rows {
+            Some(n_rows) => pictures::pieces(self.tokenizer, text, n_rows, encode),
+            None => (self.with_bos(encode(text)), Vec::new()),
         }
-        ids
     }
+
+    fn with_bos(&self, ids: Vec<u32>) -> Vec<u32> {
+        with_bos(self.tokenizer, ids)
+    }
+}
+
+/// Puts BOS in front, if the model wants it and the template has not written it itself.
+pub(crate) fn with_bos(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
+    if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
+        && ids.first() != Some(&bos)
+    {
+        ids.insert(0, bos);
+    }
+    ids
 }
 
 /// Drops the oldest message that is not the system's, and what then stands before the next turn of the user: templates
@@ -333,7 +355,7 @@ mod tests {
         let options = TrainOptions { kind: Kind::Characters, vocab_size: 200, specials, min_frequency: 1 };
         let tokenizer = train(&options, [('a'..='z').collect::<String>()].iter()).unwrap();
         let controls = Controls::of(&tokenizer);
-        let encoder = Encoder { tokenizer: &tokenizer, controls: &controls };
+        let encoder = Encoder { tokenizer: &tokenizer, controls: &controls, picture_rows: None };
         let template = InfillTemplate::of(&tokenizer).unwrap();
         let ask = |prefix: &str, suffix: &str, overflow| {
             let room = Room { context: 13, max_tokens: Some(2), overflow };

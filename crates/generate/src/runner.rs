@@ -1,6 +1,8 @@
 //! What the engine needs of a model: token ids in, logits out, pages copied.
 
+use rhetor_images::Planes;
 use rhetor_models::{Active, Batch, KvCache, Model, SourceTokens};
+use rhetor_tensor::Tensor;
 
 /// Runs one batch after another on a paged key-value cache.
 ///
@@ -16,6 +18,9 @@ pub(crate) trait Runner: Send {
 
     /// Copies a page of keys and values in all layers.
     fn copy_page(&mut self, from: u32, to: u32);
+
+    /// The rows that a picture becomes among the words. → [R, D]
+    fn see(&mut self, picture: &Planes) -> Tensor;
 
     /// V, padded rows included.
     fn vocab_size(&self) -> usize;
@@ -37,6 +42,10 @@ impl Runner for (Model, KvCache) {
 
     fn copy_page(&mut self, from: u32, to: u32) {
         self.1.copy_page(from, to);
+    }
+
+    fn see(&mut self, picture: &Planes) -> Tensor {
+        self.0.see(&picture.values, [picture.height, picture.width], None)
     }
 
     fn vocab_size(&self) -> usize {

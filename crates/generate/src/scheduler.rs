@@ -77,6 +77,8 @@ pub(crate) struct Scheduler {
     next_id: u64,
     /// The sets of adapters met so far; a step is for one of them.
     sets: Vec<Active>,
+    /// The beginnings of sequences met so far: the set of adapters, and where which pictures stand.
+    roots: Vec<(usize, Vec<(usize, [u8; 32])>)>,
     /// Of the last step.
     last_set: usize,
     /// Prompt tokens in a step.
@@ -96,6 +98,7 @@ impl Scheduler {
             blocks: KvBlocks::new(n_pages),
             next_id: 0,
             sets: vec![Active::All],
+            roots: vec![(0, Vec::new())],
             last_set: 0,
             chunk: chunk.max(1),
             vocab_size,
@@ -113,8 +116,13 @@ impl Scheduler {
             self.sets.push(spec.adapters.clone());
             self.sets.len() - 1
         });
+        let root = (set, spec.pictures.iter().map(|picture| (picture.first, picture.digest)).collect());
+        let number = self.roots.iter().position(|known| *known == root).unwrap_or_else(|| {
+            self.roots.push(root);
+            self.roots.len() - 1
+        });
         // What follows a source is never taken for what follows another.
-        let root = if spec.source.is_empty() { Chain::root(set) } else { self.blocks.fresh_root() };
+        let root = if spec.source.is_empty() { Chain::root(number) } else { self.blocks.fresh_root() };
         self.jobs.push(Job::new(id, spec, root));
         id
     }
@@ -334,6 +342,9 @@ impl Scheduler {
         let first_output = plan.batch.outputs.len();
         plan.batch.outputs.extend(wanted.map(|position| row + position - start));
         plan.batch.tokens.extend_from_slice(&sequence.tokens[start..end]);
+        plan.batch
+            .embedded
+            .extend(job.pictures.iter().filter_map(|picture| picture.part(&(start..end), row)));
         plan.batch.spans.push(SequenceSpan {
             pages: sequence.pages.clone(),
             start,

@@ -5,7 +5,9 @@ use crate::sampling::Sampler;
 use crate::search::beam::Beam;
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_lm::{FinishReason, Sampling};
-use rhetor_models::Active;
+use rhetor_models::{Active, Embedded};
+use rhetor_tensor::{Tensor, ops};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What is asked of the engine, in tokens.
@@ -17,6 +19,8 @@ pub(crate) struct JobSpec {
     pub prompt: Vec<u32>,
     /// Virtual positions at the head of the prompt.
     pub n_virtual: usize,
+    /// What takes the place of some of the tokens' embeddings.
+    pub pictures: Vec<Picture>,
     /// The adapters that are on.
     pub adapters: Active,
     /// What is to be done with them.
@@ -25,6 +29,27 @@ pub(crate) struct JobSpec {
     pub n_top: usize,
     /// By token id: whether it ends the repeats that DRY looks for. Empty = none does.
     pub breakers: Arc<[bool]>,
+}
+
+/// The rows of a picture among a prompt's tokens.
+#[derive(Debug, Clone)]
+pub(crate) struct Picture {
+    /// The position of the first.
+    pub first: usize,
+    /// [R, D]
+    pub rows: Tensor,
+    /// The SHA-256 of its file: keys and values of one picture are never taken for those of another.
+    pub digest: [u8; 32],
+}
+
+impl Picture {
+    /// Those of its rows that stand at `positions`, as rows of a batch whose row `row` is the first of these positions.
+    pub fn part(&self, positions: &Range<usize>, row: usize) -> Option<Embedded> {
+        let own = positions.start.max(self.first)..positions.end.min(self.first + self.rows.n_rows());
+        let rows: Vec<usize> = own.clone().map(|position| position - self.first).collect();
+        let first = || row + own.start - positions.start;
+        (!rows.is_empty()).then(|| Embedded { first: first(), rows: ops::rows::rows(&self.rows, &rows) })
+    }
 }
 
 /// What is to be done with the tokens of a job.
@@ -101,7 +126,8 @@ pub(crate) struct Sequence {
     pub pages: Vec<u32>,
     /// How many of the pages are registered for other sequences to find.
     n_registered: usize,
-    /// The place before the first page: one for each set of adapters, and one for each job with a source.
+    /// The place before the first page: one for each set of adapters and of pictures, and one for each job with a
+    /// source.
     root: Chain,
     /// The place after the last registered page.
     chain: Chain,
@@ -243,6 +269,8 @@ pub(crate) struct Job {
     pub n_prompt: usize,
     /// See [`JobSpec::n_virtual`].
     pub n_virtual: usize,
+    /// See [`JobSpec::pictures`].
+    pub pictures: Vec<Picture>,
     /// The adapters that are on.
     pub adapters: Active,
     /// What all its sequences read.
@@ -285,6 +313,7 @@ impl Job {
             id,
             n_prompt,
             n_virtual: spec.n_virtual,
+            pictures: spec.pictures,
             adapters: spec.adapters,
             source: Source { tokens: spec.source, pages: Vec::new(), is_read: false },
             goal: spec.goal,

@@ -23,6 +23,7 @@ fn engine(n_pages: usize, context: usize, chunk: usize) -> Engine {
         options,
         config: Some(config),
         adapters: Vec::new(),
+        sight: None,
     })
     .unwrap()
 }
@@ -129,6 +130,17 @@ fn a_source_may_fill_the_context_alone_and_is_cut_at_its_end() {
     assert!(refused.contains("66") && refused.contains("64"), "{refused}");
     let cut = Request { overflow: rhetor_lm::Overflow::TruncateOldest, ..long };
     assert_eq!(ids(&ask(&engine, &cut)), ids(&full));
+}
+
+#[test]
+fn without_a_template_one_message_is_the_source() {
+    let engine = engine(64, 128, 64);
+    let text = Request { max_tokens: Some(20), ..Request::text("hello") };
+    let chat = Request { max_tokens: Some(20), ..Request::chat([rhetor_lm::Message::user("hello")]) };
+    assert_eq!(ids(&ask(&engine, &chat)), ids(&ask(&engine, &text)));
+    let two = ["hello", "again"].map(rhetor_lm::Message::user);
+    let refused = engine.generate(&Request::chat(two), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(refused.to_string().contains("template"), "{refused}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use crate::runner::Runner;
 use crate::scheduler::{Scheduler, Stats};
 use crate::sequence::{JobSpec, Output};
+use rhetor_images::Planes;
+use rhetor_tensor::Tensor;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -44,6 +46,11 @@ impl Steps {
     pub fn submit(&self, spec: JobSpec) -> Ticket<'_> {
         let id = self.lock().scheduler.submit(spec);
         Ticket { steps: self, id }
+    }
+
+    /// The rows that a picture becomes. [R, D]
+    pub fn see(&self, picture: &Planes) -> Tensor {
+        self.runner.lock().unwrap_or_else(PoisonError::into_inner).see(picture)
     }
 
     /// What has been done so far.

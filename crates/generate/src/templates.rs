@@ -111,6 +111,27 @@ pub const TEMPLATES: &[NamedTemplate] = &[
          {% if add_generation_prompt %}{{ '### Assistant:\n' }}{% endif %}",
         &["### User:"],
     ),
+    template(
+        "minigpt4",
+        "###Human: and ###Assistant: , a picture as <Img><ImageHere></Img>: MiniGPT-4 on Vicuna",
+        "Vision-CAIR/MiniGPT-4, conversation.py",
+        "{% for message in messages %}\
+         {% if message['role'] == 'system' %}{{ message['content'] }}\
+         {% elif message['role'] == 'user' %}{{ '###Human: ' + message['content'] }}\
+         {% else %}{{ '###Assistant: ' + message['content'] }}{% endif %}{% endfor %}\
+         {% if add_generation_prompt %}{{ '###Assistant: ' }}{% endif %}",
+        &["###"],
+    ),
+    template(
+        "minigpt-v2",
+        "[INST] before each turn of the user, a picture as <Img><ImageHere></Img>: MiniGPT-v2",
+        "Vision-CAIR/MiniGPT-4, conversation.py",
+        "{% for message in messages %}\
+         {% if message['role'] == 'system' %}{{ message['content'] }}\
+         {% elif message['role'] == 'user' %}{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}\
+         {% else %}{{ message['content'] }}{% endif %}{% endfor %}",
+        &[],
+    ),
     template("orca2", "ChatML, as Orca 2 uses it", "microsoft/Orca-2-7b", CHATML, &["<|im_end|>"]),
     template(
         "falcon",

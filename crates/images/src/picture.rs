@@ -31,11 +31,19 @@ pub struct Picture {
 impl Picture {
     /// Reads the file `path`.
     pub fn open(path: &Path) -> Result<Picture, Error> {
+        Picture::decode(&Picture::read(path)?)
+    }
+
+    /// The bytes of the file `path`, and no more than [`decode`](Picture::decode) takes.
+    pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
         let failed = |source| Error::Read { file: path.to_path_buf(), source };
         let file = File::open(path).map_err(failed)?;
         let mut bytes = Vec::new();
         file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-        Picture::decode(&bytes)
+        match bytes.len() as u64 {
+            got if got > BYTES_MAX => Err(Error::TooManyBytes { got, max: BYTES_MAX }),
+            _ => Ok(bytes),
+        }
     }
 
     /// Reads a PNG, JPEG or WebP file that is in memory: turned as its EXIF orientation says, without what it has of

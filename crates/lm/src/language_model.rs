@@ -1,6 +1,7 @@
 //! What a language model is to everything above it.
 
 use crate::{Message, Sampling};
+use std::sync::Arc;
 
 /// Text in, text out, how likely. Implemented by the engine, by wrappers that hold another model, and by fakes.
 pub trait LanguageModel: Send + Sync {
@@ -53,11 +54,17 @@ pub enum Overflow {
     TruncateOldest,
 }
 
+/// Where a picture stands in a prompt; models that see were trained with `<Img>` before it and `</Img>` after it.
+pub const PICTURE_PLACE: &str = "<ImageHere>";
+
 /// A request for completions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// What to continue.
     pub prompt: Prompt,
+    /// Files of pictures (PNG, JPEG, WebP), in the order of their places in the prompt. A prompt without a
+    /// [`PICTURE_PLACE`] has them at the beginning of its last message.
+    pub pictures: Vec<Arc<[u8]>>,
     /// The most tokens to generate; `None` = until the model stops or the context is full.
     pub max_tokens: Option<usize>,
     /// How tokens are chosen.
@@ -83,6 +90,7 @@ impl Request {
     pub fn new(prompt: Prompt) -> Request {
         Request {
             prompt,
+            pictures: Vec::new(),
             max_tokens: None,
             sampling: Sampling::default(),
             stop: Vec::new(),

@@ -10,8 +10,8 @@ mod sampling;
 mod scripted;
 
 pub use language_model::{
-    Completion, Error, Event, FinishReason, LanguageModel, Overflow, Prompt, Request, Score, Timings,
-    TokenLogprob, TokenScore, Usage,
+    Completion, Error, Event, FinishReason, LanguageModel, Overflow, PICTURE_PLACE, Prompt, Request, Score,
+    Timings, TokenLogprob, TokenScore, Usage,
 };
 pub use message::{Message, Role};
 pub use sampling::Sampling;

@@ -53,6 +53,8 @@ pub struct ModelConfig {
     pub layer_windows: Vec<Option<usize>>,
     /// Slopes of linear biases (ALiBi), as they act on scaled scores; empty = there are none. `[H]`
     pub alibi_slopes: Vec<f32>,
+    /// Biases of ALiBi are this · bf16(slope · position); `None` = they are not rounded.
+    pub alibi_bf16: Option<f32>,
     /// Rotary positions.
     pub rope: Option<RopeOptions>,
     /// Rotary positions of layers with a window, where they differ from those of the others.
@@ -108,6 +110,7 @@ impl Default for ModelConfig {
             window: None,
             layer_windows: Vec::new(),
             alibi_slopes: Vec::new(),
+            alibi_bf16: None,
             rope: None,
             local_rope: None,
             embedding_factor: 1.0,
@@ -159,6 +162,11 @@ impl ModelConfig {
     #[track_caller]
     pub fn own_switch(&self, name: &str) -> bool {
         self.own(name) != 0.0
+    }
+
+    /// R: rows that a picture becomes among the words of a model with eyes.
+    pub fn picture_rows(&self) -> Option<usize> {
+        if self.parts.is_empty() { None } else { self.own_opt("R").map(|n_rows| n_rows as usize) }
     }
 
     /// Whether it reads a source with an encoder and writes with a decoder.

@@ -27,33 +27,45 @@ pub fn write(
 ) -> Result<(), LoadError> {
     assert!(!dtype.is_quantized(), "safetensors hold no {dtype}");
     let (family, config) = (Family::of(base)?, Model::config_of(base)?);
-    let has_prefix = base.tensors().iter().any(|tensor| tensor.name.starts_with(family.prefix));
-    let prefix_in = if has_prefix { family.prefix } else { "" };
     let by_name: HashMap<&str, usize> =
         parameters.iter().enumerate().map(|(i, parameter)| (parameter.name(), i)).collect();
     let (mut to_write, mut origins) = (Vec::new(), Vec::new());
-    for row in family.tensors.iter().filter(|row| row.is_on(&config) && row.belongs_to(labelled.head.task)) {
-        for i in row.places(&config) {
-            for suffix in [".weight", ".bias"] {
+    let parts = config.parts.iter().map(|part| (part.root, Family::of_part(part), &part.config));
+    for (i, (root, family, config)) in std::iter::once(("", family, &config)).chain(parts).enumerate() {
+        let is_part = i > 0;
+        let with_prefix = format!("{root}{}", family.prefix);
+        let has_prefix = base.tensors().iter().any(|tensor| tensor.name.starts_with(&with_prefix));
+        let prefix_in = format!("{root}|{}", if has_prefix { family.prefix } else { "" });
+        let prefix = format!("{root}|{}", family.prefix);
+        let task = if is_part { config.head.task } else { labelled.head.task };
+        for row in family.tensors.iter().filter(|row| row.is_on(config) && row.belongs_to(task)) {
+            for (i, suffix) in row.places(config).flat_map(|i| [(i, ".weight"), (i, ".bias")]) {
                 if row.is_head() && suffix == ".bias" && !row.has_bias {
                     // What another head of the same name has is not this one's.
                     continue;
                 }
-                let name = row.hugging_face_name(family.prefix, i, suffix);
+                let entry = row.find(family, base, Some(&prefix_in), i, suffix, config);
+                let known = row.hugging_face_name(&prefix, i, suffix);
+                let trained = by_name.get(&*known).copied();
+                // A part keeps the names that it has: they may say what it is.
+                let name = match &entry {
+                    Some(piece) if is_part => piece.entry.name.clone(),
+                    _ => known,
+                };
                 if to_write.iter().any(|tensor: &TensorToWrite| tensor.name == name) {
                     continue;
                 }
-                let entry = row.find(family, base, Some(prefix_in), i, suffix, &config);
-                let trained = by_name.get(&*name).copied();
                 let is_turned = row.is_transposed() && suffix == ".weight";
-                let shape = match (trained, entry) {
+                let shape = match (trained, &entry) {
+                    // The extents of a convolution are the file's.
+                    (Some(_), Some(piece)) if row.is_folded => piece.entry.shape.clone(),
                     (Some(i), _) if is_turned => parameters[i].shape().iter().rev().copied().collect(),
                     (Some(i), _) => parameters[i].shape().to_vec(),
-                    (None, Some(entry)) => entry.shape(),
+                    (None, Some(piece)) => piece.shape(),
                     (None, None) => continue,
                 };
                 to_write.push(TensorToWrite { name, dtype: ElementType::Known(dtype), shape });
-                let order = row.order(&config, i.layer, false).map(|order| row_order::inverse(&order));
+                let order = row.order(config, i.layer, false).map(|order| row_order::inverse(&order));
                 origins.push((trained, entry, is_turned, order, row.offset(suffix)));
             }
         }

@@ -6,6 +6,7 @@
 use rhetor_formats::Checkpoint;
 use serde_json::{Value, json};
 
+use crate::config::ModelConfig;
 use crate::families::Family;
 use crate::load::LoadError;
 use crate::names::TensorName;
@@ -48,10 +49,11 @@ impl Head {
     /// Outputs over the vocabulary.
     pub const VOCABULARY: Head = Head { task: Task::Vocabulary, n_labels: 0 };
 
-    /// The kind of task in the words of PEFT, which only knows decoders' vocabularies.
-    pub fn peft_task(self, is_encoder: bool) -> Option<&'static str> {
+    /// The kind of task in the words of PEFT, which knows no encoders' vocabularies.
+    pub fn peft_task(self, config: &ModelConfig) -> Option<&'static str> {
         match self.task {
-            Task::Vocabulary if is_encoder => None,
+            Task::Vocabulary if config.is_encoder => None,
+            Task::Vocabulary if config.has_encoder() => Some("SEQ_2_SEQ_LM"),
             Task::Vocabulary => Some("CAUSAL_LM"),
             Task::Sequence => Some("SEQ_CLS"),
             Task::Tokens => Some("TOKEN_CLS"),

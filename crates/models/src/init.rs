@@ -26,7 +26,12 @@ pub fn write(dir: &Path, seed: u64) -> Result<ModelConfig, LoadError> {
     let config = Model::config_of(&checkpoint)?;
     let sigma = checkpoint.metadata().get_f32("initializer_range")?.unwrap_or(0.02);
     let factor = checkpoint.metadata().get_f32("initializer_factor")?.unwrap_or(1.0);
-    let tensors = tensors(family, &config, (sigma, factor));
+    let mut tensors = tensors(family.prefix, family, &config, (sigma, factor));
+    for part in &config.parts {
+        let family = Family::of_part(part);
+        let prefix = format!("{}|{}", part.root, family.prefix);
+        tensors.extend(self::tensors(&prefix, family, &part.config, (sigma, factor)));
+    }
     let to_write: Vec<TensorToWrite> = tensors.iter().map(|(tensor, _)| tensor.clone()).collect();
     drop(checkpoint);
     safetensors::write(&path, &[("format", "pt")], &to_write, |i, out| {
@@ -54,8 +59,9 @@ enum Draw {
     Even(f32),
 }
 
-/// Every tensor of a new model, under its Hugging Face name.
+/// Every tensor of a new model, or of a part of it, under its Hugging Face name.
 fn tensors(
+    prefix: &str,
     family: &'static Family,
     config: &ModelConfig,
     (sigma, factor): (f32, f32),
@@ -66,7 +72,7 @@ fn tensors(
             let mut shape = row.extents(config, i);
             let is_vector = shape.len() == 1;
             if row.is_biased(config) {
-                let name = row.hugging_face_name(family.prefix, i, ".bias");
+                let name = row.hugging_face_name(prefix, i, ".bias");
                 tensors.push((tensor(name, vec![shape[0]]), Draw::Constant(0.0)));
             }
             if row.is_only_bias() {
@@ -86,7 +92,7 @@ fn tensors(
             if row.is_transposed() {
                 shape.reverse();
             }
-            tensors.push((tensor(row.hugging_face_name(family.prefix, i, ".weight"), shape), draw));
+            tensors.push((tensor(row.hugging_face_name(prefix, i, ".weight"), shape), draw));
         }
     }
     tensors

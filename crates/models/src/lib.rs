@@ -12,6 +12,7 @@ pub mod analysis;
 mod config;
 pub mod convert;
 pub mod eagle;
+pub mod estimate;
 pub mod export;
 pub mod families;
 mod four_bit;
@@ -27,6 +28,7 @@ mod places;
 pub mod presets;
 pub mod quant_mix;
 mod row_order;
+pub mod timeline;
 pub mod transfer;
 mod tree;
 

@@ -176,6 +176,8 @@ pub struct Weights<'a> {
     /// Of products with trained weights, and of gradients that pass frozen ones.
     precision: Precision,
     quantize: Option<Nf4>,
+    /// Frozen linear layers are held in bfloat16 where the file has 32 bits.
+    in_bf16: bool,
     /// The seed of a new head, if one is asked for.
     head_seed: Option<u64>,
     parameters: Vec<Parameter>,
@@ -216,6 +218,7 @@ impl<'a> Weights<'a> {
             adapters,
             precision: options.precision,
             quantize: options.quantize,
+            in_bf16: options.in_bf16,
             head_seed: options.head.map(|new| new.seed),
             parameters: Vec::new(),
         })
@@ -329,7 +332,7 @@ impl<'a> Weights<'a> {
     fn take_of_stack(&mut self, row: &'static TensorName, i: Place) -> Result<Option<Piece<'a>>, LoadError> {
         let is_gguf = self.speaks_gguf();
         for (stack, expected, (part, n_parts)) in row.stacks_in(is_gguf, i, self.config) {
-            let name = stack.name_in(self.prefix, i.layer);
+            let name = format!("{}{}", self.root(), stack.name_in(self.prefix, i.layer));
             let Some(entry) = self.checkpoint.find(&name) else { continue };
             self.taken.insert(name.clone());
             if entry.shape != expected {
@@ -614,6 +617,16 @@ impl<'a> Weights<'a> {
             self.n_bytes += matrix.n_bytes();
             return Ok(Some(Weight::Rows(Arc::new(matrix), self.precision)));
         }
+        let mut rounded = Vec::new();
+        let (dtype, bytes) = if self.in_bf16 && is_linear && dtype == DType::F32 {
+            let mut values = vec![0.0; extents.iter().product()];
+            quant::dequantize(dtype, bytes, &mut values);
+            rounded.resize(2 * values.len(), 0);
+            quant::quantize(DType::BF16, &values, None, &mut rounded);
+            (DType::BF16, &rounded[..])
+        } else {
+            (dtype, bytes)
+        };
         let packed = if transposed {
             if dtype.is_quantized() {
                 return Err(LoadError::ElementType {
@@ -895,6 +908,7 @@ impl<'a> Weights<'a> {
             rope,
             scores: Scores {
                 alibi: (!config.alibi_slopes.is_empty()).then(|| config.alibi_slopes.as_slice().into()),
+                alibi_bf16: config.alibi_bf16,
                 soft_cap: config.score_cap,
                 ..Scores::default()
             },

@@ -33,6 +33,9 @@ pub struct LoadOptions {
     pub quantize: Option<Nf4>,
     /// The head that the model is to have; `None` = that of the file.
     pub head: Option<NewHead>,
+    /// Whether frozen linear layers of 32 bits are held in bfloat16: products then take both factors in 8 bits of precision and
+    /// half the memory, and are faster where the CPU has instructions for it.
+    pub in_bf16: bool,
     /// What the file is read for, if it has more than the head that its class names: BERT's second task, the pooler,
     /// the hidden states. Nothing is drawn: a tensor that is not there is an error.
     pub task: Option<Task>,
@@ -363,6 +366,16 @@ impl Model {
         let mut weights = Weights::new(checkpoint, family, &config, adapters, options)?;
         let network = (family.build)(&mut weights)?;
         let account = weights.finish()?;
+        if let Some(adapter) = adapters.iter().find(|adapter| config.has_encoder() && adapter.n_virtual() > 0)
+        {
+            let expected = "a model without an encoder: virtual positions stand before a decoder's text";
+            return Err(LoadError::Adapter(AdapterError::Refused {
+                method: adapter.about().name,
+                what: "model",
+                got: config.family.to_string(),
+                expected: expected.to_string(),
+            }));
+        }
         let mut parameters = account.parameters;
         adapters.iter().for_each(|adapter| parameters.extend(adapter.parameters()));
         let (n_parameters, n_bytes) = (account.n_parameters, account.n_bytes);

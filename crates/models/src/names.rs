@@ -100,7 +100,7 @@ pub const fn name(ours: &'static str, hugging_face: &'static str, shape: &'stati
 }
 
 /// Two tables as one, N rows in all.
-pub const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
+pub(crate) const fn joined<const N: usize>(first: &[TensorName], second: &[TensorName]) -> [TensorName; N] {
     assert!(first.len() + second.len() == N);
     let mut rows = [name("", "", ""); N];
     let mut i = 0;
@@ -283,9 +283,12 @@ impl TensorName {
     }
 
     /// Hugging Face's name in layer `i`, with `.weight` or `.bias`.
+    ///
+    /// `prefix` is the family's; before it, and a `|`, may stand what all names of a part of a model begin with.
     pub fn hugging_face_name(&self, prefix: &str, i: impl Into<Place>, suffix: &str) -> String {
+        let (root, prefix) = prefix.split_once('|').unwrap_or(("", prefix));
         let prefix = if self.is_outside { "" } else { prefix };
-        format!("{prefix}{}", in_full(self.hugging_face, i.into(), suffix))
+        format!("{root}{prefix}{}", in_full(self.hugging_face, i.into(), suffix))
     }
 
     /// Whether a tensor of the extents `shape` holds what is `expected` here.

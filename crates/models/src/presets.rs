@@ -1,40 +1,37 @@
-//! Configurations of known sizes by name, for models that begin with random weights.
+//! Configurations of known sizes by name: for models that begin with random weights, and for what can be said of a model
+//! without its files.
 //!
 //! A `config.json`, or the `[config]` of a recipe, that holds `"preset": "gpt3-125m"` gets the keys of that preset, and its
-//! own keys win over them.
+//! own keys win over them. Published checkpoints go by the names that they have in [`Family::published`](crate::Family).
 //!
-//! The sizes are those of GPT-3, arXiv:2005.14165, table 2.1. Two rows of it cannot be built as they are printed: 1.3B has
-//! 24 heads of 128 for a width of 2048, where we take 16, and 13B is 5140 wide with 40 heads of 128, where we take 5120.
+//! GPT-3's sizes are those of arXiv:2005.14165, table 2.1. Two rows of it cannot be built as they are printed: 1.3B has 24
+//! heads of 128 for a width of 2048, where we take 16, and 13B is 5140 wide with 40 heads of 128, where we take 5120.
 //! Attention is dense. GPT-3's layers alternate dense and locally banded sparse attention, and how wide the bands are was
 //! never published: `"attention_pattern": ["dense", "local"]` does so here, with `attention_band` keys, 256 by default.
 
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::sync::LazyLock;
 
 /// A configuration that has a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Preset {
     /// What it is called.
-    pub name: &'static str,
-    n_layers: usize,
-    hidden_size: usize,
-    n_heads: usize,
+    pub name: String,
+    /// What its `config.json` says of sizes.
+    pub config: Map<String, Value>,
 }
 
-/// All presets, from small to large.
-pub const PRESETS: &[Preset] = &[
-    gpt3("gpt3-125m", 12, 768, 12),
-    gpt3("gpt3-350m", 24, 1024, 16),
-    gpt3("gpt3-760m", 24, 1536, 16),
-    gpt3("gpt3-1.3b", 24, 2048, 16),
-    gpt3("gpt3-2.7b", 32, 2560, 32),
-    gpt3("gpt3-6.7b", 32, 4096, 32),
-    gpt3("gpt3-13b", 40, 5120, 40),
-    gpt3("gpt3-175b", 96, 12288, 96),
-];
-
-const fn gpt3(name: &'static str, n_layers: usize, hidden_size: usize, n_heads: usize) -> Preset {
-    Preset { name, n_layers, hidden_size, n_heads }
+impl Preset {
+    /// Its `config.json`, in one line.
+    pub fn text(&self) -> String {
+        Value::Object(self.config.clone()).to_string()
+    }
 }
+
+/// All presets.
+pub static PRESETS: LazyLock<Vec<Preset>> =
+    LazyLock::new(|| serde_json::from_str(include_str!("presets.json")).expect("a list of presets"));
 
 /// A preset that the table does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,34 +43,20 @@ pub struct UnknownPreset {
     pub known: String,
 }
 
-impl Preset {
-    /// The keys of its `config.json`.
-    pub fn config(&self) -> Map<String, Value> {
-        let config = json!({
-            "architectures": ["GPT2LMHeadModel"],
-            "model_type": "gpt2",
-            "vocab_size": 50257,
-            "n_positions": 2048,
-            "n_layer": self.n_layers,
-            "n_embd": self.hidden_size,
-            "n_head": self.n_heads,
-            "activation_function": "gelu_new",
-            "layer_norm_epsilon": 1e-5,
-            "tie_word_embeddings": true,
-        });
-        config.as_object().expect("an object is written above").clone()
-    }
+/// The preset of that name.
+pub fn find(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name)
 }
 
 /// `config` with the keys of the preset that it names, where it names one.
 pub fn fill(mut config: Map<String, Value>) -> Result<Map<String, Value>, UnknownPreset> {
     let Some(name) = config.remove("preset") else { return Ok(config) };
-    let Some(preset) = PRESETS.iter().find(|preset| Some(preset.name) == name.as_str()) else {
-        let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+    let Some(preset) = name.as_str().and_then(find) else {
+        let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name.as_str()).collect();
         let name = name.as_str().map_or_else(|| name.to_string(), str::to_string);
         return Err(UnknownPreset { name, known: known.join(", ") });
     };
-    let mut filled = preset.config();
+    let mut filled = preset.config.clone();
     filled.extend(config);
     Ok(filled)
 }
@@ -81,6 +64,7 @@ pub fn fill(mut config: Map<String, Value>) -> Result<Map<String, Value>, Unknow
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn filled(config: Value) -> Result<Map<String, Value>, UnknownPreset> {
         fill(config.as_object().unwrap().clone())
@@ -99,6 +83,14 @@ mod tests {
     #[test]
     fn an_unknown_preset_is_refused_with_those_that_there_are() {
         let error = filled(json!({"preset": "gpt4"})).unwrap_err();
-        assert!(error.name == "gpt4" && error.known.starts_with("gpt3-125m, gpt3-350m"), "{error}");
+        assert!(error.name == "gpt4" && error.known.contains("gpt3-125m, gpt3-350m"), "{error}");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = PRESETS.iter().map(|preset| preset.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PRESETS.len());
     }
 }

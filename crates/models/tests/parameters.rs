@@ -18,7 +18,7 @@ fn the_table_counts_what_is_loaded_from_every_fixture() {
 
 #[test]
 fn published_checkpoints_have_the_parameters_that_their_configurations_say() {
-    let presets = PRESETS.iter().map(|preset| (preset.name, Value::Object(preset.config())));
+    let presets = PRESETS.iter().map(|preset| (&*preset.name, Value::Object(preset.config.clone())));
     for (name, config) in configurations().into_iter().chain(presets) {
         let (counted, context_len) = counted(&config.to_string());
         let published = FAMILIES.iter().flat_map(|family| family.published).find(|known| known.name == name);

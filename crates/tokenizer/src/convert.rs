@@ -2,15 +2,17 @@
 //!
 //! Both directions work on what the files say, not on a loaded tokenizer, so nothing passes through an engine's
 //! idea of it: tokens, merges, kinds and rules are copied. Byte-level BPE goes both ways; SentencePiece BPE too, its scores being
-//! the ranks of its merges. Other algorithms and rules that the other side cannot say are refused by name.
+//! the ranks of its merges. Unigram and BERT's word pieces go to GGUF alone. Other algorithms and rules that the other side cannot
+//! say are refused by name.
 
 use rhetor_formats::{Array, Checkpoint, Metadata, Strings, TypedValue};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
 use crate::pre_tokenize::{self, LLAMA3_REGEX, QWEN2_REGEX, ROWS, Row, Split};
+use crate::read::hf_json::from_base64;
 use crate::vocabulary::byte_of_piece;
-use crate::{Error, Tokenizer};
+use crate::{Error, Special, Tokenizer};
 
 /// What a Hugging Face directory says of its vocabulary.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +25,7 @@ pub struct HuggingFaceFiles {
 
 const GPT2_LIKE: &str = "gpt2";
 const LLAMA_LIKE: &str = "llama";
+const T5_LIKE: &str = "t5";
 
 /// Hugging Face's files for the vocabulary in a GGUF file's `metadata`.
 ///
@@ -124,7 +127,7 @@ const ROLES: [(&str, &str); 4] =
 
 /// GGUF's keys for the vocabulary beside a Hugging Face checkpoint; `n_rows` rows of the embedding get a token each.
 ///
-/// Errors: no `tokenizer.json`, an algorithm other than BPE, or rules that no name of `tokenizer.ggml.pre` stands for.
+/// Errors: no `tokenizer.json`, an algorithm other than BPE and Unigram, or rules that no name of `tokenizer.ggml.pre` stands for.
 pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, TypedValue)>, Error> {
     let file = checkpoint.json("tokenizer.json")?.ok_or_else(|| Error::NoVocabulary {
         path: checkpoint.path().to_path_buf(),
@@ -133,8 +136,20 @@ pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, Ty
     let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
     let model = &file["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
-    if kind != "BPE" {
-        return Err(refused("model.type", kind));
+    match kind {
+        "BPE" => {}
+        "WordPiece" => return word_pieces(&file, &tokenizer, n_rows),
+        "Unigram" => {
+            let mut keys = unigram(&file, n_rows.max(tokenizer.n_tokens()))?;
+            let around = tokenizer.encode_with_specials("", Special::Literal);
+            keys.push((
+                "tokenizer.ggml.add_eos_token".into(),
+                tokenizer.eos().is_some_and(|eos| around.ends_with(&[eos])).into(),
+            ));
+            keys.extend(roles(&tokenizer));
+            return Ok(keys);
+        }
+        _ => return Err(refused("model.type", kind)),
     }
     let has_bytes = model["byte_fallback"] == true;
     let (tokens, kinds) = tokens_and_kinds(&file, n_rows.max(tokenizer.n_tokens()), has_bytes);
@@ -160,7 +175,13 @@ pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, Ty
     tokens.iter().for_each(|piece| pieces.push(piece));
     set("ggml.tokens", pieces.into());
     set("ggml.token_type", Array::I32(kinds).into());
-    set("ggml.add_bos_token", tokenizer.adds_bos().into());
+    keys.extend(roles(&tokenizer));
+    Ok(keys)
+}
+
+/// The keys of what tokens are for, and of the chat template.
+fn roles(tokenizer: &Tokenizer) -> Vec<(String, TypedValue)> {
+    let mut keys = vec![("tokenizer.ggml.add_bos_token".to_string(), tokenizer.adds_bos().into())];
     let ids = [
         ("bos", tokenizer.bos()),
         ("eos", tokenizer.eos()),
@@ -168,12 +189,126 @@ pub fn to_gguf(checkpoint: &Checkpoint, n_rows: usize) -> Result<Vec<(String, Ty
         ("padding", tokenizer.padding()),
     ];
     for (name, id) in ids {
-        if let Some(id) = id {
-            set(&format!("ggml.{name}_token_id"), id.into());
+        keys.extend(id.map(|id| (format!("tokenizer.ggml.{name}_token_id"), id.into())));
+    }
+    keys.extend(
+        tokenizer.chat_template().map(|template| ("tokenizer.chat_template".to_string(), template.into())),
+    );
+    keys
+}
+
+/// The keys of a Unigram vocabulary, GGUF's `t5`: pieces with their scores, and SentencePiece's rules of normalisation.
+fn unigram(file: &Value, n: usize) -> Result<Vec<(String, TypedValue)>, Error> {
+    let vocab = file["model"]["vocab"].as_array().ok_or_else(|| refused("model.vocab", "another form"))?;
+    let (mut tokens, mut kinds) = tokens_and_kinds(file, n, file["model"]["byte_fallback"] == true);
+    let mut scores = vec![0.0; n];
+    let unknown = file["model"]["unk_id"].as_u64();
+    for (id, entry) in vocab.iter().enumerate().take(n) {
+        scores[id] = entry[1].as_f64().unwrap_or(0.0) as f32;
+        if kinds[id] == UNUSED {
+            tokens[id] = entry[0].as_str().unwrap_or_default().to_string();
+            let is_byte = file["model"]["byte_fallback"] == true && byte_of_piece(&tokens[id]).is_some();
+            kinds[id] = if is_byte { BYTE } else { NORMAL };
+        }
+        if Some(id as u64) == unknown {
+            kinds[id] = UNKNOWN;
         }
     }
-    if let Some(template) = tokenizer.chat_template() {
-        set("chat_template", template.into());
+    let mut merges_spaces = false;
+    let mut charsmap = Vec::new();
+    for step in steps(&file["normalizer"], "normalizers") {
+        match step["type"].as_str() {
+            Some("Precompiled") => {
+                let text = step["precompiled_charsmap"].as_str().unwrap_or_default();
+                charsmap = from_base64(text).ok_or_else(|| refused("precompiled_charsmap", "no base64"))?;
+            }
+            Some("Replace") if step["pattern"]["Regex"] == " {2,}" => merges_spaces = true,
+            Some("Strip") => {}
+            _ => return Err(refused("normalizer", &step.to_string())),
+        }
+    }
+    for step in steps(&file["pre_tokenizer"], "pretokenizers") {
+        match step["type"].as_str() {
+            Some("WhitespaceSplit") => merges_spaces = true,
+            Some("Metaspace") => {}
+            _ => return Err(refused("pre_tokenizer", &step.to_string())),
+        }
+    }
+    let mut pieces = Strings::with_capacity(n);
+    tokens.iter().for_each(|piece| pieces.push(piece));
+    let mut keys: Vec<(&str, TypedValue)> = vec![
+        ("model", T5_LIKE.into()),
+        ("pre", "default".into()),
+        ("tokens", pieces.into()),
+        ("scores", Array::F32(scores).into()),
+        ("token_type", Array::I32(kinds).into()),
+        ("add_space_prefix", adds_space(file).into()),
+        ("remove_extra_whitespaces", merges_spaces.into()),
+    ];
+    if !charsmap.is_empty() {
+        keys.push(("precompiled_charsmap", Array::U8(charsmap).into()));
+    }
+    Ok(keys.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect())
+}
+
+/// The steps of a normalizer or of a pre-tokenizer, which may be a sequence.
+fn steps<'v>(value: &'v Value, name: &str) -> Vec<&'v Value> {
+    match value[name].as_array() {
+        Some(steps) => steps.iter().collect(),
+        None if value.is_null() => Vec::new(),
+        None => vec![value],
+    }
+}
+
+/// The keys of BERT's vocabulary: pieces that begin a word get U+2581 in front, those that go on with one lose their `##`.
+fn word_pieces(
+    file: &Value,
+    tokenizer: &Tokenizer,
+    n_rows: usize,
+) -> Result<Vec<(String, TypedValue)>, Error> {
+    let normalizer = &file["normalizer"];
+    let is_bert = normalizer["type"] == "BertNormalizer"
+        && normalizer["clean_text"] == true
+        && normalizer["handle_chinese_chars"] == true;
+    if !is_bert {
+        return Err(refused("normalizer", &normalizer.to_string()));
+    }
+    if file["pre_tokenizer"]["type"] != "BertPreTokenizer" {
+        return Err(refused("pre_tokenizer", &file["pre_tokenizer"].to_string()));
+    }
+    let prefix = file["model"]["continuing_subword_prefix"].as_str().unwrap_or("##");
+    let lowercase = normalizer["lowercase"] == true;
+    let strips_accents = normalizer["strip_accents"].as_bool().unwrap_or(lowercase);
+    let (tokens, kinds) = tokens_and_kinds(file, n_rows.max(tokenizer.n_tokens()), false);
+    let mut pieces = Strings::with_capacity(tokens.len());
+    for (piece, &kind) in tokens.iter().zip(&kinds) {
+        match piece.strip_prefix(prefix) {
+            _ if kind != NORMAL => pieces.push(piece),
+            Some(rest) if !rest.is_empty() => pieces.push(rest),
+            _ => pieces.push(&format!("\u{2581}{piece}")),
+        }
+    }
+    let mut keys: Vec<(String, TypedValue)> = Vec::new();
+    let mut set = |key: &str, value: TypedValue| keys.push((format!("tokenizer.ggml.{key}"), value));
+    set("model", "bert".into());
+    set("tokens", pieces.into());
+    set("token_type", Array::I32(kinds).into());
+    set("normalizer.lowercase", lowercase.into());
+    set("normalizer.strip_accents", strips_accents.into());
+    let ids = [
+        ("bos", tokenizer.class()),
+        ("cls", tokenizer.class()),
+        ("eos", tokenizer.separator()),
+        // The key has been misspelled from the beginning.
+        ("seperator", tokenizer.separator()),
+        ("unknown", tokenizer.unknown()),
+        ("padding", tokenizer.padding()),
+        ("mask", tokenizer.mask()),
+    ];
+    for (name, id) in ids {
+        if let Some(id) = id {
+            set(&format!("{name}_token_id"), id.into());
+        }
     }
     Ok(keys)
 }
@@ -356,7 +491,7 @@ fn merges_of_scores(tokens: &Strings, scores: &[f32], kinds: &[i64]) -> Vec<Valu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Special, TokenId};
+    use crate::TokenId;
     use rhetor_formats::gguf;
     use std::path::Path;
 
@@ -398,6 +533,28 @@ mod tests {
                 assert_eq!(ids(a), ids(b), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_unigram_vocabulary_gives_the_same_ids_in_gguf() {
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tokenizer/unigram.json");
+        let mut json: Value = serde_json::from_str(&std::fs::read_to_string(fixture).unwrap()).unwrap();
+        let refused = directory(&[("tokenizer.json", &json)]);
+        let refused = to_gguf(&Checkpoint::open(refused.path()).unwrap(), 0).unwrap_err().to_string();
+        assert!(refused.contains("NFKC"), "{refused}");
+        json["normalizer"] = json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "});
+        let dir = directory(&[("tokenizer.json", &json)]);
+        let source = Checkpoint::open(dir.path()).unwrap();
+        let original = Tokenizer::from_checkpoint(&source).unwrap();
+        let there =
+            gguf_of(to_gguf(&source, original.n_tokens() + 3).unwrap(), &dir.path().join("there.gguf"));
+        let in_gguf = Tokenizer::from_checkpoint(&there).unwrap();
+        for text in ["Hello, world! 123", "the quick brown fox", "abab ab a b", "<s>"] {
+            let ids = |tokenizer: &Tokenizer| tokenizer.encode(text, Special::Literal);
+            assert_eq!(ids(&original), ids(&in_gguf), "{text:?}");
+        }
+        assert_eq!((original.eos(), original.unknown()), (in_gguf.eos(), in_gguf.unknown()));
+        assert!(to_hugging_face(there.metadata()).unwrap_err().to_string().contains("t5"));
     }
 
     #[test]
@@ -463,6 +620,22 @@ mod tests {
         agree(&original, &Tokenizer::from_checkpoint(&there).unwrap());
         let back = gguf_of(to_gguf(&there, 0).unwrap(), &dir.path().join("back.gguf"));
         agree(&original, &Tokenizer::from_checkpoint(&back).unwrap());
+    }
+
+    #[test]
+    fn word_pieces_keep_their_ids_in_gguf() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/encode/bert-tags");
+        let dir = tempfile::tempdir().unwrap();
+        let source = Checkpoint::open(&fixture).unwrap();
+        let original = Tokenizer::from_checkpoint(&source).unwrap();
+        let there = gguf_of(to_gguf(&source, 0).unwrap(), &dir.path().join("bert.gguf"));
+        let there = Tokenizer::from_checkpoint(&there).unwrap();
+        for text in ["", "The Cat sat,  on THE mat.", "caf\u{e9} \u{6211} cats housed", "zebra ## [MASK]"] {
+            let ids = |tokenizer: &Tokenizer| tokenizer.encode_with_specials(text, crate::Special::Literal);
+            assert_eq!(ids(&original), ids(&there), "{text}");
+        }
+        let roles = |tokenizer: &Tokenizer| (tokenizer.class(), tokenizer.separator(), tokenizer.mask());
+        assert_eq!(roles(&original), roles(&there));
     }
 
     #[test]

@@ -124,6 +124,16 @@ pub enum Error {
         /// Of the model.
         vocab_size: usize,
     },
+    /// The objective trains models of other parts.
+    #[error("the objective `{objective}` trains models that are {expected}; a {family} is not")]
+    Parts {
+        /// The objective.
+        objective: &'static str,
+        /// What the models must have.
+        expected: &'static str,
+        /// The model's family.
+        family: &'static str,
+    },
     /// No row became an example.
     #[error("none of {n_rows} rows gives an example: {reasons}")]
     NoExamples {

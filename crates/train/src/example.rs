@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A target that is not trained.
 pub const IGNORE: u32 = u32::MAX;
@@ -17,6 +18,25 @@ pub struct Sequence {
     pub segments: Option<Vec<u8>>,
     /// The first rows that see each other in both directions; 0 = causal, T = an encoder.
     pub prefix_len: usize,
+    /// What the encoder of an encoder-decoder reads for it; empty for models without one. [S]
+    pub source: Vec<u32>,
+    /// Pictures among the tokens.
+    pub pictures: Vec<Picture>,
+}
+
+/// A picture among the tokens of a sequence.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The first of the rows that stand for it.
+    pub first: usize,
+    /// Its file: a PNG, JPEG or WebP that can be decoded.
+    pub file: Arc<[u8]>,
+}
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a picture of {} bytes at row {}", self.file.len(), self.first)
+    }
 }
 
 impl Sequence {
@@ -30,7 +50,7 @@ impl Sequence {
     pub fn completion(ids: &[u32], n_given: usize) -> Sequence {
         let n = ids.len().saturating_sub(1);
         let targets = (1..ids.len()).map(|i| if i < n_given { IGNORE } else { ids[i] }).collect();
-        Sequence { tokens: ids[..n].to_vec(), targets, segments: None, prefix_len: 0 }
+        Sequence { tokens: ids[..n].to_vec(), targets, ..Sequence::default() }
     }
 
     /// Next-token prediction of those `ids` for which `is_trained` says so. Panics if the lengths differ.
@@ -40,22 +60,23 @@ impl Sequence {
         let n = ids.len().saturating_sub(1);
         let target = |i: usize| if is_trained[i] { ids[i] } else { IGNORE };
         let targets = (1..ids.len()).map(target).collect();
-        Sequence { tokens: ids[..n].to_vec(), targets, segments: None, prefix_len: 0 }
+        Sequence { tokens: ids[..n].to_vec(), targets, ..Sequence::default() }
     }
 
     /// Tokens for an encoder, in which every row sees every other and nothing is predicted.
     pub fn encoder(tokens: Vec<u32>) -> Sequence {
-        Sequence { targets: vec![IGNORE; tokens.len()], segments: None, prefix_len: tokens.len(), tokens }
+        let (targets, prefix_len) = (vec![IGNORE; tokens.len()], tokens.len());
+        Sequence { tokens, targets, prefix_len, ..Sequence::default() }
     }
 
-    /// What a decoder reads and predicts to write `ids`: it begins with `start` and is one row behind its
-    /// targets.
-    pub fn decoder(start: u32, ids: Vec<u32>) -> Sequence {
+    /// What a decoder reads and predicts to write `ids` after its encoder read `source`: it begins with `start` and is one
+    /// row behind its targets.
+    pub fn written(source: Vec<u32>, start: u32, ids: Vec<u32>) -> Sequence {
         let mut tokens = ids.clone();
         tokens.pop();
         tokens.insert(0, start);
         tokens.truncate(ids.len());
-        Sequence { tokens, targets: ids, segments: None, prefix_len: 0 }
+        Sequence { tokens, targets: ids, source, ..Sequence::default() }
     }
 
     /// Rows that have a target.
@@ -102,7 +123,7 @@ pub enum Label {
 /// What one loss is computed from.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Example {
-    /// One; two for preferences (chosen, rejected) and for encoder-decoders (input, output).
+    /// One; two for preferences (chosen, rejected).
     pub sequences: Vec<Sequence>,
     /// What is said about them as a whole.
     pub label: Label,
@@ -114,9 +135,9 @@ impl Example {
         Example { sequences: vec![sequence], label: Label::None }
     }
 
-    /// The rows of all sequences.
+    /// The rows of all sequences and of what is read for them.
     pub fn n_rows(&self) -> usize {
-        self.sequences.iter().map(Sequence::len).sum()
+        self.sequences.iter().map(|sequence| sequence.len() + sequence.source.len()).sum()
     }
 }
 
@@ -148,6 +169,10 @@ pub enum Skip {
     NotAligned,
     /// The label is not among those known.
     UnknownLabel(String),
+    /// The model has no eyes for the picture of the row.
+    NoEyes,
+    /// The picture of the row cannot be read.
+    Picture(String),
     /// The words and the tags differ in number, or the answer is not at its place in the text.
     Contradiction(String),
 }
@@ -166,6 +191,8 @@ impl Skip {
             Skip::AnswerNotShown => "the chat template does not show the answer",
             Skip::NotAligned => "tokens and text cannot be aligned",
             Skip::UnknownLabel(_) => "a label that is not known",
+            Skip::NoEyes => "a picture, and the model has no eyes",
+            Skip::Picture(_) => "a picture that cannot be read",
             Skip::Contradiction(_) => "the row contradicts itself",
         }
     }
@@ -177,7 +204,10 @@ impl fmt::Display for Skip {
             Skip::WrongKind { expected, got } => {
                 write!(f, "{}: expected {expected}, got {got}", self.reason())
             }
-            Skip::Template(words) | Skip::UnknownLabel(words) | Skip::Contradiction(words) => {
+            Skip::Template(words)
+            | Skip::UnknownLabel(words)
+            | Skip::Picture(words)
+            | Skip::Contradiction(words) => {
                 write!(f, "{}: {words}", self.reason())
             }
             _ => f.write_str(self.reason()),
@@ -235,9 +265,9 @@ mod tests {
         assert_eq!((sequence.n_targets(), sequence.targets), (2, vec![IGNORE, 7, 8]));
         let sequence = Sequence::masked(&[5, 6, 7], &[true, false, true]);
         assert_eq!(sequence.targets, [IGNORE, 7]);
-        let sequence = Sequence::decoder(0, vec![5, 6, 7]);
+        let sequence = Sequence::written(vec![9], 0, vec![5, 6, 7]);
         assert_eq!((sequence.tokens, sequence.targets), (vec![0, 5, 6], vec![5, 6, 7]));
-        assert!(Sequence::next_token(&[]).is_empty() && Sequence::decoder(0, vec![]).is_empty());
+        assert!(Sequence::next_token(&[]).is_empty() && Sequence::written(vec![9], 0, vec![]).is_empty());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What an objective computes its loss with: the model that learns, and what it is compared with.
 
+use rhetor_images::{Picture, Preparation};
 use rhetor_kernels::cross_entropy::CrossEntropy;
-use rhetor_models::{Active, Batch, Model, SequenceSpan, Training};
+use rhetor_models::{Active, Batch, Embedded, Model, SequenceSpan, SourceTokens, Training};
 use rhetor_tensor::ops::cross_entropy::{self, Targets};
 use rhetor_tensor::ops::mixture::{Balance, Scope};
 use rhetor_tensor::{Tensor, ops, tape};
@@ -47,7 +48,9 @@ impl Policy {
         options: CrossEntropy,
         training: Option<Training>,
     ) -> Loss {
-        let (mut batch, tokens) = batch_of(sequences, training);
+        let sequences: Vec<&Sequence> = sequences.into_iter().collect();
+        let (mut batch, tokens) = batch_of(sequences.iter().copied(), training);
+        batch.embedded = self.look(&sequences, training);
         let model = &self.model;
         let output = model.output();
         let coefficient = model.config().own_opt("train.balance").filter(|&c| c > 0.0 && training.is_some());
@@ -80,6 +83,30 @@ impl Policy {
         let loss = cross_entropy::cross_entropy(logits, targets, options);
         let sum = loss.rows.iter().map(|&row| f64::from(row)).sum();
         Loss { total: loss.total, sum, metrics }
+    }
+
+    /// The rows that the model makes of the pictures of some sequences, at their places in a batch of them.
+    fn look(&self, sequences: &[&Sequence], training: Option<Training>) -> Vec<Embedded> {
+        let (mut firsts, mut planes, mut row) = (Vec::new(), Vec::new(), 0);
+        let Some(sight) = self.model.sight() else { return Vec::new() };
+        let preparation = Preparation::square(sight.side);
+        for sequence in sequences {
+            for picture in &sequence.pictures {
+                firsts.push(row + picture.first);
+                let decoded = Picture::decode(&picture.file).expect("decoded when the example was made");
+                planes.extend(preparation.apply(&decoded).values);
+            }
+            row += sequence.len();
+        }
+        if firsts.is_empty() {
+            return Vec::new();
+        }
+        let seen = self.model.see(&planes, [sight.side; 2], training); // [n·R, D]
+        let given = |(i, &first): (usize, &usize)| {
+            let own: Vec<usize> = (i * sight.n_rows..(i + 1) * sight.n_rows).collect();
+            Embedded { first, rows: ops::rows::rows(&seen, &own) }
+        };
+        firsts.iter().enumerate().map(given).collect()
     }
 
     /// What the model's head says at some rows of each sequence, ascending. → [N, C]
@@ -136,6 +163,7 @@ pub fn batch_of<'s>(
     training: Option<Training>,
 ) -> (Batch, Vec<u32>) {
     let (mut batch, mut targets) = (Batch { training, ..Batch::default() }, Vec::new());
+    let mut sources = SourceTokens::default();
     for sequence in sequences {
         let first = batch.tokens.len();
         batch.tokens.extend_from_slice(&sequence.tokens);
@@ -144,6 +172,10 @@ pub fn batch_of<'s>(
             prefix_len: sequence.prefix_len,
             ..SequenceSpan::default()
         });
+        if !sequence.source.is_empty() {
+            sources.tokens.extend_from_slice(&sequence.source);
+            sources.passages.push(vec![sequence.source.len()]);
+        }
         if let Some(segments) = &sequence.segments {
             batch.segments.resize(first, 0);
             batch.segments.extend_from_slice(segments);
@@ -155,5 +187,6 @@ pub fn batch_of<'s>(
             }
         }
     }
+    batch.source = (!sources.passages.is_empty()).then(|| Arc::new(sources));
     (batch, targets)
 }

@@ -4,6 +4,7 @@ use rhetor_formats::Checkpoint;
 use rhetor_generate::ChatTemplate;
 use rhetor_kernels::gemm::Precision;
 use rhetor_models::adapters::{self, Adapter};
+use rhetor_models::estimate::Estimate;
 use rhetor_models::{Family, Keep, Labelled, LoadOptions, Model, NewHead, Nf4};
 use rhetor_tensor::Parameter;
 use rhetor_tokenizer::{ControlTokens, Tokenizer};
@@ -20,7 +21,7 @@ use crate::example::{Example, IGNORE, Sequence, Tally};
 use crate::examples::classification::Labels;
 use crate::layer_groups::LayerGroups;
 use crate::metrics::Metrics;
-use crate::objectives::{self, Objective, Reading, Reference};
+use crate::objectives::{self, Objective, Reading, Reads, Reference};
 use crate::optimizers::{self, Optimizer, Trained};
 use crate::policy::Policy;
 use crate::recipe::{Recipe, given, unknown};
@@ -128,13 +129,25 @@ impl Run {
             return Err(Error::Recipe("no `data` to learn from".to_string()));
         }
         let checkpoint = Checkpoint::open(base)?;
-        let is_encoder = Model::config_of(&checkpoint)?.is_encoder;
+        let config = Model::config_of(&checkpoint)?;
+        let kinds = match (method.reads, config.has_encoder()) {
+            (Reads::Nothing, true) => Some("a decoder or an encoder alone"),
+            (Reads::Source, false) => Some("an encoder and a decoder"),
+            _ => None,
+        };
+        if let Some(expected) = kinds {
+            let (objective, family) = (method.about.name, config.family);
+            return Err(Error::Parts { objective, expected, family });
+        }
+        let decoder_start = config.has_encoder().then(|| config.decoder_start.unwrap_or(0));
         let mut loaded = Loaded::default();
         let rows = if method.reads_windows { None } else { Some(loaded.read(&resolved)?) };
         let labels =
             labels(&checkpoint, rows.iter().flat_map(|(learnt, held_out)| learnt.iter().chain(held_out)))?;
         let reading = Reading {
-            is_encoder,
+            is_encoder: config.is_encoder,
+            decoder_start,
+            picture_rows: config.picture_rows(),
             labels,
             tokenizer: tokenizer.clone(),
             template: template.clone(),
@@ -219,16 +232,9 @@ impl Run {
         let model = &self.state.policy.model;
         let n_trained: usize = self.state.trained.iter().map(|t| t.parameter.n_elements()).sum();
         let step_tokens: usize = examples.iter().map(Example::n_rows).sum();
-        let config = model.config();
         let pass_rows = step_tokens.min(self.options.rows_max.max(self.recipe.seq_len));
-        // The residual stream, queries, keys and values, the mixed values and both sides of the feed-forward layer.
-        let kept_of_block = 3 * config.hidden_size
-            + (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
-            + 2 * config.ffn_size;
-        let kept = match self.options.keep {
-            Keep::All => config.n_layers * kept_of_block,
-            Keep::Blocks => config.n_layers * config.hidden_size + kept_of_block,
-        };
+        let estimate = Estimate { family: model.family(), config: model.config() };
+        let recomputes = self.options.keep == Keep::Blocks;
         // Forward, backward to the inputs, backward to what trains.
         let n = model.n_parameters() as f64;
         let step_flops = step_tokens as f64 * (4.0 * n + 2.0 * (n_trained as f64).min(n));
@@ -239,7 +245,7 @@ impl Run {
                 weights: model.n_bytes() + if trains_base(&self.recipe) { 0 } else { 4 * n_trained },
                 gradients: 4 * n_trained,
                 optimizer: self.state.optimizer.n_bytes(),
-                activations: 4 * pass_rows * kept,
+                activations: estimate.activations_here(pass_rows, recomputes) as usize,
             },
             n_steps: self.options.n_steps,
             batch_size: self.options.batch_size,
@@ -634,6 +640,10 @@ pub fn show(example: &Example, tokenizer: &Tokenizer) -> String {
     let mut shown = String::new();
     for (i, sequence) in example.sequences.iter().enumerate() {
         if i > 0 {
+            shown.push_str("\n----\n");
+        }
+        if !sequence.source.is_empty() {
+            shown.push_str(&tokenizer.decode(&sequence.source, ControlTokens::Show));
             shown.push_str("\n----\n");
         }
         // Row t predicts token t + 1: the first token is never learnt, the last target is no token of the input.

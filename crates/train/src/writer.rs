@@ -56,7 +56,7 @@ impl Writer<'_> {
             export::write(&base, parameters, &values, dtype, self.labelled, dir)?;
         } else {
             for adapter in self.adapters {
-                let task = self.labelled.head.peft_task(state.policy.model.config().is_encoder);
+                let task = self.labelled.head.peft_task(state.policy.model.config());
                 peft::save(&**adapter, dir, self.base_name, task)?;
             }
         }

@@ -14,7 +14,7 @@ use rhetor_train::{Example, IGNORE, Label, Loss, Policy, Sequence};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const CASES: [(&str, &str); 10] = [
+const CASES: [(&str, &str); 16] = [
     ("bert-masked", "masked-lm"),
     ("bert-sequence", "sequence-classification"),
     ("bert-number", "numbers"),
@@ -25,6 +25,12 @@ const CASES: [(&str, &str); 10] = [
     ("gpt2-span", "question-answering"),
     ("llama-sequence", "sequence-classification"),
     ("llama-tokens", "token-classification"),
+    ("albert-masked", "masked-lm"),
+    ("roberta-sequence", "sequence-classification"),
+    ("electra-tokens", "token-classification"),
+    ("distilbert-span", "question-answering"),
+    ("qwen3-tokens", "token-classification"),
+    ("gemma3-sequence", "sequence-classification"),
 ];
 
 fn fixtures() -> PathBuf {
@@ -43,6 +49,10 @@ impl Golden {
         let dir = fixtures().join("heads").join(case);
         let expected = Checkpoint::open(&dir.join("expected.safetensors")).unwrap();
         Golden { case, kind, dir, expected }
+    }
+
+    fn is_encoder(&self) -> bool {
+        !self.case.starts_with("gpt2") && !self.case.starts_with("llama")
     }
 
     fn policy(&self, head: Option<NewHead>) -> Policy {
@@ -67,7 +77,7 @@ impl Golden {
     }
 
     fn examples(&self) -> Vec<Example> {
-        let is_encoder = self.case.starts_with("bert");
+        let is_encoder = self.is_encoder();
         let example = |i: usize| {
             let tokens = self.ids(&format!("ids.{i}"));
             let targets = || self.ids(&format!("targets.{i}"));
@@ -84,6 +94,7 @@ impl Golden {
                 prefix_len: if is_encoder { tokens.len() } else { 0 },
                 targets: if self.kind == "masked-lm" { targets() } else { vec![IGNORE; tokens.len()] },
                 tokens,
+                ..Sequence::default()
             };
             Example { sequences: vec![sequence], label }
         };
@@ -91,13 +102,9 @@ impl Golden {
     }
 
     fn objective(&self) -> Box<dyn Objective> {
-        let is_encoder = self.case.starts_with("bert");
+        let is_encoder = self.is_encoder();
         let vocabulary =
-            if self.case.starts_with("llama") || self.case == "gpt2-sequence" || self.case == "gpt2-tokens" {
-                "byte_level_bpe.json"
-            } else {
-                "vocab.txt"
-            };
+            if is_encoder || self.case == "gpt2-span" { "vocab.txt" } else { "byte_level_bpe.json" };
         let tokenizer = Tokenizer::from_file(&fixtures().join("tokenizer").join(vocabulary)).unwrap();
         let labels = Labels::Classes((0..5).map(|i| i.to_string()).collect());
         let reading = Reading {
@@ -105,6 +112,8 @@ impl Golden {
             template: None,
             max_len: 100,
             is_encoder,
+            decoder_start: None,
+            picture_rows: None,
             labels,
             now: 0,
         };
@@ -150,7 +159,7 @@ fn logits_losses_and_all_gradients_equal_pytorchs_within_a_ten_thousandth() {
         for (i, example) in golden.examples().iter().enumerate() {
             let expected = golden.floats(&format!("logits.{i}"));
             let (sequence, n) = (&example.sequences[0], example.n_rows());
-            let rows = match (golden.kind, golden.case.starts_with("bert")) {
+            let rows = match (golden.kind, golden.is_encoder()) {
                 ("sequence-classification" | "numbers", true) => 0..1,
                 ("sequence-classification" | "numbers", false) => n - 1..n,
                 _ => 0..n,
@@ -213,6 +222,9 @@ fn a_new_head_is_drawn_saved_and_read_again() {
         (3, Task::Vocabulary, 0, "BertForMaskedLM"),
         (5, Task::Span, 2, "GPT2ForQuestionAnswering"),
         (9, Task::Sequence, 3, "LlamaForSequenceClassification"),
+        (10, Task::Sequence, 3, "AlbertForSequenceClassification"),
+        (11, Task::Tokens, 4, "RobertaForTokenClassification"),
+        (13, Task::Sequence, 2, "DistilBertForSequenceClassification"),
     ] {
         let golden = Golden::open(&CASES[case]);
         let head = Head { task, n_labels };
@@ -301,7 +313,7 @@ fn masked_and_prefix_and_span_losses_train_a_decoder() {
     let tokens = vec![1, 2, 3, 4, 5];
     for (prefix_len, targets) in [(5, [IGNORE, 7, IGNORE, IGNORE, 5]), (3, [IGNORE, IGNORE, 4, 5, 6])] {
         let sequence =
-            Sequence { tokens: tokens.clone(), targets: targets.to_vec(), segments: None, prefix_len };
+            Sequence { tokens: tokens.clone(), targets: targets.to_vec(), prefix_len, ..Sequence::default() };
         let run = |training| policy.next_tokens([&sequence], 0.5, CrossEntropy::default(), training);
         let before = run(None);
         let (loss, tape) = tape::record(|| run(Some(Training { seed: 0, keep: Keep::All })));

@@ -6,10 +6,11 @@ use crate::exit::Exit;
 use crate::models::Bar;
 use crate::session::Session;
 use crate::{importance, output};
-use rhetor_formats::{Checkpoint, Kind};
-use rhetor_models::Model;
+use rhetor_encode::Modules;
+use rhetor_formats::{Checkpoint, Kind, TypedValue};
 use rhetor_models::convert::{self, ConvertOptions, Converted};
 use rhetor_models::quant_mix::Mix;
+use rhetor_models::{Family, Model};
 use rhetor_tokenizer::convert as vocabulary;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -98,6 +99,7 @@ impl Run for Convert {
                 Kind::Gguf => Vec::new(),
                 _ => vocabulary::to_gguf(&source, Model::config_of(&source)?.vocab_size)?,
             };
+            let vocabulary = [vocabulary, pooling(&source)?].into_iter().flatten().collect();
             let options = ConvertOptions { mix: self.mix, importance: importance.as_ref(), vocabulary };
             convert::to_gguf(&source, destination, &options, &mut on_tensor)?;
             Vec::new()
@@ -117,6 +119,19 @@ impl Run for Convert {
             output::line(&destination.display().to_string())?;
         }
         Ok(Exit::Done)
+    }
+}
+
+/// The key that says how a directory of sentence-transformers pools; none for other models.
+fn pooling(source: &Checkpoint) -> Result<Vec<(String, TypedValue)>, Failure> {
+    let Some(modules) = Modules::read(source)? else { return Ok(Vec::new()) };
+    let architecture = Family::of(source)?.gguf;
+    match modules.gguf_pooling() {
+        Some(number) => Ok(vec![(format!("{architecture}.pooling_type"), number.into())]),
+        None => {
+            let path = source.path().display();
+            Err(Failure::input(format!("{path}: the steps of modules.json cannot be said in GGUF")))
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use serde_json::json;
 
 /// Explain a method: what it does, where it comes from, what can be set
 ///
-/// A method is an objective, adapter, optimizer, schedule, sampler, data set or recipe; `rhetor list objectives` and the
-/// like show their names.
+/// A method is an objective, adapter, optimizer, schedule, sampler, data set, recipe or family of models; `rhetor list
+/// objectives` and the like show their names.
 #[derive(Debug, clap::Args)]
 pub struct Explain {
     /// Its name

@@ -9,12 +9,15 @@ use crate::sampling::SamplingArgs;
 use crate::session::Session;
 use crate::voice::{self, VoiceArgs};
 use crate::{input, output};
+use rhetor_images::Picture;
 use rhetor_lm::{
-    Completion, Event, FinishReason, LanguageModel, Message, Overflow, Prompt, Request, Sampling,
+    Completion, Event, FinishReason, LanguageModel, Message, Overflow, PICTURE_PLACE, Prompt, Request,
+    Sampling,
 };
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Answer one prompt, or continue a text
 ///
@@ -27,6 +30,15 @@ pub struct Generate {
 
     #[command(flatten)]
     prompt: PromptArgs,
+
+    /// A picture (PNG, JPEG or WebP) that the prompt is about; may be repeated. The prompt says where each stands with
+    /// `<Img><ImageHere></Img>`; else they come first
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+
+    /// With --image: what MiniGPT-v2 is to do with the picture
+    #[arg(long, value_name = "TASK", requires = "image")]
+    task: Option<VisionTask>,
 
     /// Continue the text as it is, without a chat template
     #[arg(long, conflicts_with_all = ["system", "template"])]
@@ -68,6 +80,37 @@ pub struct Generate {
 
     #[command(flatten)]
     voice: VoiceArgs,
+}
+
+/// The task identifiers of MiniGPT-v2, arXiv:2310.09478, table 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum VisionTask {
+    /// A question about it
+    Vqa,
+    /// A sentence that describes it
+    Caption,
+    /// A description whose things have boxes
+    Grounding,
+    /// The box of what the prompt names
+    Refer,
+    /// The boxes of all that the prompt names
+    Detection,
+    /// What stands in a box
+    Identify,
+}
+
+impl VisionTask {
+    /// What stands before the text of a prompt.
+    fn prefix(self) -> &'static str {
+        match self {
+            VisionTask::Vqa => "[vqa] ",
+            VisionTask::Caption => "[caption] ",
+            VisionTask::Grounding => "[grounding] ",
+            VisionTask::Refer => "[refer] ",
+            VisionTask::Detection => "[detection] ",
+            VisionTask::Identify => "[identify] ",
+        }
+    }
 }
 
 /// Where the prompt comes from.
@@ -138,6 +181,16 @@ impl Run for Generate {
             (None, Some(path)) => input::file(&path)?,
             (None, None) => input::stdin()?,
         };
+        let text = match self.task {
+            None => text,
+            Some(_) if text.contains(PICTURE_PLACE) => {
+                let message = "the prompt has a place for the picture; write the task behind it";
+                return Err(Failure::input(format!("--task: {message}")));
+            }
+            Some(task) => task.prefix().to_string() + &text,
+        };
+        let read = |file: &PathBuf| Picture::read(file).map(Arc::from).map_err(Failure::input);
+        let pictures = self.image.iter().map(read).collect::<Result<Vec<Arc<[u8]>>, Failure>>()?;
         let prompt = match (self.raw, self.suffix) {
             (_, Some(suffix)) => Prompt::Infill { prefix: text, suffix },
             (true, None) => Prompt::Text { text, parse_special: self.parse_special },
@@ -149,6 +202,7 @@ impl Run for Generate {
         let mut sampling = Sampling::default();
         self.sampling.apply(&mut sampling);
         let request = Request {
+            pictures,
             max_tokens: self.answer.max_tokens,
             sampling,
             stop: self.answer.stop,
@@ -160,6 +214,9 @@ impl Run for Generate {
             ..Request::new(prompt)
         };
         let lm = voice::load(session, &self.model, &self.voice, self.answer.template.as_deref())?;
+        if !request.pictures.is_empty() && !lm.has_eyes() {
+            return Err(Failure::input(format!("--image: {} has no eyes", self.model)));
+        }
         // One completion is shown as it grows; several would run into each other.
         let is_streamed = !self.json && self.n == 1;
         let mut output_failed = None;

@@ -1,13 +1,18 @@
 //! Every command: the trait, the table, nothing else.
 
 mod adapter;
+mod answer;
 mod bench;
 mod chat;
+mod classify;
 mod completions;
 mod convert;
 mod detokenize;
 mod doctor;
+mod embed;
+mod estimate;
 mod explain;
+mod fill_mask;
 mod generate;
 mod inspect;
 mod list;
@@ -15,6 +20,7 @@ mod pull;
 mod rm;
 mod score;
 mod show;
+mod tag;
 mod tokenize;
 mod train;
 mod verify;
@@ -70,9 +76,15 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<tokenize::Tokenize>(),
     Command::of::<detokenize::Detokenize>(),
     Command::of::<score::ScoreText>(),
+    Command::of::<embed::Embed>(),
+    Command::of::<classify::Classify>(),
+    Command::of::<tag::TagText>(),
+    Command::of::<answer::AnswerQuestion>(),
+    Command::of::<fill_mask::FillMask>(),
     Command::of::<train::Train>(),
     Command::of::<adapter::AdapterArgs>(),
     Command::of::<inspect::Inspect>(),
+    Command::of::<estimate::EstimateArgs>(),
     Command::of::<convert::Convert>(),
     Command::of::<pull::Pull>(),
     Command::of::<list::List>(),

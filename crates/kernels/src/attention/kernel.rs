@@ -537,9 +537,8 @@ fn bias<V: Vector>(tile: &Tile, r: usize, first: usize, keys: Range<usize>, s: &
     }
     if let Some(slopes) = tile.options.alibi {
         for key in keys.clone() {
-            // By distance the sum stays small, and so exact, far into a context.
-            s[key] -= slopes[head]
-                * (tile.visible.position(query) as f32 - tile.visible.key_position(first + key) as f32);
+            let (query, at) = (tile.visible.position(query), tile.visible.key_position(first + key));
+            s[key] += super::alibi(slopes[head], tile.options.alibi_bf16, query, at);
         }
     }
     if let Some(relative) = tile.options.relative {

@@ -7,6 +7,7 @@
 mod kernel;
 pub mod training;
 
+use crate::half;
 use crate::isa::{self, Isa};
 use crate::kv::{KvPages, KvType, PAGE_LEN};
 use crate::rows::Start;
@@ -28,10 +29,24 @@ pub struct AttentionOptions<'a> {
     /// Slope of each head `[H]`: −slope · (position of the query − position of the key) is added to the scaled score.
     /// Source: arXiv:2108.12409, section 3. Hugging Face's slope · (position of the key) is the same after softmax.
     pub alibi: Option<&'a [f32]>,
+    /// Rounds the biases of `alibi` as models were trained with: instead, this · bf16(slope · position of the key) is
+    /// added. Source: transformers, `build_alibi_tensor` of Falcon.
+    pub alibi_bf16: Option<f32>,
     /// c · tanh(score / c) of the scaled score, before biases. Source: arXiv:2408.00118, section 2.
     pub soft_cap: Option<f32>,
     /// A bias by distance, as T5 has it.
     pub relative: Option<RelativeBias<'a>>,
+}
+
+/// What ALiBi adds to the score of the key at position `key`, up to what all keys of a query have alike. `bf16` is
+/// [`AttentionOptions::alibi_bf16`].
+#[inline(always)]
+pub fn alibi(slope: f32, bf16: Option<f32>, query: usize, key: usize) -> f32 {
+    match bf16 {
+        // By distance the sum stays small, and so exact, far into a context.
+        None => -slope * (query as f32 - key as f32),
+        Some(factor) => factor * half::bf16_to_f32(half::f32_to_bf16(slope * key as f32)),
+    }
 }
 
 /// A learnt bias for each head and distance. Source: arXiv:1910.10683, section 2.1.

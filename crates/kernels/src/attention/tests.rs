@@ -16,7 +16,13 @@ fn reference(
             s = f64::from(cap) * (s / f64::from(cap)).tanh();
         }
         if let Some(slopes) = options.alibi {
-            s += f64::from(slopes[head]) * j as f64;
+            s += match options.alibi_bf16 {
+                None => f64::from(slopes[head]) * j as f64,
+                Some(factor) => {
+                    let rounded = half::bf16_to_f32(half::f32_to_bf16(slopes[head] * j as f32));
+                    f64::from(factor) * f64::from(rounded)
+                }
+            };
         }
         if let Some(bias) = options.relative {
             let n = bias.table.len() / options.n_heads;
@@ -121,12 +127,14 @@ fn every_instruction_set_and_storage_agrees_with_the_formula_to_two_millionths()
 #[test]
 fn window_biases_and_cap_agree_with_the_formula_to_four_millionths() {
     let slopes: Vec<f32> = (0..6).map(|h| 0.5f32.powi(h + 1)).collect();
+    let uneven: Vec<f32> = (0..6).map(|h| 0.7f32.powi(h + 1)).collect();
     let table = noise(6 * 9, 9);
     let case = Case::new(KvType::F32, (6, 2, 32), 600);
     let plain = case.options();
     let windows = [1, 4, 64, 100, 1000].map(|w| AttentionOptions { window: Some(w), ..plain });
     let others = [
         AttentionOptions { alibi: Some(&slopes), ..plain },
+        AttentionOptions { alibi: Some(&uneven), alibi_bf16: Some(0.25), ..plain },
         AttentionOptions { soft_cap: Some(1.5), ..plain },
         AttentionOptions { relative: Some(RelativeBias { table: &table, zero: 6 }), ..plain },
         AttentionOptions { alibi: Some(&slopes), soft_cap: Some(2.0), window: Some(70), ..plain },

@@ -114,6 +114,10 @@ impl Adapter for LongLora {
 
     fn prepare(&mut self, config: &mut ModelConfig) -> Result<(), AdapterError> {
         self.lora.prepare(config)?;
+        if config.has_encoder() {
+            let expected = "a decoder alone: an encoder reads all of its rows at once";
+            return Err(LongLora::refuse("model", config.family.to_string(), expected));
+        }
         let old = match config.rope.as_ref().map(|rope| &rope.scaling) {
             Some(RopeScaling::None) => 1.0,
             Some(RopeScaling::Linear { factor }) => *factor,

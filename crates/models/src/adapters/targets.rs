@@ -19,20 +19,22 @@ pub(crate) struct DefaultTargets {
 const DEFAULTS: &[DefaultTargets] = &[
     gated("llama"),
     gated("mistral"),
+    gated("decilm"),
+    gated("stablelm"),
+    by_queries("qwen2"),
+    by_queries("qwen3"),
+    by_queries("gemma"),
+    by_queries("gemma2"),
+    by_queries("gemma3"),
     targets("mixtral", &["q_proj", "v_proj"], &["k_proj", "v_proj", "w2"], &["w2"]),
-    gated("qwen2"),
-    gated("qwen3"),
-    gated("gemma"),
-    gated("gemma2"),
-    gated("gemma3"),
     gated("olmo"),
     gated("olmo2"),
     targets("phi3", &["qkv_proj"], &["qkv_proj"], &["down_proj"]),
     targets("phi", &["q_proj", "v_proj", "fc1", "fc2"], &["q_proj", "v_proj", "fc2"], &["fc2"]),
     targets("gpt2", &["c_attn"], &["c_attn"], &["mlp.c_proj"]),
     targets("gptj", &["q_proj", "v_proj"], &["k_proj", "v_proj"], &["fc_out"]),
-    targets("gpt_neox", &["query_key_value"], &["query_key_value"], &["dense_4h_to_h"]),
-    targets("gpt_bigcode", &["c_attn"], &["c_attn"], &["mlp.c_proj"]),
+    targets("gpt-neox", &["query_key_value"], &["query_key_value"], &["dense_4h_to_h"]),
+    targets("gpt-bigcode", &["c_attn"], &["c_attn"], &["mlp.c_proj"]),
     // PEFT has no layers of CodeGen's for IA3: these are those of its kin.
     targets("codegen", &["qkv_proj"], &["qkv_proj"], &["fc_out"]),
     targets("bloom", &["query_key_value"], &["query_key_value"], &["mlp.dense_4h_to_h"]),
@@ -56,6 +58,11 @@ const fn targets(
 
 const fn gated(family: &'static str) -> DefaultTargets {
     targets(family, &["q_proj", "v_proj"], &["k_proj", "v_proj"], &["down_proj"])
+}
+
+/// As [`gated`], where IA3 scales queries and not keys.
+const fn by_queries(family: &'static str) -> DefaultTargets {
+    targets(family, &["q_proj", "v_proj"], &["q_proj", "v_proj"], &["down_proj"])
 }
 
 /// What a method wants of [`DEFAULTS`].
@@ -211,6 +218,13 @@ impl<T: Copy> Patterns<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ia3_scales_queries_of_gemma_and_keys_of_llama() {
+        assert_eq!(default_targets("gemma3", Kind::Ia3), Some(&["q_proj", "v_proj"][..]));
+        assert_eq!(default_targets("llama", Kind::Ia3), Some(&["k_proj", "v_proj"][..]));
+        assert_eq!(default_targets("stablelm", Kind::Lora), Some(&["q_proj", "v_proj"][..]));
+    }
 
     #[test]
     fn names_end_at_a_dot() {

@@ -7,6 +7,7 @@ use rhetor_catalog::{About, Source};
 use rhetor_kernels::kv::KvPages;
 use rhetor_kernels::rope::RopeOrder;
 use rhetor_tensor::Tensor;
+use rhetor_tensor::ops::head_norm::NormKind;
 
 use super::{BASE, Family};
 use crate::config::{Key, Keys, ModelConfig};
@@ -60,6 +61,7 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         n_kv_heads: n_heads,
         head_dim,
         context_len: keys.size("", "max_position_embeddings")?,
+        norm_kind: NormKind::Rms,
         norm_eps: keys.number_or("", "rms_norm_eps", 1e-6)?,
         attention_scale: (head_dim as f32).powf(-0.5),
         rope: Some(keys.rope(head_dim, RopeOrder::Half, 10_000.0)?),

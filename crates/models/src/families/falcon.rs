@@ -4,14 +4,14 @@
 //! architecture (40B, 180B) has groups of heads and a norm for each layer, or one for both (11B); the RW models have a key
 //! for each query, one layer after the other, biases, and ALiBi instead of rotary positions.
 //!
-//! ALiBi's slopes are rounded to bf16, and its biases divided by √d together with the scores, as the models were trained.
-//! transformers rounds each product of slope and position to bf16 as well: with slopes that are powers of two that is
-//! the same up to position 256, beyond it transformers tells neighbouring keys apart no more, which we do.
+//! ALiBi's slopes and its products of slope and position are rounded to bf16, and divided by √d together with the scores, as
+//! the models were trained and transformers computes them. So keys far into a text share their biases with their
+//! neighbours: from position 256 on a bf16 has no room for each whole number.
 //! Source: The Falcon Series of Open Language Models, arXiv:2311.16867, §4; RefinedWeb, arXiv:2306.01116, §4.1.
 
 use rhetor_catalog::{About, Source};
+use rhetor_kernels::half;
 use rhetor_kernels::rope::RopeOrder;
-use rhetor_kernels::{DType, quant};
 
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
@@ -122,7 +122,8 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         norm_eps: keys.number_or("attention.layer_norm_epsilon", "layer_norm_epsilon", 1e-5)?,
         activation: keys.activation("activation", "gelu")?,
         attention_scale,
-        alibi_slopes: if has_alibi { scaled_slopes(n_heads, attention_scale) } else { Vec::new() },
+        alibi_slopes: if has_alibi { rounded_slopes(n_heads) } else { Vec::new() },
+        alibi_bf16: has_alibi.then_some(attention_scale),
         rope,
         tied: keys.switch_or("tie_word_embeddings", true)?,
         own: vec![
@@ -165,12 +166,7 @@ fn keys(config: &ModelConfig) -> Vec<Key> {
     keys
 }
 
-/// The slopes of ALiBi as they act on scaled scores. `[H]`
-fn scaled_slopes(n_heads: usize, scale: f32) -> Vec<f32> {
-    let slopes = alibi_slopes(n_heads);
-    let mut bytes = vec![0; 2 * slopes.len()];
-    quant::quantize(DType::BF16, &slopes, None, &mut bytes);
-    let mut rounded = vec![0.0; slopes.len()];
-    quant::dequantize(DType::BF16, &bytes, &mut rounded);
-    rounded.iter().map(|slope| slope * scale).collect()
+/// The slopes of ALiBi in bf16. `[H]`
+fn rounded_slopes(n_heads: usize) -> Vec<f32> {
+    alibi_slopes(n_heads).into_iter().map(|slope| half::bf16_to_f32(half::f32_to_bf16(slope))).collect()
 }

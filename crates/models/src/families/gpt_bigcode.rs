@@ -15,7 +15,7 @@ use crate::row_order;
 
 pub const GPT_BIGCODE: Family = Family {
     about: About {
-        name: "gpt_bigcode",
+        name: "gpt-bigcode",
         summary: "GPT-2 with one key for all heads: StarCoder from 1B to 15B, SantaCoder",
         source: Source::Paper {
             title: "StarCoder: may the source be with you!",
@@ -69,7 +69,7 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         false => gpt2.n_heads,
     };
     let qkv = (gpt2.n_heads + 2 * n_kv_heads) * gpt2.head_dim;
-    Ok(ModelConfig { family: "gpt_bigcode", n_kv_heads, own: vec![("qkv", qkv as f64)], ..gpt2 })
+    Ok(ModelConfig { family: "gpt-bigcode", n_kv_heads, own: vec![("qkv", qkv as f64)], ..gpt2 })
 }
 
 fn keys(config: &ModelConfig) -> Vec<Key> {

@@ -18,7 +18,7 @@ use crate::names::{Stored, TensorName, name};
 use crate::row_order;
 
 const KIN: Kin = Kin {
-    family: "gpt_neox",
+    family: "gpt-neox",
     order: RopeOrder::Half,
     rotary: 0.25,
     norm_kind: NormKind::Layer,
@@ -29,7 +29,7 @@ const KIN: Kin = Kin {
 
 pub const GPT_NEOX: Family = Family {
     about: About {
-        name: "gpt_neox",
+        name: "gpt-neox",
         summary: "GPT-NeoX with its parallel residual: Pythia from 14M to 12B",
         source: Source::Paper {
             title: "Pythia: A Suite for Analyzing Large Language Models Across Training and Scaling",

@@ -93,9 +93,12 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
         return Err(keys.section("vision").refuse("", "image_size", vision.own_size("side"), expected));
     }
     let width = parts.get(2).map_or(GROUP * vision.hidden_size, |qformer| qformer.config.hidden_size);
+    let n_rows =
+        parts.get(2).map_or((vision.context_len - 1) / GROUP, |qformer| qformer.config.own_size("Q"));
     // Everything that serves a decoder sees the language model's own sizes.
     let language = parts[1].config.clone();
-    Ok(ModelConfig { family: "minigpt4", own: vec![("X", width as f64)], parts, ..language })
+    let own = vec![("X", width as f64), ("R", n_rows as f64)];
+    Ok(ModelConfig { family: "minigpt4", own, parts, ..language })
 }
 
 struct MiniGpt4 {
@@ -104,6 +107,7 @@ struct MiniGpt4 {
     /// [D, X]
     projection: Linear,
     language: Box<dyn Network>,
+    n_rows: usize,
 }
 
 fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
@@ -114,6 +118,7 @@ fn build(weights: &mut Weights) -> Result<Box<dyn Network>, LoadError> {
         qformer: if has_qformer { Some(weights.part(2, qformer)?) } else { None },
         projection: weights.linear(&["mm.proj"], 0)?,
         language: weights.part(1, language.build)?,
+        n_rows: weights.config.own_size("R"),
     }))
 }
 
@@ -135,12 +140,7 @@ impl Network for MiniGpt4 {
     }
 
     fn sight(&self) -> Option<Sight> {
-        let sight = self.vision.sight()?;
-        let n_rows = match &self.qformer {
-            Some(qformer) => qformer.n_queries(),
-            None => (sight.n_rows - 1) / GROUP,
-        };
-        Some(Sight { n_rows, ..sight })
+        Some(Sight { n_rows: self.n_rows, ..self.vision.sight()? })
     }
 
     fn see(&self, planes: &[f32], size: [usize; 2], training: Option<Training>) -> Tensor {

@@ -38,6 +38,7 @@ mod retro;
 mod roberta;
 mod stablelm;
 mod t5;
+mod t5_encoder;
 mod transformer;
 mod vit;
 mod xlm_roberta;
@@ -161,6 +162,7 @@ pub const FAMILIES: &[&Family] = &[
     &minigpt4::MINIGPT4,
     &attention_only::ATTENTION_ONLY,
     &t5::T5,
+    &t5_encoder::T5_ENCODER,
     &fid::FID,
     &transformer::TRANSFORMER,
 ];

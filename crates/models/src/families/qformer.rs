@@ -52,15 +52,30 @@ const TENSORS: &[TensorName] = &[
     name("qf.blk.{i}.attn_v", "encoder.layer.{i}.attention.attention.value", "D D").biased(),
     name("qf.blk.{i}.attn_output", "encoder.layer.{i}.attention.output.dense", "D D").biased(),
     name("qf.blk.{i}.attn_norm", "encoder.layer.{i}.attention.output.LayerNorm", "D").biased(),
-    name("qf.blk.{i}.cross_q", "encoder.layer.{i}.crossattention.attention.query", "D D").biased(),
-    name("qf.blk.{i}.cross_k", "encoder.layer.{i}.crossattention.attention.key", "D X").biased(),
-    name("qf.blk.{i}.cross_v", "encoder.layer.{i}.crossattention.attention.value", "D X").biased(),
-    name("qf.blk.{i}.cross_output", "encoder.layer.{i}.crossattention.output.dense", "D D").biased(),
-    name("qf.blk.{i}.cross_norm", "encoder.layer.{i}.crossattention.output.LayerNorm", "D").biased(),
+    name("qf.blk.{i}.cross_q", "encoder.layer.{i}.crossattention.attention.query", "D D")
+        .biased()
+        .in_layers(looks),
+    name("qf.blk.{i}.cross_k", "encoder.layer.{i}.crossattention.attention.key", "D X")
+        .biased()
+        .in_layers(looks),
+    name("qf.blk.{i}.cross_v", "encoder.layer.{i}.crossattention.attention.value", "D X")
+        .biased()
+        .in_layers(looks),
+    name("qf.blk.{i}.cross_output", "encoder.layer.{i}.crossattention.output.dense", "D D")
+        .biased()
+        .in_layers(looks),
+    name("qf.blk.{i}.cross_norm", "encoder.layer.{i}.crossattention.output.LayerNorm", "D")
+        .biased()
+        .in_layers(looks),
     name("qf.blk.{i}.ffn_up", "encoder.layer.{i}.intermediate_query.dense", "F D").biased(),
     name("qf.blk.{i}.ffn_down", "encoder.layer.{i}.output_query.dense", "D F").biased(),
     name("qf.blk.{i}.ffn_norm", "encoder.layer.{i}.output_query.LayerNorm", "D").biased(),
 ];
+
+/// Whether layer `i` looks at the source.
+fn looks(config: &ModelConfig, i: usize) -> bool {
+    i % config.own_size("every").max(1) == 0
+}
 
 fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let hidden_size = keys.size("", "hidden_size")?;
@@ -114,16 +129,15 @@ struct QFormerBlock {
 
 /// Loads a Q-Former.
 pub(super) fn qformer(weights: &mut Weights) -> Result<QFormer, LoadError> {
-    let every = weights.config.own_size("every");
     let block = |weights: &mut Weights, i: usize| {
         let qkv = ["qf.blk.{i}.attn_q", "qf.blk.{i}.attn_k", "qf.blk.{i}.attn_v"];
         let cross_kv = ["qf.blk.{i}.cross_k", "qf.blk.{i}.cross_v"];
-        let cross = match i % every {
-            0 => Some((
+        let cross = match looks(weights.config, i) {
+            true => Some((
                 weights.cross_attention("qf.blk.{i}.cross_q", &cross_kv, "qf.blk.{i}.cross_output", i)?,
                 weights.layer_norm("qf.blk.{i}.cross_norm", i)?,
             )),
-            _ => None,
+            false => None,
         };
         Ok(QFormerBlock {
             attn: weights.attention(&qkv, "qf.blk.{i}.attn_output", i)?,
@@ -161,10 +175,5 @@ impl QFormer {
             x = block.ffn_norm.forward(&(block.ffn.forward(&x, &pass) + x));
         }
         x
-    }
-
-    /// Rows for each picture.
-    pub fn n_queries(&self) -> usize {
-        self.queries.weight.n_out()
     }
 }

@@ -48,6 +48,8 @@ const PUBLISHED: &[Published] = &[
     published("t5-large", 737_668_096),
     published("t5-3b", 2_851_598_336),
     published("t5-11b", 11_307_321_344),
+    published("codet5p-220m", 222_882_048),
+    published("codet5p-770m", 737_639_424),
 ];
 
 const fn published(name: &'static str, n_parameters: u64) -> Published {
@@ -59,9 +61,14 @@ const IN: Spread = Spread::Over("D");
 const OUT: Spread = Spread::Over("H*d");
 const DOWN: Spread = Spread::Over("F");
 
-/// A row of the encoder, and the same of the decoder below: N and L times.
+/// A row of the encoder.
 const fn enc(ours: &'static str, hugging_face: &'static str, shape: &'static str) -> TensorName {
     name(ours, hugging_face, shape).times("N")
+}
+
+/// A row of the decoder, which some models leave away.
+const fn dec(ours: &'static str, hugging_face: &'static str, shape: &'static str) -> TensorName {
+    name(ours, hugging_face, shape).times("decoder")
 }
 
 pub(super) const TENSORS: &[TensorName] = &[
@@ -82,34 +89,32 @@ pub(super) const TENSORS: &[TensorName] = &[
         .when("gated")
         .spread(IN),
     enc("enc.blk.{i}.ffn_down", "encoder.block.{i}.layer.1.DenseReluDense.wo", "D F").spread(DOWN),
-    name("enc.output_norm", "encoder.final_layer_norm", "D"),
-    name(
-        "dec.blk.0.attn_rel_b",
-        "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
-        "buckets H",
-    )
-    .spread(IN),
-    name("dec.blk.{i}.attn_norm", "decoder.block.{i}.layer.0.layer_norm", "D"),
-    name("dec.blk.{i}.attn_q", "decoder.block.{i}.layer.0.SelfAttention.q", "H*d D").spread(QUERY),
-    name("dec.blk.{i}.attn_k", "decoder.block.{i}.layer.0.SelfAttention.k", "H*d D").spread(IN),
-    name("dec.blk.{i}.attn_v", "decoder.block.{i}.layer.0.SelfAttention.v", "H*d D").spread(IN),
-    name("dec.blk.{i}.attn_o", "decoder.block.{i}.layer.0.SelfAttention.o", "D H*d").spread(OUT),
-    name("dec.blk.{i}.cross_attn_norm", "decoder.block.{i}.layer.1.layer_norm", "D"),
-    name("dec.blk.{i}.cross_attn_q", "decoder.block.{i}.layer.1.EncDecAttention.q", "H*d D").spread(QUERY),
-    name("dec.blk.{i}.cross_attn_k", "decoder.block.{i}.layer.1.EncDecAttention.k", "H*d D").spread(IN),
-    name("dec.blk.{i}.cross_attn_v", "decoder.block.{i}.layer.1.EncDecAttention.v", "H*d D").spread(IN),
-    name("dec.blk.{i}.cross_attn_o", "decoder.block.{i}.layer.1.EncDecAttention.o", "D H*d").spread(OUT),
-    name("dec.blk.{i}.ffn_norm", "decoder.block.{i}.layer.2.layer_norm", "D"),
-    name("dec.blk.{i}.ffn_up", "decoder.block.{i}.layer.2.DenseReluDense.wi", "F D").when("plain").spread(IN),
-    name("dec.blk.{i}.ffn_gate", "decoder.block.{i}.layer.2.DenseReluDense.wi_0", "F D")
+    enc("enc.output_norm", "encoder.final_layer_norm", "D"),
+    dec("dec.blk.0.attn_rel_b", "decoder.block.0.layer.0.SelfAttention.relative_attention_bias", "buckets H")
+        .spread(IN),
+    dec("dec.blk.{i}.attn_norm", "decoder.block.{i}.layer.0.layer_norm", "D"),
+    dec("dec.blk.{i}.attn_q", "decoder.block.{i}.layer.0.SelfAttention.q", "H*d D").spread(QUERY),
+    dec("dec.blk.{i}.attn_k", "decoder.block.{i}.layer.0.SelfAttention.k", "H*d D").spread(IN),
+    dec("dec.blk.{i}.attn_v", "decoder.block.{i}.layer.0.SelfAttention.v", "H*d D").spread(IN),
+    dec("dec.blk.{i}.attn_o", "decoder.block.{i}.layer.0.SelfAttention.o", "D H*d").spread(OUT),
+    dec("dec.blk.{i}.cross_attn_norm", "decoder.block.{i}.layer.1.layer_norm", "D"),
+    dec("dec.blk.{i}.cross_attn_q", "decoder.block.{i}.layer.1.EncDecAttention.q", "H*d D").spread(QUERY),
+    dec("dec.blk.{i}.cross_attn_k", "decoder.block.{i}.layer.1.EncDecAttention.k", "H*d D").spread(IN),
+    dec("dec.blk.{i}.cross_attn_v", "decoder.block.{i}.layer.1.EncDecAttention.v", "H*d D").spread(IN),
+    dec("dec.blk.{i}.cross_attn_o", "decoder.block.{i}.layer.1.EncDecAttention.o", "D H*d").spread(OUT),
+    dec("dec.blk.{i}.ffn_norm", "decoder.block.{i}.layer.2.layer_norm", "D"),
+    dec("dec.blk.{i}.ffn_up", "decoder.block.{i}.layer.2.DenseReluDense.wi", "F D").when("plain").spread(IN),
+    dec("dec.blk.{i}.ffn_gate", "decoder.block.{i}.layer.2.DenseReluDense.wi_0", "F D")
         .when("gated")
         .spread(IN),
-    name("dec.blk.{i}.ffn_up", "decoder.block.{i}.layer.2.DenseReluDense.wi_1", "F D")
+    dec("dec.blk.{i}.ffn_up", "decoder.block.{i}.layer.2.DenseReluDense.wi_1", "F D")
         .when("gated")
         .spread(IN),
-    name("dec.blk.{i}.ffn_down", "decoder.block.{i}.layer.2.DenseReluDense.wo", "D F").spread(DOWN),
-    name("dec.output_norm", "decoder.final_layer_norm", "D"),
+    dec("dec.blk.{i}.ffn_down", "decoder.block.{i}.layer.2.DenseReluDense.wo", "D F").spread(DOWN),
+    dec("dec.output_norm", "decoder.final_layer_norm", "D"),
     name("output", "lm_head", "V D").spread(Spread::Over("1")).head(&[Task::Vocabulary]),
+    // What only CodeT5+ has, and only where it embeds.
+    name("embedding_output", "proj", "embed D").biased().when("embed"),
 ];
 
 /// Old files hold the table of embeddings once more for each side, and some only so.
@@ -166,6 +171,8 @@ pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
                     as f64,
             ),
             ("max distance", keys.size_or("", "relative_attention_max_distance", 128)? as f64),
+            ("decoder", n_layers as f64),
+            ("embed", 0.0),
             ("gated", switch(is_gated)),
             ("plain", switch(!is_gated)),
             ("scaled", switch(is_scaled)),

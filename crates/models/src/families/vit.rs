@@ -21,7 +21,7 @@ use crate::names::{Stored, TensorName, name};
 
 pub const CLIP_VISION: Family = Family {
     about: About {
-        name: "clip_vision",
+        name: "clip-vision",
         summary: "the vision tower of CLIP: a picture becomes rows, the first of which stands for all",
         source: Source::Paper {
             title: "Learning Transferable Visual Models From Natural Language Supervision",
@@ -33,7 +33,7 @@ pub const CLIP_VISION: Family = Family {
     model_type: "clip_vision_model",
     architectures: &[("CLIPVisionModel", Task::Hidden)],
     prefix: "vision_model.",
-    config: |keys| sizes(keys, "clip_vision", "quick_gelu", 1e-5),
+    config: |keys| sizes(keys, "clip-vision", "quick_gelu", 1e-5),
     tensors: CLIP_TENSORS,
     build,
     published: &[
@@ -46,7 +46,7 @@ pub const CLIP_VISION: Family = Family {
 
 pub const EVA_CLIP: Family = Family {
     about: About {
-        name: "eva_clip",
+        name: "eva-clip",
         summary: "EVA-CLIP as BLIP-2 and MiniGPT-4 look with it",
         source: Source::Paper {
             title: "EVA-CLIP: Improved Training Techniques for CLIP at Scale",
@@ -58,7 +58,7 @@ pub const EVA_CLIP: Family = Family {
     model_type: "blip_2_vision_model",
     architectures: &[("Blip2VisionModel", Task::Hidden)],
     prefix: "vision_model.",
-    config: |keys| sizes(keys, "eva_clip", "gelu", 1e-6),
+    config: |keys| sizes(keys, "eva-clip", "gelu", 1e-6),
     tensors: EVA_TENSORS,
     other_names: names_of_minigpt4,
     build,
@@ -243,7 +243,7 @@ pub(super) fn vit(weights: &mut Weights) -> Result<Vit, LoadError> {
         position_embd: weights.embedding("v.position_embd")?,
         side: config.own_size("p"),
     };
-    let is_clip = config.family == "clip_vision";
+    let is_clip = config.family == "clip-vision";
     let pre_norm = if is_clip { Some(weights.layer_norm("v.pre_ln", 0)?) } else { None };
     let blocks = (0..config.n_layers)
         .map(|i| Ok(Arc::new(block(weights, i)?) as Arc<dyn Block>))
@@ -256,11 +256,11 @@ pub(super) fn vit(weights: &mut Weights) -> Result<Vit, LoadError> {
 fn block(weights: &mut Weights, i: usize) -> Result<VitBlock, LoadError> {
     let family = weights.config.family;
     let qkv: &[&str] = match family {
-        "eva_clip" => &["v.blk.{i}.attn_qkv"],
+        "eva-clip" => &["v.blk.{i}.attn_qkv"],
         _ => &["v.blk.{i}.attn_q", "v.blk.{i}.attn_k", "v.blk.{i}.attn_v"],
     };
     let mut attn = weights.attention(qkv, "v.blk.{i}.attn_out", i)?;
-    if family == "eva_clip" && weights.is_in_file("v.blk.{i}.attn_q", i, ".bias") {
+    if family == "eva-clip" && weights.is_in_file("v.blk.{i}.attn_q", i, ".bias") {
         let q = weights.required_vector("v.blk.{i}.attn_q", i, ".bias")?;
         let v = weights.required_vector("v.blk.{i}.attn_v", i, ".bias")?;
         let k = Vector::Fixed(Tensor::from_vec(vec![0.0; q.len()], [q.len()]));

@@ -17,6 +17,8 @@ pub struct Scores {
     /// A slope for each head, `[H]`: −slope · (position of the query − position of the key) is added. Source:
     /// arXiv:2108.12409, section 3.
     pub alibi: Option<Arc<[f32]>>,
+    /// With `alibi`: this · bf16(slope · position of the key) is added instead, as Falcon's RW models were trained.
+    pub alibi_bf16: Option<f32>,
     /// c · tanh(score / c), before anything is added. Source: arXiv:2408.00118, section 2.
     pub soft_cap: Option<f32>,
     /// A learnt bias for each head and distance.
@@ -46,6 +48,7 @@ impl Scores {
             scale: heads.scale,
             window: heads.window,
             alibi: self.alibi.as_deref(),
+            alibi_bf16: self.alibi_bf16,
             soft_cap: self.soft_cap,
             relative: self.relative.as_ref().map(|r| RelativeBias { table: r.table.data(), zero: r.zero }),
         }
@@ -60,7 +63,8 @@ impl Scores {
     /// What is added to the score of key `j` for query `i` of head `head`, and the column of [`Relative::table`].
     fn bias(&self, head: usize, i: usize, j: usize) -> (f32, usize) {
         let distance = j as isize - i as isize;
-        let alibi = self.alibi.as_ref().map_or(0.0, |slopes| slopes[head] * distance as f32);
+        let alibi =
+            self.alibi.as_ref().map_or(0.0, |slopes| attention::alibi(slopes[head], self.alibi_bf16, i, j));
         let Some(Relative { table, zero }) = &self.relative else { return (alibi, 0) };
         let column = (*zero as isize + distance).clamp(0, table.row_len() as isize - 1) as usize;
         (alibi + table.row(head)[column], column)
@@ -405,12 +409,17 @@ mod tests {
             Scores { relative, ..Scores::default() },
             Scores { alibi: Some(Arc::from([0.5, 0.25, 0.125, 0.0625])), ..Scores::default() },
             Scores { soft_cap: Some(0.7), ..Scores::default() },
+            Scores {
+                alibi: Some(Arc::from([0.7, 0.3, 0.2, 0.1])),
+                alibi_bf16: Some(0.6),
+                ..Scores::default()
+            },
         ]
     }
 
     #[test]
     fn gradients_equal_central_differences() {
-        for kind in 0..3 {
+        for kind in 0..4 {
             for window in [None, Some(2)] {
                 let heads = Heads { window, ..HEADS };
                 let sequences = [

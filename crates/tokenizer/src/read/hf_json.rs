@@ -105,7 +105,7 @@ fn check_charsmaps(parts: [&Value; 4]) -> Result<(), Error> {
 }
 
 /// The bytes of a text in base64 with the usual alphabet.
-fn from_base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_end_matches('=');
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
     for group in text.as_bytes().chunks(4) {

@@ -142,6 +142,23 @@ pub const DATA_SETS: &[DataSet] = &[
         }],
     },
     DataSet {
+        name: "reversed-words",
+        summary: "random words, to be written backwards: what an encoder-decoder learns in minutes",
+        licence: "CC0-1.0",
+        origin: "made by this program",
+        format: None,
+        encoding: Encoding::Utf8,
+        folder: "reversed-words",
+        files: &[DataSetFile {
+            path: "words.jsonl",
+            members: &[],
+            url: None,
+            size: 460_224,
+            sha256: "efd2aa3938d1057f3f9afd545cd66b170d06f3096181507142b67eaa5fc40a93",
+            made: Some(Made::ReversedWords),
+        }],
+    },
+    DataSet {
         name: "gutenberg-books",
         summary: "six English novels of Project Gutenberg, read without their licence headers",
         licence: "public domain in the USA",

@@ -7,6 +7,8 @@ use crate::random::{below, keyed};
 pub enum Made {
     /// Lines, each a random run of 6 to 24 letters and digits, all different, written two to four times in a row.
     RepeatedSegments,
+    /// Pairs in JSON lines: words of 3 to 10 of the first 16 letters, and the same backwards.
+    ReversedWords,
 }
 
 /// What segments are made of.
@@ -17,6 +19,7 @@ impl Made {
     pub fn bytes(self) -> Vec<u8> {
         match self {
             Made::RepeatedSegments => (0..10_000).flat_map(segments).collect(),
+            Made::ReversedWords => (0..10_000).flat_map(reversed).collect(),
         }
     }
 }
@@ -32,6 +35,15 @@ fn segments(i: u64) -> Vec<u8> {
     let mut line = symbols[..len].repeat(2 + below(&mut random, 3));
     line.push(b'\n');
     line
+}
+
+/// Pair `i`.
+fn reversed(i: u64) -> Vec<u8> {
+    let mut random = keyed(1, 0, i);
+    let len = 3 + below(&mut random, 8);
+    let word: String = (0..len).map(|_| char::from(b'a' + below(&mut random, 16) as u8)).collect();
+    let backwards: String = word.chars().rev().collect();
+    format!("{{\"prompt\": \"{word}\", \"completion\": \"{backwards}\"}}\n").into_bytes()
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ impl<'a> Windows<'a> {
             let n_targets = ((border - 1).min(whole.end) - from) as usize;
             let mut targets = ids[rows.start + 1..rows.start + 1 + n_targets].to_vec();
             targets.resize(rows.len(), IGNORE);
-            sequences.push(Sequence { tokens: ids[rows].to_vec(), targets, segments: None, prefix_len: 0 });
+            sequences.push(Sequence { tokens: ids[rows].to_vec(), targets, ..Sequence::default() });
             from = border;
         }
         sequences

@@ -1,6 +1,7 @@
 //! One item of a data set, as its file tells it and before any tokenizer has seen it.
 
 use rhetor_lm::Message;
+use std::path::PathBuf;
 
 /// One item of a data set.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,15 @@ pub enum Row {
     },
     /// A conversation; the assistant's turns are learnt.
     Chat(Vec<Message>),
+    /// A picture, what is asked about it, and the answer; only the answer is learnt.
+    Pictured {
+        /// The file, a PNG, JPEG or WebP.
+        image: PathBuf,
+        /// What is asked; empty = the picture speaks for itself. It may say where the picture stands.
+        prompt: String,
+        /// The answer, or the caption.
+        answer: String,
+    },
     /// Two answers to one prompt, the first of which people prefer.
     Preference {
         /// The conversation up to the answer.
@@ -86,6 +96,7 @@ impl Row {
             Row::Text(text) => Some(text),
             Row::Completion { prompt, completion } => Some(prompt + &completion),
             Row::Classified { text, .. } => Some(text),
+            Row::Translation { source, target } => Some(source + "\n" + &target),
             _ => None,
         }
     }
@@ -96,6 +107,7 @@ impl Row {
             Row::Text(_) => "text",
             Row::Completion { .. } => "completion",
             Row::Chat(_) => "chat",
+            Row::Pictured { .. } => "pictured",
             Row::Preference { .. } => "preference",
             Row::Rated { .. } => "rated answer",
             Row::Classified { .. } => "classified text",

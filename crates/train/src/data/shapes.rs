@@ -54,6 +54,13 @@ pub const SHAPES: &[Shape] = &[
         conversations,
     ),
     shape(
+        "pictured",
+        "the file of an image, a prompt (or instruction, question) if there is one, and an answer or caption",
+        "Vision-CAIR/MiniGPT-4",
+        PICTURED,
+        pictured,
+    ),
+    shape(
         "self-instruct",
         "an instruction and its instances, each with input and output",
         "yizhongw/self-instruct",
@@ -90,6 +97,7 @@ pub const SHAPES: &[Shape] = &[
 ];
 
 const RATED: &[&str] = &["prompt", "completion", "label"];
+const PICTURED: &[&str] = &["image", "answer|caption|completion|response|output"];
 const QUESTION: &[&str] = &["context", "question", "answers"];
 const TAGGED: &[&str] = &["words|tokens", "tags|ner_tags|pos_tags"];
 const CLASSIFIED: &[&str] = &["text|sentence|sentence1|premise", "label"];
@@ -200,6 +208,15 @@ fn conversations(fields: &Fields, _: Instructions) -> Result<Made, Wrong> {
         false => made.dropped.push("no message"),
     }
     Ok(made)
+}
+
+fn pictured(fields: &Fields, _: Instructions) -> Result<Made, Wrong> {
+    let answer = text_at(fields, "answer|caption|completion|response|output")?;
+    if answer.trim().is_empty() {
+        return dropped("an image without an answer");
+    }
+    let prompt = optional_text(fields, "prompt|instruction|question")?.unwrap_or_default();
+    one(Row::Pictured { image: text_at(fields, "image")?.into(), prompt, answer })
 }
 
 fn instances(fields: &Fields, instructions: Instructions) -> Result<Made, Wrong> {

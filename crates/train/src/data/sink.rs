@@ -61,7 +61,14 @@ impl Sink<'_> {
                 for reason in made.dropped {
                     self.drop(reason);
                 }
-                made.rows.into_iter().try_for_each(|row| self.row(row))
+                made.rows.into_iter().try_for_each(|mut row| {
+                    if let Row::Pictured { image, .. } = &mut row {
+                        // A picture stands beside the file that names it.
+                        let beside = self.place.path.parent().map(|folder| folder.join(&*image));
+                        *image = beside.unwrap_or_else(|| image.clone());
+                    }
+                    self.row(row)
+                })
             }
             Err(wrong) => self.wrong(wrong.expected, wrong.got),
         }

@@ -122,7 +122,14 @@ impl Masking {
         }
         let prefix_len = tokens.len();
         Example {
-            sequences: vec![Sequence { tokens: corrupted, targets, segments, prefix_len }],
+            sequences: vec![Sequence {
+                tokens: corrupted,
+                targets,
+                segments,
+                prefix_len,
+                source: Vec::new(),
+                pictures: Vec::new(),
+            }],
             label: Label::None,
         }
     }

@@ -16,3 +16,4 @@ pub mod sft;
 pub mod span_corruption;
 mod stand_ins;
 pub mod tagging;
+pub mod text_to_text;

@@ -3,7 +3,7 @@
 //! arXiv:1801.10198.
 
 use crate::random::below;
-use crate::{Example, Label, Sequence};
+use crate::{Example, Sequence};
 use rhetor_generate::Rng;
 
 /// Where `n` tokens are cut: every place that leaves a token on both sides is as likely as any other.
@@ -25,8 +25,7 @@ pub fn corrupt(tokens: &[u32], rng: &mut Rng) -> Example {
 /// two tokens.
 pub fn encoder_decoder(tokens: &[u32], start: u32, rng: &mut Rng) -> Example {
     let (prefix, rest) = tokens.split_at(cut(tokens.len(), rng));
-    let sequences = vec![Sequence::encoder(prefix.to_vec()), Sequence::decoder(start, rest.to_vec())];
-    Example { sequences, label: Label::None }
+    Example::of(Sequence::written(prefix.to_vec(), start, rest.to_vec()))
 }
 
 #[cfg(test)]
@@ -53,8 +52,8 @@ mod tests {
     #[test]
     fn both_parts_together_are_the_text() {
         let example = encoder_decoder(&[5, 6, 7, 8], 0, &mut keyed(0, 0, 3));
-        let [prefix, rest] = &example.sequences[..] else { panic!("{example:?}") };
-        assert_eq!([prefix.tokens.as_slice(), &rest.targets].concat(), [5, 6, 7, 8]);
-        assert_eq!((prefix.prefix_len, rest.tokens[0]), (prefix.len(), 0));
+        let [written] = &example.sequences[..] else { panic!("{example:?}") };
+        assert_eq!([&written.source[..], &written.targets].concat(), [5, 6, 7, 8]);
+        assert_eq!((written.prefix_len, written.tokens[0]), (0, 0));
     }
 }

@@ -11,11 +11,13 @@
 use super::alignment::marked;
 use super::stand_ins::places;
 use crate::data::Row;
+use crate::example::Picture;
 use crate::{Example, Label, Sequence, Skip};
-use rhetor_generate::{ChatTemplate, Controls, GenerationPrompt, Guarded};
-use rhetor_lm::{Message, Role};
+use rhetor_generate::{ChatTemplate, Controls, GenerationPrompt, Guarded, pictures};
+use rhetor_lm::{Message, Prompt, Role};
 use rhetor_tokenizer::{Special, Tokenizer};
 use std::ops::Range;
+use std::path::Path;
 
 /// Makes examples for one model.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub struct Sft<'a> {
     controls: Controls,
     max_len: usize,
     now: i64,
+    picture_rows: Option<usize>,
 }
 
 /// Which answers of a conversation are learnt.
@@ -54,7 +57,12 @@ impl<'a> Sft<'a> {
         max_len: usize,
         now: i64,
     ) -> Sft<'a> {
-        Sft { tokenizer, template, controls: Controls::of(tokenizer), max_len, now }
+        Sft { tokenizer, template, controls: Controls::of(tokenizer), max_len, now, picture_rows: None }
+    }
+
+    /// The same for a model with eyes, which makes so many rows of a picture.
+    pub fn with_pictures(self, picture_rows: Option<usize>) -> Sft<'a> {
+        Sft { picture_rows, ..self }
     }
 
     /// Whether conversations can be rendered.
@@ -66,6 +74,9 @@ impl<'a> Sft<'a> {
     /// token that is learnt are left out.
     pub fn examples(&self, row: &Row) -> Result<Vec<Example>, Skip> {
         let marked = match row {
+            Row::Pictured { image, prompt, answer } => {
+                return Ok(vec![Example::of(self.pictured(image, prompt, answer)?)]);
+            }
             Row::Chat(messages) => self.conversation(messages, Answers::All, self.max_len + 1)?,
             Row::Completion { prompt, completion } => {
                 self.completion(prompt, completion, self.max_len + 1)?
@@ -76,6 +87,51 @@ impl<'a> Sft<'a> {
             }
         };
         Ok(vec![Example::of(Sequence::masked(&marked.ids, &marked.is_trained))])
+    }
+
+    /// A picture, what is asked about it, and the answer with what ends it, which alone is learnt.
+    ///
+    /// Prompt and answer are encoded each by itself, as by MiniGPT-4 (`minigpt4/models/minigpt_base.py`,
+    /// `preparing_embedding`).
+    fn pictured(&self, image: &Path, prompt: &str, answer: &str) -> Result<Sequence, Skip> {
+        let n_rows = self.picture_rows.ok_or(Skip::NoEyes)?;
+        let file = rhetor_images::Picture::read(image).map_err(|error| Skip::Picture(error.to_string()))?;
+        let decoded = rhetor_images::Picture::decode(&file);
+        decoded.map_err(|error| Skip::Picture(format!("{}: {error}", image.display())))?;
+        let asked = Prompt::Chat(vec![Message::user(prompt)]);
+        let Prompt::Chat(turns) = pictures::placed(&asked, 1).into_owned() else {
+            unreachable!("a conversation stays one")
+        };
+        let guarded = Guarded::new(&self.controls, &turns);
+        let text = match self.template {
+            Some(template) => template.render(&guarded.messages, GenerationPrompt::Add, None, self.now),
+            None => Ok(guarded.messages[0].content.clone()),
+        };
+        let text = text.map_err(|error| Skip::Template(error.to_string()))?;
+        let encode = |piece: &str| guarded.encode(self.tokenizer, piece);
+        let (mut ids, places) = pictures::pieces(self.tokenizer, &text, n_rows, encode);
+        let &[first] = places.as_slice() else {
+            return Err(Skip::Contradiction(format!("{} places for one picture", places.len())));
+        };
+        let n_given = ids.len();
+        if n_given > self.max_len {
+            return Err(Skip::PromptTooLong);
+        }
+        let stop = self.template.and_then(|template| template.stops().first().copied());
+        let token = |stop: &str| match self.tokenizer.encode(stop, Special::Parse).as_slice() {
+            &[id] if self.tokenizer.is_special(id) => Some(id),
+            _ => None,
+        };
+        let (words, end) = match stop {
+            Some(stop) if token(stop).is_some() => (answer.to_string(), token(stop)),
+            Some(stop) => (format!("{answer}{stop}"), None),
+            None => (answer.to_string(), self.tokenizer.eos()),
+        };
+        ids.extend(self.tokenizer.encode(&words, Special::Literal));
+        ids.extend(end);
+        ids.truncate(self.max_len + 1);
+        let pictures = vec![Picture { first, file: file.into() }];
+        Ok(Sequence { pictures, ..Sequence::completion(&ids, n_given) })
     }
 
     /// Encodes a conversation and marks its answers; at most `n_max` tokens, and none after the last that is
@@ -236,7 +292,6 @@ mod tests {
     use super::super::fixtures::{bracketed, byte_level, characters, sentence_piece};
     use super::*;
     use expect_test::{Expect, expect};
-    use std::path::Path;
 
     fn talk() -> Vec<Message> {
         vec![

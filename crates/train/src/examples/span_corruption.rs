@@ -5,7 +5,7 @@
 //! (random_spans_noise_mask, noise_span_to_unique_sentinel, random_spans_helper).
 
 use crate::random::shuffle;
-use crate::{Error, Example, Label, Sequence};
+use crate::{Error, Example, Sequence};
 use rhetor_generate::Rng;
 use rhetor_tokenizer::Tokenizer;
 
@@ -20,8 +20,6 @@ pub struct SpanCorruption {
     pub sentinels: Vec<u32>,
     /// What ends the input and the output.
     pub eos: u32,
-    /// What a decoder reads first; T5's padding.
-    pub decoder_start: u32,
 }
 
 /// A text with runs taken out.
@@ -52,8 +50,7 @@ impl SpanCorruption {
             return Err(missing("<extra_id_0>"));
         }
         let eos = tokenizer.eos().ok_or_else(|| missing("</s>"))?;
-        let decoder_start = tokenizer.padding().unwrap_or(0);
-        Ok(SpanCorruption { density: 0.15, span_mean: 3.0, sentinels, eos, decoder_start })
+        Ok(SpanCorruption { density: 0.15, span_mean: 3.0, sentinels, eos })
     }
 
     /// How many tokens of `length` are taken out, in how many runs.
@@ -106,10 +103,9 @@ impl SpanCorruption {
         Corrupted { inputs, targets }
     }
 
-    /// For an encoder-decoder: the input, and the output that is predicted.
-    pub fn encoder_decoder(&self, corrupted: Corrupted) -> Example {
-        let decoder = Sequence::decoder(self.decoder_start, corrupted.targets);
-        Example { sequences: vec![Sequence::encoder(corrupted.inputs), decoder], label: Label::None }
+    /// For an encoder-decoder whose decoder begins with `start`: it reads the inputs and writes the targets.
+    pub fn encoder_decoder(&self, corrupted: Corrupted, start: u32) -> Example {
+        Example::of(Sequence::written(corrupted.inputs, start, corrupted.targets))
     }
 
     /// For a decoder alone: inputs and targets in one sequence, of which the targets are predicted.
@@ -147,7 +143,7 @@ mod tests {
 
     fn t5() -> SpanCorruption {
         let sentinels = (0..100).map(|i| 32_099 - i).collect();
-        SpanCorruption { density: 0.15, span_mean: 3.0, sentinels, eos: 1, decoder_start: 0 }
+        SpanCorruption { density: 0.15, span_mean: 3.0, sentinels, eos: 1 }
     }
 
     /// The text that inputs and targets tell together.
@@ -213,15 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn an_example_is_two_sequences_or_one() {
+    fn an_example_has_a_source_or_is_one_sequence() {
         let spans = t5();
         let corrupted = Corrupted { inputs: vec![5, 32_099, 1], targets: vec![32_099, 6, 1] };
-        let pair = spans.encoder_decoder(corrupted.clone());
-        assert_eq!(pair.sequences[0], Sequence::encoder(vec![5, 32_099, 1]));
-        assert_eq!(
-            (&pair.sequences[1].tokens[..], &pair.sequences[1].targets[..]),
-            (&[0, 32_099, 6][..], &[32_099, 6, 1][..])
-        );
+        let written = spans.encoder_decoder(corrupted.clone(), 0).sequences.remove(0);
+        assert_eq!((written.source, written.tokens), (vec![5, 32_099, 1], vec![0, 32_099, 6]));
+        assert_eq!(written.targets, [32_099, 6, 1]);
         let single = spans.single(corrupted, Attention::Prefix).sequences.remove(0);
         assert_eq!(single.tokens, [5, 32_099, 1, 32_099, 6]);
         assert_eq!(single.targets, [IGNORE, IGNORE, 32_099, 6, 1]);

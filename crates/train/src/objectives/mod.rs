@@ -7,6 +7,7 @@ mod masked_lm;
 mod preference;
 mod prefix_lm;
 mod question_answering;
+mod seq2seq;
 mod sequence_classification;
 mod sft;
 mod span_corruption;
@@ -82,10 +83,25 @@ pub struct Reading {
     pub max_len: usize,
     /// Whether the model is an encoder.
     pub is_encoder: bool,
+    /// The token that the decoder begins with, if the model has an encoder to read a source.
+    pub decoder_start: Option<u32>,
+    /// Rows that the model makes of a picture, if it has eyes.
+    pub picture_rows: Option<usize>,
     /// The classes of the rows, where these have any.
     pub labels: Labels,
     /// What templates are told of the clock, in seconds since 1970.
     pub now: i64,
+}
+
+/// What the models that an objective trains read besides what they write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Nothing: they are an encoder, or a decoder.
+    Nothing,
+    /// A source, through an encoder.
+    Source,
+    /// A source if they have an encoder beside a decoder.
+    Either,
 }
 
 /// Makes an objective with its options.
@@ -97,30 +113,59 @@ pub struct Method {
     pub about: &'static About,
     /// Whether it learns windows of a long text rather than rows one by one, if the data are texts.
     pub reads_windows: bool,
+    /// What a model reads besides what it writes.
+    pub reads: Reads,
     build: Build,
 }
 
 /// Every objective.
 pub const OBJECTIVES: &[Method] = &[
-    Method { about: &causal_lm::ABOUT, reads_windows: true, build: causal_lm::build },
-    Method { about: &masked_lm::ABOUT, reads_windows: true, build: masked_lm::build },
-    Method { about: &span_corruption::ABOUT, reads_windows: true, build: span_corruption::build },
-    Method { about: &prefix_lm::ABOUT, reads_windows: true, build: prefix_lm::build },
-    Method { about: &fill_in_the_middle::ABOUT, reads_windows: true, build: fill_in_the_middle::build },
-    Method { about: &sft::ABOUT, reads_windows: false, build: sft::build },
+    Method { about: &causal_lm::ABOUT, reads_windows: true, reads: Reads::Nothing, build: causal_lm::build },
+    Method { about: &masked_lm::ABOUT, reads_windows: true, reads: Reads::Nothing, build: masked_lm::build },
+    Method {
+        about: &span_corruption::ABOUT,
+        reads_windows: true,
+        reads: Reads::Either,
+        build: span_corruption::build,
+    },
+    Method { about: &prefix_lm::ABOUT, reads_windows: true, reads: Reads::Either, build: prefix_lm::build },
+    Method {
+        about: &fill_in_the_middle::ABOUT,
+        reads_windows: true,
+        reads: Reads::Nothing,
+        build: fill_in_the_middle::build,
+    },
+    Method { about: &seq2seq::ABOUT, reads_windows: false, reads: Reads::Source, build: seq2seq::build },
+    Method { about: &sft::ABOUT, reads_windows: false, reads: Reads::Nothing, build: sft::build },
     Method {
         about: &sequence_classification::ABOUT,
         reads_windows: false,
+        reads: Reads::Nothing,
         build: sequence_classification::build,
     },
-    Method { about: &token_classification::ABOUT, reads_windows: false, build: token_classification::build },
-    Method { about: &question_answering::ABOUT, reads_windows: false, build: question_answering::build },
-    Method { about: &distill::ABOUT, reads_windows: false, build: distill::build },
-    Method { about: &preference::DPO, reads_windows: false, build: preference::dpo },
-    Method { about: &preference::IPO, reads_windows: false, build: preference::ipo },
-    Method { about: &preference::KTO, reads_windows: false, build: preference::kto },
-    Method { about: &preference::ORPO, reads_windows: false, build: preference::orpo },
-    Method { about: &preference::SIMPO, reads_windows: false, build: preference::simpo },
+    Method {
+        about: &token_classification::ABOUT,
+        reads_windows: false,
+        reads: Reads::Nothing,
+        build: token_classification::build,
+    },
+    Method {
+        about: &question_answering::ABOUT,
+        reads_windows: false,
+        reads: Reads::Nothing,
+        build: question_answering::build,
+    },
+    Method { about: &distill::ABOUT, reads_windows: false, reads: Reads::Nothing, build: distill::build },
+    Method { about: &preference::DPO, reads_windows: false, reads: Reads::Nothing, build: preference::dpo },
+    Method { about: &preference::IPO, reads_windows: false, reads: Reads::Nothing, build: preference::ipo },
+    Method { about: &preference::KTO, reads_windows: false, reads: Reads::Nothing, build: preference::kto },
+    Method { about: &preference::ORPO, reads_windows: false, reads: Reads::Nothing, build: preference::orpo },
+    Method {
+        about: &preference::SIMPO,
+        reads_windows: false,
+        reads: Reads::Nothing,
+        build: preference::simpo,
+    },
 ];
 
 impl Method {

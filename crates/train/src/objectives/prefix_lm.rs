@@ -31,7 +31,11 @@ impl Objective for PrefixLm {
     }
 
     fn draw(&self, example: Example, rng: &mut Rng) -> Example {
-        prefix_lm::corrupt(&tokens_of(&example), rng)
+        let tokens = tokens_of(&example);
+        match self.0.decoder_start {
+            Some(start) => prefix_lm::encoder_decoder(&tokens, start, rng),
+            None => prefix_lm::corrupt(&tokens, rng),
+        }
     }
 
     fn loss(&self, policy: &Policy, examples: &[Example], scale: f32, training: Option<Training>) -> Loss {

@@ -34,7 +34,8 @@ pub(super) fn build(values: &Values, reading: Reading) -> Result<Box<dyn Objecti
 
 /// What makes examples of conversations.
 pub(super) fn reader(reading: &Reading) -> Sft<'_> {
-    Sft::new(&reading.tokenizer, reading.template.as_deref(), reading.max_len, reading.now)
+    let reader = Sft::new(&reading.tokenizer, reading.template.as_deref(), reading.max_len, reading.now);
+    reader.with_pictures(reading.picture_rows)
 }
 
 impl Objective for SupervisedFineTuning {

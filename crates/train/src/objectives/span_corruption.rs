@@ -14,14 +14,14 @@ use crate::policy::{Loss, Policy};
 
 pub(super) const ABOUT: About = About {
     name: "span-corruption",
-    summary: "predict the runs of tokens that sentinels stand for; a decoder reads input and output in one sequence",
+    summary: "predict the runs of tokens that sentinels stand for; a decoder alone reads input and output in one sequence",
     source: Source::Paper { title: "T5", id: "arXiv:1910.10683", section: "section 3.3.4" },
     options: &[
         Opt { name: "density", summary: "tokens that are cut out", default: 0.15, range: (0.01, 0.9) },
         Opt { name: "span-mean", summary: "mean length of a run, tokens", default: 3.0, range: (1.0, 100.0) },
         Opt {
             name: "both-sides",
-            summary: "1 = tokens of the input see each other; 0 = causal throughout",
+            summary: "of a decoder alone: 1 = tokens of the input see each other; 0 = causal throughout",
             default: 1.0,
             range: (0.0, 1.0),
         },
@@ -50,7 +50,11 @@ impl Objective for Spans {
     }
 
     fn draw(&self, example: Example, rng: &mut Rng) -> Example {
-        self.spans.single(self.spans.corrupt(&tokens_of(&example), rng), self.attention)
+        let corrupted = self.spans.corrupt(&tokens_of(&example), rng);
+        match self.reading.decoder_start {
+            Some(start) => self.spans.encoder_decoder(corrupted, start),
+            None => self.spans.single(corrupted, self.attention),
+        }
     }
 
     fn loss(&self, policy: &Policy, examples: &[Example], scale: f32, training: Option<Training>) -> Loss {
