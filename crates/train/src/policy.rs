@@ -4,7 +4,7 @@ use rhetor_images::{Picture, Preparation};
 use rhetor_kernels::cross_entropy::CrossEntropy;
 use rhetor_models::{Active, Batch, Embedded, Model, SequenceSpan, SourceTokens, Training};
 use rhetor_tensor::ops::cross_entropy::{self, Targets};
-use rhetor_tensor::ops::mixture::Balance;
+use rhetor_tensor::ops::mixture::{Balance, Scope};
 use rhetor_tensor::{Tensor, ops, tape};
 use std::sync::Arc;
 
@@ -56,7 +56,11 @@ impl Policy {
         let coefficient = model.config().own_opt("train.balance").filter(|&c| c > 0.0 && training.is_some());
         let n_targets = tokens.len() as f64;
         let factor = |coefficient| (coefficient * n_targets * f64::from(scale)) as f32;
-        batch.balance = coefficient.map(|coefficient| Arc::new(Balance::new(factor(coefficient))));
+        let scope = match model.config().own_opt("train.balance_per_layer") {
+            Some(1.0) => Scope::EachLayer,
+            _ => Scope::AllLayers,
+        };
+        batch.balance = coefficient.map(|coefficient| Arc::new(Balance::new(factor(coefficient), scope)));
         let metrics = |batch: &Batch| {
             let usage = batch.balance.as_ref().map(|balance| balance.close());
             usage.map_or_else(Vec::new, |usage| {

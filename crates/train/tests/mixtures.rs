@@ -108,6 +108,7 @@ fn a_mixture_learns_and_every_expert_is_used_half_to_twice_as_often_as_evenly() 
     let mut config: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(fixture().join("config.json")).unwrap()).unwrap();
     config["router_aux_loss_coef"] = 0.02.into();
+    config["router_aux_loss_per_layer"] = true.into();
     config["router_jitter_noise"] = 0.01.into();
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     init::write(folder.path(), 7).unwrap();

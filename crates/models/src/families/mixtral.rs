@@ -101,6 +101,11 @@ fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
             ("experts", n_experts as f64),
             ("experts_used", n_used as f64),
             ("train.balance", if is_balanced { f64::from(balance) } else { 0.0 }),
+            // Our own key: transformers balances all layers at once, which leaves each free to prefer some of its experts.
+            (
+                "train.balance_per_layer",
+                f64::from(u8::from(keys.switch_or("router_aux_loss_per_layer", false)?)),
+            ),
             ("train.jitter", f64::from(jitter)),
         ],
         ..llama

@@ -48,8 +48,10 @@ pub fn route(logits: &Tensor, k: usize, balance: Option<&Arc<Balance>>) -> Route
     let balance = balance.map(|balance| {
         let mut probabilities = Tensor::build([n_rows, n_experts], |p| p.copy_from_slice(logits.data()));
         softmax::softmax(probabilities.unique_data(), n_experts);
-        balance.count(&probabilities, &rows_of);
-        (balance.clone(), probabilities)
+        let counts = rows_of.iter().map(|rows| rows.len() as u64).collect();
+        let layer = LayerSums::of(counts, &probabilities);
+        balance.count(layer.clone());
+        (balance.clone(), probabilities, layer)
     });
     if !logits.is_tracked() {
         return Routes { rows_of, weights };
@@ -65,8 +67,8 @@ pub fn route(logits: &Tensor, k: usize, balance: Option<&Arc<Balance>>) -> Route
             }
         });
         gradients.add(&to, d_logits);
-        if let Some((balance, probabilities)) = balance {
-            gradients.add(&to, balance.gradient(&probabilities));
+        if let Some((balance, probabilities, layer)) = balance {
+            gradients.add(&to, balance.gradient(&probabilities, &layer));
         }
     });
     Routes { rows_of, weights }
@@ -156,11 +158,11 @@ fn splitmix(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// How evenly the experts of all layers of a pass are used: the loss that keeps them balanced.
+/// How evenly the experts of a pass are used: the loss that keeps them balanced.
 ///
-/// With f the mean number of times that a row of any layer goes to an expert, and P the mean probability that the
-/// router gives it, the loss is E · Σ f P over the experts: k when all are used alike. f has no gradient.
-/// Source: Switch Transformers, arXiv:2101.03961, section 2.2, over all layers at once, as transformers computes it.
+/// With f the mean number of times that a row goes to an expert, and P the mean probability that the router gives it,
+/// the loss is E · Σ f P over the experts: k when all are used alike. f has no gradient. Source: Switch Transformers,
+/// arXiv:2101.03961, section 2.2.
 ///
 /// The loss is of a whole pass; its gradient is added where each router's logits are used ([`route`]), so that a layer
 /// may be forgotten and computed again on the way back.
@@ -168,19 +170,68 @@ fn splitmix(x: u64) -> u64 {
 pub struct Balance {
     /// What the loss is multiplied by when its gradient is sent back.
     factor: f32,
+    scope: Scope,
     sums: Mutex<Sums>,
+}
+
+/// Over what the means of [`Balance`] are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Over the rows of all layers at once, as transformers computes it: layers may make up for each other.
+    AllLayers,
+    /// Over the rows of each layer; the loss is the mean of those of the layers.
+    EachLayer,
 }
 
 #[derive(Debug, Default)]
 struct Sums {
-    /// Of each layer how many rows went to each expert. `[L, E]`
-    counts: Vec<Vec<u64>>,
-    /// Of each expert the sum of its probabilities over all layers and rows. `[E]`
-    probabilities: Vec<f64>,
-    /// Rows of all layers.
-    n_rows: usize,
+    layers: Vec<LayerSums>,
     /// Whether the forward pass has ended.
     is_closed: bool,
+}
+
+/// What is counted of one layer, or of several.
+#[derive(Debug, Clone, PartialEq)]
+struct LayerSums {
+    /// How many rows went to each expert. `[E]`
+    counts: Vec<u64>,
+    /// The sum of each expert's probabilities over the rows. `[E]`
+    probabilities: Vec<f64>,
+    n_rows: usize,
+}
+
+impl LayerSums {
+    fn of(counts: Vec<u64>, probabilities: &Tensor) -> LayerSums {
+        let mut sums = vec![0.0; counts.len()];
+        for i in 0..probabilities.n_rows() {
+            sums.iter_mut().zip(probabilities.row(i)).for_each(|(sum, &p)| *sum += f64::from(p));
+        }
+        LayerSums { counts, probabilities: sums, n_rows: probabilities.n_rows() }
+    }
+
+    /// Of all layers together; nothing if there are none.
+    fn total(layers: &[LayerSums]) -> Option<LayerSums> {
+        let (first, others) = layers.split_first()?;
+        let mut total = first.clone();
+        for layer in others {
+            total.counts.iter_mut().zip(&layer.counts).for_each(|(sum, count)| *sum += count);
+            total.probabilities.iter_mut().zip(&layer.probabilities).for_each(|(sum, p)| *sum += p);
+            total.n_rows += layer.n_rows;
+        }
+        Some(total)
+    }
+
+    /// f of each expert.
+    fn shares(&self) -> impl Iterator<Item = f64> {
+        let n = self.n_rows.max(1) as f64;
+        self.counts.iter().map(move |&count| count as f64 / n)
+    }
+
+    /// E · Σ f P
+    fn loss(&self) -> f64 {
+        let products = self.shares().zip(&self.probabilities).map(|(share, p)| share * p);
+        self.counts.len() as f64 * products.sum::<f64>() / self.n_rows.max(1) as f64
+    }
 }
 
 /// What [`Balance`] knows after a pass.
@@ -217,54 +268,49 @@ impl Eq for Balance {}
 
 impl Balance {
     /// Nothing counted yet; the gradient will be that of `factor` times the loss.
-    pub fn new(factor: f32) -> Balance {
-        Balance { factor, sums: Mutex::default() }
+    pub fn new(factor: f32, scope: Scope) -> Balance {
+        Balance { factor, scope, sums: Mutex::default() }
     }
 
     /// What was counted. From now on nothing is added, so that layers may be computed again.
     pub fn close(&self) -> Usage {
         let mut sums = self.sums.lock().expect("nobody panics while counting");
         sums.is_closed = true;
-        let shares = sums.shares();
-        let n = sums.n_rows.max(1) as f64;
-        let products = shares.iter().zip(&sums.probabilities).map(|(share, p)| share * p / n);
-        Usage { loss: shares.len() as f64 * products.sum::<f64>(), counts: sums.counts.clone() }
+        let loss = match self.scope {
+            Scope::AllLayers => LayerSums::total(&sums.layers).map_or(0.0, |total| total.loss()),
+            Scope::EachLayer => {
+                sums.layers.iter().map(LayerSums::loss).sum::<f64>() / sums.layers.len().max(1) as f64
+            }
+        };
+        Usage { loss, counts: sums.layers.iter().map(|layer| layer.counts.clone()).collect() }
+    }
+
+    fn count(&self, layer: LayerSums) {
+        let mut sums = self.sums.lock().expect("nobody panics while counting");
+        if !sums.is_closed {
+            sums.layers.push(layer);
+        }
     }
 
     /// dL / d logits of one layer. probabilities: [T, E] → [T, E]
-    fn gradient(&self, probabilities: &Tensor) -> Tensor {
+    fn gradient(&self, probabilities: &Tensor, layer: &LayerSums) -> Tensor {
         let sums = self.sums.lock().expect("nobody panics while counting");
-        let (n_experts, shares) = (probabilities.row_len(), sums.shares());
-        let factor = self.factor * n_experts as f32 / sums.n_rows.max(1) as f32;
+        let (counted, n) = match self.scope {
+            Scope::AllLayers => {
+                let total = LayerSums::total(&sums.layers).unwrap_or_else(|| layer.clone());
+                let n = total.n_rows;
+                (total, n)
+            }
+            Scope::EachLayer => (layer.clone(), layer.n_rows * sums.layers.len()),
+        };
+        let n_experts = probabilities.row_len();
+        let factor = self.factor * n_experts as f32 / n.max(1) as f32;
         Tensor::build([probabilities.n_rows(), n_experts], |d| {
             for row in d.chunks_exact_mut(n_experts) {
-                row.iter_mut().zip(&shares).for_each(|(d, &share)| *d = factor * share as f32);
+                row.iter_mut().zip(counted.shares()).for_each(|(d, share)| *d = factor * share as f32);
             }
             softmax::backward(probabilities.data(), d, n_experts);
         })
-    }
-
-    fn count(&self, probabilities: &Tensor, rows_of: &[Vec<(usize, usize)>]) {
-        let mut sums = self.sums.lock().expect("nobody panics while counting");
-        if sums.is_closed {
-            return;
-        }
-        sums.counts.push(rows_of.iter().map(|rows| rows.len() as u64).collect());
-        sums.probabilities.resize(probabilities.row_len(), 0.0);
-        sums.n_rows += probabilities.n_rows();
-        for i in 0..probabilities.n_rows() {
-            let pairs = sums.probabilities.iter_mut().zip(probabilities.row(i));
-            pairs.for_each(|(sum, &p)| *sum += f64::from(p));
-        }
-    }
-}
-
-impl Sums {
-    /// f of each expert.
-    fn shares(&self) -> Vec<f64> {
-        let n = self.n_rows.max(1) as f64;
-        let count = |expert| self.counts.iter().map(|layer| layer[expert] as f64).sum::<f64>();
-        (0..self.probabilities.len()).map(|expert| count(expert) / n).collect()
     }
 }
 
@@ -319,12 +365,18 @@ mod tests {
     #[test]
     fn the_balance_of_two_layers_has_the_gradient_of_its_loss() {
         let layers = [logits(), noise(&[4, 4], 7)];
+        for scope in [Scope::AllLayers, Scope::EachLayer] {
+            balance_has_its_gradient(&layers, scope);
+        }
+    }
+
+    fn balance_has_its_gradient(layers: &[Tensor; 2], scope: Scope) {
         let loss_of = |layers: &[Tensor], balance: &Arc<Balance>| {
             let pass = |x: &Tensor| route(x, 2, Some(balance)).weights;
             (layers.iter().map(pass).collect::<Vec<_>>(), balance.close().loss)
         };
         const FACTOR: f32 = 3.0;
-        let balance = Arc::new(Balance::new(FACTOR));
+        let balance = Arc::new(Balance::new(FACTOR, scope));
         let ((leaves, sum), tape) = tape::record(|| {
             let leaves: Vec<Tensor> =
                 layers.iter().map(|x| x.detached().with_var(Some(tape::fresh()))).collect();
@@ -341,7 +393,7 @@ mod tests {
                     let mut values = layers[layer].data().to_vec();
                     values[at] += step;
                     layers[layer] = Tensor::from_vec(values, [4, 4]);
-                    loss_of(&layers, &Arc::new(Balance::new(1.0))).1
+                    loss_of(&layers, &Arc::new(Balance::new(1.0, scope))).1
                 };
                 let expected = f64::from(FACTOR) * (moved(1e-3) - moved(-1e-3)) / 2e-3;
                 assert!((f64::from(got.data()[at]) - expected).abs() < 2e-3, "layer {layer}, logit {at}");
@@ -351,7 +403,7 @@ mod tests {
 
     #[test]
     fn experts_that_are_used_alike_cost_their_number_per_row() {
-        let balance = Arc::new(Balance::new(1.0));
+        let balance = Arc::new(Balance::new(1.0, Scope::AllLayers));
         let even = Tensor::from_vec(vec![1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0], [2, 4]);
         route(&even, 2, Some(&balance));
         let usage = balance.close();
