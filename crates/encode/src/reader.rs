@@ -85,7 +85,7 @@ impl Reader {
         // 10^30 stands for no limit there.
         let limit =
             checkpoint.json("tokenizer_config.json")?.and_then(|json| json["model_max_length"].as_f64());
-        if let Some(limit) = limit.filter(|&limit| limit >= 1.0 && limit < 1e9) {
+        if let Some(limit) = limit.filter(|limit| (1.0..1e9).contains(limit)) {
             max_len = max_len.min(limit as usize);
         }
         Ok(Reader { model, tokenizer, labels, problem_type, max_len })

@@ -63,7 +63,7 @@ const PUBLISHED: &[Published] = &[
 
 pub(super) fn config(keys: &Keys) -> Result<ModelConfig, LoadError> {
     let bert = bert::config(keys)?;
-    let first = keys.size_or("", "pad_token_id", 1)? + 1;
+    let first = keys.size_opt("", "pad_token_id")?.unwrap_or(1).saturating_add(1);
     if first >= bert.position_len {
         let expected = format!("less than the {} positions", bert.position_len);
         return Err(keys.refuse("", "pad_token_id", first - 1, &expected));
