@@ -177,8 +177,11 @@ fn configurations_that_are_not_built_are_refused_by_name() {
     refused("distilbert-hidden", r#""n_heads": 4"#, r#""n_heads": 5"#, "n_heads");
 }
 
+/// Keys of a `config.json` and their sizes.
+type Changes = &'static [(&'static str, usize)];
+
 /// `config.json` of published checkpoints: what differs from the fixture of the family's hidden states.
-const PUBLISHED: &[(&str, &str, &[(&str, usize)])] = &[
+const PUBLISHED: &[(&str, &str, Changes)] = &[
     ("bert", "bert-base-uncased", &[]),
     ("bert", "bert-base-chinese", &[("vocab_size", 21128)]),
     (

@@ -78,15 +78,13 @@ fn choose(reader: &Reader, texts: &[String], as_json: bool) -> Result<Exit, Fail
         return Err(Failure::input("a model for choices takes a text and at least one choice after it"));
     }
     let scores = reader.choose(text, choices)?;
-    let found = choices.iter().zip(scores);
+    let mut found = choices.iter().zip(scores);
     if as_json {
         let list: Vec<Value> =
             found.map(|(choice, score)| json!({ "choice": choice, "score": score })).collect();
         output::json(&json!({ "text": text, "choices": list }))?;
     } else {
-        found
-            .map(|(choice, score)| output::line(&format!("{score:.4}  {choice}")))
-            .collect::<Result<(), _>>()?;
+        found.try_for_each(|(choice, score)| output::line(&format!("{score:.4}  {choice}")))?;
     }
     Ok(Exit::Done)
 }
