@@ -428,7 +428,7 @@ fn a_checkpoint_that_contradicts_its_config_is_refused_with_both_shapes() {
     let heads = changed_speaker(&shell, "heads", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 1");
     let refused = shell.run(&["generate", &heads, "-p", "x"]);
     refused.fails(2, "self_attn.k_proj.weight` has shape");
-    assert!(refused.stderr.contains("expects ["), "{}", refused.stderr);
+    assert!(refused.stderr.contains("expected ["), "{}", refused.stderr);
     let family = changed_speaker(&shell, "family", "LlamaForCausalLM", "MambaForCausalLM");
     shell.run(&["generate", &family, "-p", "x"]).fails(2, "architecture `MambaForCausalLM` is not supported");
 }

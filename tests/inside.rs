@@ -172,7 +172,7 @@ fn families_and_their_history_are_listed_and_explained() {
         "falcon-40b: 41,303,293,952 parameters, context 2,048, open",
         "in GGUF files: falcon",
         "blk.{i}.attn_qkv",
-        "\"n_head\": 71",
+        "\"n_head\":71",
         "arXiv:2311.16867",
     ] {
         assert!(said.succeeds().contains(part), "no {part} in\n{}", said.stdout);

@@ -52,7 +52,8 @@ impl Golden {
     }
 
     fn is_encoder(&self) -> bool {
-        !self.case.starts_with("gpt2") && !self.case.starts_with("llama")
+        let decoders = ["gpt2", "llama", "qwen3", "gemma3"];
+        !decoders.iter().any(|family| self.case.starts_with(family))
     }
 
     fn policy(&self, head: Option<NewHead>) -> Policy {
