@@ -19,7 +19,7 @@ pub(crate) mod packed;
 pub use packed::Packed;
 
 use crate::dtype::DType;
-use crate::half::f32_to_bf16;
+use crate::half;
 use crate::threads;
 use activation::{Factor, RowOut};
 use aligned::Aligned;
@@ -125,8 +125,12 @@ impl Scratch {
         if weights.iter().any(|weight| weight.dtype() == DType::BF16) {
             let stride = n_cols.next_multiple_of(2);
             self.bf16.resize(x.len() / n_cols * stride, 0);
+            if stride == n_cols {
+                half::narrow_bf16(x, &mut self.bf16);
+                return;
+            }
             for (row, x) in self.bf16.chunks_exact_mut(stride).zip(x.chunks_exact(n_cols)) {
-                row.iter_mut().zip(x).for_each(|(to, &x)| *to = f32_to_bf16(x));
+                half::f32_slice_to_bf16(x, &mut row[..n_cols]);
                 row[n_cols..].fill(0);
             }
         }

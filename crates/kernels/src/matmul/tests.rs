@@ -27,7 +27,7 @@ fn weight(dtype: DType, n_rows: usize, n_cols: usize, seed: u64) -> Vec<u8> {
 /// The activations as `dtype` sees them.
 fn seen_by(dtype: DType, x: &[f32]) -> Vec<f32> {
     if dtype == DType::BF16 {
-        return x.iter().map(|&x| crate::half::bf16_to_f32(f32_to_bf16(x))).collect();
+        return x.iter().map(|&x| crate::half::bf16_to_f32(crate::half::f32_to_bf16(x))).collect();
     }
     if !dtype.is_quantized() {
         return x.to_vec();
