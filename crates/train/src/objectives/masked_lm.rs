@@ -54,7 +54,10 @@ impl Objective for MaskedLm {
     }
 
     fn draw(&self, example: Example, rng: &mut Rng) -> Example {
-        self.masking.corrupt(&tokens_of(&example), None, rng)
+        let mut tokens = tokens_of(&example);
+        // The last token of a window is a target of those who predict the next one: here every token takes a row.
+        tokens.truncate(self.reading.max_len);
+        self.masking.corrupt(&tokens, None, rng)
     }
 
     fn loss(&self, policy: &Policy, examples: &[Example], scale: f32, training: Option<Training>) -> Loss {

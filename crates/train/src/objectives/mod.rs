@@ -253,3 +253,38 @@ const FALSE_NEGATIVES: &str = "false-negatives";
 fn sequences(examples: &[Example]) -> impl Iterator<Item = &Sequence> {
     examples.iter().flat_map(|example| &example.sequences)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examples::fixtures::{characters, word_pieces};
+    use crate::random::keyed;
+
+    #[test]
+    fn windows_of_every_objective_have_no_more_rows_than_are_allowed() {
+        const MAX_LEN: usize = 24;
+        for method in OBJECTIVES.iter().filter(|method| method.reads_windows) {
+            let is_encoder = method.about.name == "masked-lm";
+            let tokenizer = if is_encoder { word_pieces() } else { characters() };
+            let reading = Reading {
+                tokenizer: Arc::new(tokenizer),
+                template: None,
+                max_len: MAX_LEN,
+                is_encoder,
+                decoder_start: None,
+                picture_rows: None,
+                labels: Labels::Classes(Vec::new()),
+                now: 0,
+            };
+            let objective =
+                method.build([], reading).unwrap_or_else(|e| panic!("{}: {e}", method.about.name));
+            let ids: Vec<u32> = (0..=MAX_LEN as u32).map(|i| 130 + i % 40).collect();
+            for item in 0..50 {
+                let window = Example::of(Sequence::next_token(&ids));
+                let drawn = objective.draw(window, &mut keyed(0, 0, item));
+                let longest = drawn.sequences.iter().map(Sequence::len).max().unwrap_or(0);
+                assert!((1..=MAX_LEN).contains(&longest), "{}: {longest} rows", method.about.name);
+            }
+        }
+    }
+}

@@ -44,13 +44,27 @@ pub(super) fn build(values: &Values, reading: Reading) -> Result<Box<dyn Objecti
     Ok(Box::new(Spans { spans, attention, reading }))
 }
 
+impl Spans {
+    /// The most of `n` tokens, at least two, whose rows are no more than an example may have: what a decoder reads is input
+    /// and output, what an encoder reads is the input.
+    fn longest(&self, n: usize) -> usize {
+        let rows = |n| {
+            let (inputs, targets) = self.spans.lengths(n);
+            if self.reading.decoder_start.is_some() { inputs.max(targets) } else { inputs + targets - 1 }
+        };
+        (3..=n).rev().find(|&n| rows(n) <= self.reading.max_len).unwrap_or(2)
+    }
+}
+
 impl Objective for Spans {
     fn examples(&self, rows: &[Row], tally: &mut Tally) -> Vec<Example> {
         documents(rows, &self.reading, tally)
     }
 
     fn draw(&self, example: Example, rng: &mut Rng) -> Example {
-        let corrupted = self.spans.corrupt(&tokens_of(&example), rng);
+        let mut tokens = tokens_of(&example);
+        tokens.truncate(self.longest(tokens.len()));
+        let corrupted = self.spans.corrupt(&tokens, rng);
         match self.reading.decoder_start {
             Some(start) => self.spans.encoder_decoder(corrupted, start),
             None => self.spans.single(corrupted, self.attention),
