@@ -37,6 +37,26 @@ fn a_model_learns_from_a_recipe_and_continues_a_text() {
 }
 
 #[test]
+fn a_small_bert_learns_what_stands_behind_masks() {
+    let shell = Shell::new();
+    let sizes = "--set config.hidden_size=32 --set config.intermediate_size=64 --set config.max_position_embeddings=32";
+    let line = format!(
+        "train bert-mlm --data text.txt --validation off --seq-len 32 --batch-size 8 --steps 800 --learning-rate 3e-3 \
+         --set warmup=10 {sizes} --out bert --set"
+    );
+    let mut args: Vec<&str> = line.split_whitespace().collect();
+    args.push("tokenizer=train wordpiece 120");
+    shell.run(&args).succeeds();
+    let losses = shell.numbers("bert", "step", "loss");
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let (first, last) = (mean(&losses[..10]), mean(&losses[losses.len() - 10..]));
+    assert!(last < 0.6 * first, "{first} {last}");
+    let filled = shell.run(&["fill-mask", "bert", "The cow says moo, [MASK], and 3 times moo."]);
+    let best = filled.succeeds().lines().next().unwrap();
+    assert!(best.ends_with("the cow says moo , moo , and 3 times moo ."), "{}", filled.stdout);
+}
+
+#[test]
 fn a_killed_run_goes_on_to_the_same_bytes() {
     let shell = Shell::new();
     let line = "train tiny.toml --steps 60 --set ema=0.9";
