@@ -154,7 +154,7 @@ pub const DATA_SETS: &[DataSet] = &[
             members: &[],
             url: None,
             size: 460_224,
-            sha256: "efd2aa3938d1057f3f9afd545cd66b170d06f3096181507142b67eaa5fc40a93",
+            sha256: "a33f7e7e13748bf873f52374cd13975efd7a9c9669d49195e8c9994366b30c48",
             made: Some(Made::ReversedWords),
         }],
     },

@@ -41,7 +41,7 @@ fn segments(i: u64) -> Vec<u8> {
 fn reversed(i: u64) -> Vec<u8> {
     let mut random = keyed(1, 0, i);
     let len = 3 + below(&mut random, 8);
-    let word: String = (0..len).map(|_| char::from(b'a' + below(&mut random, 16) as u8)).collect();
+    let word: String = (0..len).map(|_| char::from(b'a' + below(&mut random, 26) as u8)).collect();
     let backwards: String = word.chars().rev().collect();
     format!("{{\"prompt\": \"{word}\", \"completion\": \"{backwards}\"}}\n").into_bytes()
 }
