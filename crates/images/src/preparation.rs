@@ -65,6 +65,20 @@ impl Preparation {
         }
     }
 
+    /// What DINOv2 does: the shorter side to 256, bicubic, and 224 x 224 from the middle, with the mean and the deviation
+    /// of ImageNet.
+    ///
+    /// Source: `preprocessor_config.json` of the published `dinov2-small`, `-base` and `-large`.
+    pub fn dinov2() -> Preparation {
+        Preparation {
+            size: Some(Size::Shorter(256)),
+            crop: Some((224, 224)),
+            mean: [0.485, 0.456, 0.406],
+            deviation: [0.229, 0.224, 0.225],
+            ..Preparation::square(224)
+        }
+    }
+
     /// What a `preprocessor_config.json` says, as CLIP's, BLIP-2's and DINOv2's have it.
     pub fn from_json(config: &Value) -> Result<Preparation, Error> {
         for key in ["do_pad", "do_thumbnail", "do_align_long_axis", "do_reduce_labels"] {

@@ -229,7 +229,7 @@ impl<'a> Keys<'a> {
     pub fn new(checkpoint: &'a Checkpoint, architecture: &str) -> Keys<'a> {
         let prefix = match checkpoint.kind() {
             Kind::Gguf | Kind::Llama2C => format!("{architecture}."),
-            Kind::HuggingFace | Kind::Safetensors | Kind::PyTorch => String::new(),
+            Kind::HuggingFace | Kind::Safetensors | Kind::PyTorch | Kind::Onnx => String::new(),
         };
         Keys { checkpoint, metadata: checkpoint.metadata(), prefix, section: String::new() }
     }
@@ -257,6 +257,24 @@ impl<'a> Keys<'a> {
     /// Whether the file uses GGUF's names and row orders.
     pub fn speaks_gguf(&self) -> bool {
         !self.prefix.is_empty()
+    }
+
+    /// Whether the file is a graph, which has no keys: its tensors' shapes must do.
+    pub fn are_shapes(&self) -> bool {
+        self.checkpoint.kind() == Kind::Onnx
+    }
+
+    /// The shape of the tensor `name`, which must be there and have `n` extents, none of them 0.
+    pub fn shape(&self, name: &str, n: usize) -> Result<&'a [usize], LoadError> {
+        let file = || self.checkpoint.path().to_path_buf();
+        let Some(entry) = self.checkpoint.find(name) else {
+            return Err(LoadError::MissingTensor { file: file(), name: name.to_string() });
+        };
+        if entry.shape.len() != n || entry.shape.contains(&0) {
+            let (key, got) = (format!("shape of {name}"), format!("{:?}", entry.shape));
+            return Err(LoadError::BadValue { file: file(), key, got, expected: format!("{n} extents") });
+        }
+        Ok(&entry.shape)
     }
 
     /// Whether the file holds the tensor of this name.

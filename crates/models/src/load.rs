@@ -48,7 +48,7 @@ pub enum LoadError {
         supported: String,
     },
     /// The file does not say which architecture it holds.
-    #[error("{}: the file names no architecture (`general.architecture` in GGUF, `architectures` or `model_type` in config.json)", file.display())]
+    #[error("{}: the file names no architecture (`general.architecture` in GGUF, `architectures` or `model_type` in config.json; in ONNX the tensors of a dinov2 under `backbone.`)", file.display())]
     NoArchitecture {
         /// The file or directory.
         file: PathBuf,
@@ -191,6 +191,8 @@ pub(crate) struct Account {
     pub n_bytes: usize,
     /// The trained tensors of the base.
     pub parameters: Vec<Parameter>,
+    /// The names of the tensors that a graph builds upon the model.
+    pub beside: Vec<String>,
 }
 
 impl<'a> Weights<'a> {
@@ -969,7 +971,13 @@ impl<'a> Weights<'a> {
 
     /// Ends the account: a file with tensors that nobody took, or without some that were asked for, is refused.
     pub(crate) fn finish(mut self) -> Result<Account, LoadError> {
+        let mut beside = Vec::new();
         for tensor in self.checkpoint.tensors() {
+            let is_beside = self.family.beside.iter().any(|start| tensor.name.starts_with(start));
+            if is_beside && self.checkpoint.kind() == Kind::Onnx {
+                beside.push(tensor.name.clone());
+                continue;
+            }
             let is_legacy = LEGACY_BUFFERS.iter().any(|buffer| tensor.name.ends_with(buffer));
             let is_other_head = || self.is_of_another_head(&tensor.name);
             let is_twin =
@@ -984,7 +992,8 @@ impl<'a> Weights<'a> {
         for adapter in self.adapters.iter_mut() {
             adapter.finish()?;
         }
-        Ok(Account { n_parameters: self.n_parameters, n_bytes: self.n_bytes, parameters: self.parameters })
+        let Weights { n_parameters, n_bytes, parameters, .. } = self;
+        Ok(Account { n_parameters, n_bytes, parameters, beside })
     }
 }
 

@@ -284,6 +284,7 @@ pub struct Model {
     n_bytes: usize,
     parameters: Vec<Parameter>,
     adapters: Vec<AttachedAdapter>,
+    beside: Vec<String>,
 }
 
 /// What a model knows of an adapter that is attached to it.
@@ -385,7 +386,8 @@ impl Model {
             is_fixed: adapter.replaces_base(),
         });
         let adapters = adapters.collect();
-        Ok(Model { config, family, network, n_parameters, n_bytes, parameters, adapters })
+        let beside = account.beside;
+        Ok(Model { config, family, network, n_parameters, n_bytes, parameters, adapters, beside })
     }
 
     /// The sizes that a checkpoint claims, without loading its weights.
@@ -432,6 +434,11 @@ impl Model {
     /// Bytes of all weights as they are held in memory.
     pub fn n_bytes(&self) -> usize {
         self.n_bytes
+    }
+
+    /// The names of the tensors that the file builds upon the model, and that are not part of it: a graph's decoder.
+    pub fn beside(&self) -> &[String] {
+        &self.beside
     }
 
     /// The trained tensors: of the base first, by their Hugging Face names, then of each adapter.

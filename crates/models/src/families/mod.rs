@@ -70,6 +70,10 @@ pub struct Family {
     pub build: fn(&mut Weights) -> Result<Box<dyn Network>, LoadError>,
     /// Whether a GGUF file of this architecture is of this family, where several share the name.
     pub is_told_by: fn(&Keys) -> Result<bool, LoadError>,
+    /// Tensors by which a graph is known to hold such a model, for graphs say no more; empty = none is.
+    pub known_by: &'static [&'static str],
+    /// What the names of tensors begin with that graphs build upon the model, and that are not read.
+    pub beside: &'static [&'static str],
     /// Checkpoints that the world knows.
     pub published: &'static [Published],
 }
@@ -124,6 +128,8 @@ pub(crate) const BASE: Family = Family {
     other_names: |_| Vec::new(),
     build: |_| unreachable!("every family builds its own network"),
     is_told_by: |_| Ok(true),
+    known_by: &[],
+    beside: &[],
     published: &[],
 };
 
@@ -221,6 +227,12 @@ impl Family {
                     }
                 }
                 (found, architecture.to_string())
+            }
+            Kind::Onnx => {
+                let is_known = |f: &&&Family| f.known_by.iter().all(|name| checkpoint.find(name).is_some());
+                let found = FAMILIES.iter().filter(|f| !f.known_by.is_empty()).find(is_known);
+                let family = found.ok_or(LoadError::NoArchitecture { file: file() })?;
+                (Some((*family, Task::Hidden)), family.about.name.to_string())
             }
             Kind::HuggingFace | Kind::Safetensors | Kind::PyTorch => {
                 let architectures: Vec<&str> =

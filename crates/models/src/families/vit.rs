@@ -6,6 +6,7 @@
 //! DINOv2, arXiv:2304.07193, section 4; LayerScale, arXiv:2103.17239, section 2.
 
 use rhetor_catalog::{About, Source};
+use rhetor_kernels::activation::Activation;
 use rhetor_kernels::kv::KvPages;
 use rhetor_tensor::{Tensor, Vector, ops};
 use std::sync::Arc;
@@ -83,10 +84,14 @@ pub const DINOV2: Family = Family {
     prefix: "dinov2.",
     config: |keys| match keys.switch_or("use_swiglu_ffn", false)? {
         true => Err(keys.refuse("", "use_swiglu_ffn", true, "false")),
+        false if keys.are_shapes() => sizes_of_graph(keys),
         false => sizes(keys, "dinov2", "gelu", 1e-6),
     },
     tensors: DINOV2_TENSORS,
+    other_names: |name| vec![format!("{GRAPH_PREFIX}{name}")],
     build,
+    known_by: &["backbone.embeddings.cls_token", "backbone.encoder.layer.0.layer_scale1.lambda1"],
+    beside: &["decoder."],
     // Without the row that hides patches in training.
     published: &[
         published("dinov2-small", 22_056_192, 1370, Licence::Open),
@@ -95,6 +100,9 @@ pub const DINOV2: Family = Family {
     ],
     ..BASE
 };
+
+/// What the names of DINOv2's tensors begin with in a graph that builds a decoder upon it.
+const GRAPH_PREFIX: &str = "backbone.";
 
 const CLIP_TENSORS: &[TensorName] = &[
     name("v.class_embd", "embeddings.class_embedding|", "1 D").folded(),
@@ -206,6 +214,43 @@ fn sizes(keys: &Keys, family: &'static str, activation: &str, eps: f32) -> Resul
         attention_scale: (head_dim as f32).powf(-0.5),
         is_encoder: true,
         own: vec![("p", patch as f64), ("side", side as f64), ("post_eps", f64::from(post_eps))],
+        ..ModelConfig::default()
+    })
+}
+
+/// The sizes of a DINOv2 that stands in a graph without keys: its tensors say most, and all that are published have heads
+/// of 64, exact GELU and 1e-6 in their norms. Source: DINOv2, arXiv:2304.07193, table 17; its `vision_transformer.py`.
+fn sizes_of_graph(keys: &Keys) -> Result<ModelConfig, LoadError> {
+    const HEAD_DIM: usize = 64;
+    let shape = |name: &str, n| keys.shape(&format!("{GRAPH_PREFIX}{name}"), n);
+    let (weight, table) = ("embeddings.patch_embeddings.projection.weight", "embeddings.position_embeddings");
+    let (patches, positions) = (shape(weight, 4)?, shape(table, 3)?);
+    let (hidden_size, patch, position_len) = (patches[0], patches[2], positions[1]);
+    let has_layer = |i: &usize| keys.has(&format!("{GRAPH_PREFIX}encoder.layer.{i}.norm1.weight"));
+    if hidden_size % HEAD_DIM != 0 {
+        return Err(keys.refuse("", "D", hidden_size, "a multiple of 64, the width of a head"));
+    }
+    let grid = (position_len - 1).isqrt();
+    if grid == 0 || grid * grid + 1 != position_len {
+        return Err(keys.refuse("", "P", position_len, "a square of patches and one row more"));
+    }
+    let norm_eps = 1e-6;
+    let n_heads = hidden_size / HEAD_DIM;
+    Ok(ModelConfig {
+        family: "dinov2",
+        hidden_size,
+        n_layers: (0..).take_while(has_layer).count(),
+        n_heads,
+        n_kv_heads: n_heads,
+        head_dim: HEAD_DIM,
+        ffn_size: shape("encoder.layer.0.mlp.fc1.bias", 1)?[0],
+        context_len: position_len,
+        position_len,
+        norm_eps,
+        activation: Activation::Gelu,
+        attention_scale: (HEAD_DIM as f32).powf(-0.5),
+        is_encoder: true,
+        own: vec![("p", patch as f64), ("side", (grid * patch) as f64), ("post_eps", f64::from(norm_eps))],
         ..ModelConfig::default()
     })
 }
