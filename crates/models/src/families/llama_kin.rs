@@ -180,6 +180,13 @@ pub(super) const ATTENTION: &[TensorName] = &[
 pub(super) const ATTENTION_OUTPUT: TensorName =
     name("blk.{i}.attn_output", "layers.{i}.self_attn.o_proj", "D H*d");
 
+/// Layer norms before attention, before the feed-forward layer, and after the last block.
+pub(super) const LAYER_NORMS: [TensorName; 3] = [
+    name("blk.{i}.attn_norm", "layers.{i}.input_layernorm", "D").biased(),
+    name("blk.{i}.ffn_norm", "layers.{i}.post_attention_layernorm", "D").biased(),
+    name("output_norm", "norm", "D").biased(),
+];
+
 /// The gated feed-forward layer.
 pub(super) const FEED_FORWARD: &[TensorName] = &[
     name("blk.{i}.ffn_gate", "layers.{i}.mlp.gate_proj", "F D"),

@@ -7,13 +7,13 @@ use rhetor_catalog::{About, Source};
 use rhetor_kernels::rope::RopeOrder;
 use rhetor_tensor::ops::head_norm::NormKind;
 
-use super::llama_kin::{self, ATTENTION, ATTENTION_OUTPUT, ENDS, FEED_FORWARD, Kin};
+use super::llama_kin::{self, ATTENTION, ATTENTION_OUTPUT, ENDS, FEED_FORWARD, Kin, LAYER_NORMS};
 use super::{BASE, Family, Licence, published};
 use crate::config::{Key, Keys, ModelConfig};
 use crate::head::Task;
 use crate::layers::PreNormBlock;
 use crate::load::LoadError;
-use crate::names::{TensorName, name};
+use crate::names::TensorName;
 
 const KIN: Kin = Kin {
     family: "stablelm",
@@ -54,11 +54,7 @@ pub const STABLELM: Family = Family {
     ..BASE
 };
 
-const NORMS: &[TensorName] = &[
-    name("blk.{i}.attn_norm", "layers.{i}.input_layernorm", "D").biased(),
-    name("blk.{i}.ffn_norm", "layers.{i}.post_attention_layernorm", "D").biased().when("sequential"),
-    name("output_norm", "norm", "D").biased(),
-];
+const NORMS: &[TensorName] = &[LAYER_NORMS[0], LAYER_NORMS[1].when("sequential"), LAYER_NORMS[2]];
 
 const QKV: &[TensorName] = &[
     ATTENTION[0].biased_if("qkv_bias"),
