@@ -146,6 +146,8 @@ fn configurations() -> Vec<(&'static str, Value)> {
             "stablelm-2-1.6b",
             with(kin("stablelm", 100352, [24, 2048, 32, 32, 5632, 4096]), json!({"use_qkv_bias": true})),
         ),
+        ("starcoder2-3b", kin("starcoder2", 49152, [30, 3072, 24, 2, 12288, 16384])),
+        ("starcoder2-7b", kin("starcoder2", 49152, [32, 4608, 36, 4, 18432, 16384])),
         (
             "mistral-7b",
             with(

@@ -37,6 +37,7 @@ mod qwen;
 mod retro;
 mod roberta;
 mod stablelm;
+mod starcoder2;
 mod t5;
 mod t5_encoder;
 mod transformer;
@@ -147,6 +148,7 @@ pub const FAMILIES: &[&Family] = &[
     &gemma3::GEMMA3,
     &phi3::PHI3,
     &stablelm::STABLELM,
+    &starcoder2::STARCODER2,
     &gpt::GPT,
     &gpt2::GPT2,
     &gpt_neox::GPT_NEOX,
