@@ -184,6 +184,10 @@ pub fn to_hugging_face(
         let what = format!("a weight of type {dtype}");
         return Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind: "safetensors" });
     }
+    if source.kind() == Kind::Onnx {
+        let what = "a graph, which has no config.json,".to_string();
+        return Err(ConvertError::NoPlace { file: source.path().to_path_buf(), what, kind: "safetensors" });
+    }
     let from_gguf = matches!(source.kind(), Kind::Gguf | Kind::Llama2C);
     let mut planned = if from_gguf { other_names(source, false)? } else { same_names(source)? };
     for plan in &mut planned {

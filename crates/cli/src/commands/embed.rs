@@ -26,7 +26,7 @@ pub struct Embed {
     #[command(flatten)]
     texts: TextArgs,
 
-    /// Look at this picture (PNG or JPEG), not at texts; may be given several times
+    /// Look at this picture (PNG, JPEG or WebP), not at texts; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with_all = ["texts", "file", "prompt", "sparse"])]
     image: Vec<PathBuf>,
 

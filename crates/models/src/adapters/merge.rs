@@ -101,7 +101,7 @@ pub fn to_hugging_face(
     dtype: DType,
 ) -> Result<Merged, MergeError> {
     let speaks_gguf = matches!(base.kind(), Kind::Gguf | Kind::Llama2C);
-    if speaks_gguf || dtype.is_quantized() {
+    if speaks_gguf || base.kind() == Kind::Onnx || dtype.is_quantized() {
         return Err(MergeError::Kind {
             file: base.path().to_path_buf(),
             expected: "a Hugging Face directory",
