@@ -131,7 +131,7 @@ pub const TEMPLATES: &[NamedTemplate] = &[
         "{% for message in messages %}\
          {% if message['role'] == 'system' %}{{ message['content'] }}\
          {% elif message['role'] == 'user' %}{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}\
-         {% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}",
+         {% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}",
         &[],
     ),
     template("orca2", "ChatML, as Orca 2 uses it", "microsoft/Orca-2-7b", CHATML, &["<|im_end|>"]),
