@@ -420,7 +420,7 @@ mod tests {
                 "### System:\nS\n\n### User:\n U1 \n\n### Assistant:\nA1\n\n### User:\nU2\n\n### Assistant:\n",
             ),
             ("minigpt4", "S###Human:  U1 ###Assistant: A1###Human: U2###Assistant: "),
-            ("minigpt-v2", "S<s>[INST]  U1  [/INST]A1</s><s>[INST] U2 [/INST]"),
+            ("minigpt-v2", "S<s>[INST]  U1  [/INST] A1</s><s>[INST] U2 [/INST]"),
             (
                 "orca2",
                 "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n U1 <|im_end|>\n<|im_start|>assistant\nA1<|im_end|>\n\
