@@ -22,7 +22,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("generate", &["tokenizer", "models", "lm", "images"]),
     ("store", &[]),
     ("train", &["generate"]),
-    ("cli", &["encode", "generate", "store", "train"]),
+    ("server", &["encode", "generate", "store"]),
+    ("cli", &["server", "train"]),
 ];
 
 /// Names that say nothing about what is inside.

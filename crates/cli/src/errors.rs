@@ -124,9 +124,17 @@ impl From<rhetor_lm::Error> for Failure {
                 Some("raise --context, lower --max-tokens, or allow --overflow truncate-oldest")
             }
             E::Template { .. } => Some("--raw continues the text without a chat template"),
-            E::EmptyPrompt | E::InvalidOption { .. } | E::Unsupported { .. } => None,
+            E::EmptyPrompt
+            | E::InvalidOption { .. }
+            | E::Constraint { .. }
+            | E::Busy { .. }
+            | E::Unsupported { .. } => None,
         };
-        let exit = if matches!(error, E::Unsupported { .. }) { Exit::Refused } else { Exit::WrongInput };
+        let exit = if matches!(error, E::Unsupported { .. } | E::Busy { .. }) {
+            Exit::Refused
+        } else {
+            Exit::WrongInput
+        };
         Failure { exit, message: error.to_string(), hint: hint.map(str::to_string) }
     }
 }
@@ -186,6 +194,18 @@ impl From<rhetor_encode::Error> for Failure {
 impl From<rhetor_generate::Error> for Failure {
     fn from(error: rhetor_generate::Error) -> Failure {
         Failure::input(error)
+    }
+}
+
+impl From<rhetor_server::Error> for Failure {
+    fn from(error: rhetor_server::Error) -> Failure {
+        use rhetor_server::Error as E;
+        match &error {
+            E::Open { .. } => {
+                Failure::input(error).hint("set --api-key, or say --insecure if everybody may use it")
+            }
+            E::Listen { .. } => Failure::refused(error),
+        }
     }
 }
 

@@ -39,3 +39,25 @@ impl Drop for StopsAnswer {
 pub fn raised() -> bool {
     RAISED.load(Ordering::SeqCst)
 }
+
+/// Waits for Ctrl-C or for the system's wish that the program ends. A second Ctrl-C ends it at once.
+pub async fn stopped() {
+    let _stops = StopsAnswer::begin();
+    let pressed = async {
+        while !raised() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    #[cfg(unix)]
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                () = pressed => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => pressed.await,
+    }
+    #[cfg(not(unix))]
+    pressed.await;
+}

@@ -177,7 +177,7 @@ fn vocabulary_of(session: &Session, name: &str) -> Result<Tokenizer, Failure> {
     if let Some(file) = [path, &beside].into_iter().find(|file| file.is_file()) {
         return Ok(Tokenizer::from_file(file)?);
     }
-    voice::tokenizer_of(&Checkpoint::open(&models::find(session, name)?.path)?)
+    Ok(voice::tokenizer_of(&Checkpoint::open(&models::find(session, name)?.path)?)?)
 }
 
 /// What ends a text, in vocabularies that are learnt here.

@@ -4,13 +4,10 @@ use crate::errors::Failure;
 use crate::models;
 use crate::range::range;
 use crate::session::Session;
-use rhetor_formats::{Checkpoint, Kind};
+pub use rhetor_generate::open::{Opened, base_of, tokenizer_of};
 use rhetor_generate::{Engine, EngineOptions};
 use rhetor_kernels::kv::KvType;
-use rhetor_models::adapters::{Purpose, peft};
-use rhetor_models::{LoadOptions, Model};
-use rhetor_tokenizer::Tokenizer;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// How a model is loaded.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,83 +55,28 @@ pub fn load(
     template: Option<&str>,
 ) -> Result<Engine, Failure> {
     session.start_threads()?;
-    let Parts { model, tokenizer, adapters } = load_parts(session, reference, args.context, &args.adapters)?;
-    let kv = args.kv.into();
-    let options = EngineOptions { context: args.context, kv, adapters, ..EngineOptions::default() };
-    let mut engine = Engine::new(reference, model, tokenizer, options)?;
+    let opened = open(session, reference, args.context, &args.adapters)?;
+    let options = EngineOptions { context: args.context, kv: args.kv.into(), ..EngineOptions::default() };
+    let mut engine = opened.speak(reference, options)?;
     if let Some(template) = template {
         engine.set_template(template)?;
     }
     Ok(engine)
 }
 
-/// What a voice is made of.
-pub struct Parts {
-    /// The numbers, with adapters attached.
-    pub model: Model,
-    /// The vocabulary.
-    pub tokenizer: Tokenizer,
-    /// The names of the adapters, by number.
-    pub adapters: Vec<String>,
-}
-
 /// Loads the numbers and the vocabulary of the model that `reference` names, pulling it if it is not here.
 ///
 /// A directory that holds an adapter stands for its base with that adapter; `adapters` are stacked on top.
-pub fn load_parts(
+pub fn open(
     session: &Session,
     reference: &str,
     context: Option<usize>,
     adapters: &[PathBuf],
-) -> Result<Parts, Failure> {
+) -> Result<Opened, Failure> {
     let (base, mut dirs) = base_of(reference)?;
     dirs.extend_from_slice(adapters);
-    let mut opened = Vec::with_capacity(dirs.len());
-    for dir in &dirs {
-        let adapter = peft::open(dir, Purpose::Inference).map_err(Failure::input)?;
-        adapter.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        opened.push(adapter.adapter);
-    }
     let found = models::find(session, &base)?;
-    let checkpoint = Checkpoint::open(&found.path)?;
-    // A vocabulary beside the adapter is the one that it was trained with.
-    let beside = dirs.iter().rev().map(|dir| dir.join("tokenizer.json")).find(|file| file.is_file());
-    let tokenizer = match beside {
-        Some(file) => Tokenizer::from_file(&file)?,
-        None => tokenizer_of(&checkpoint)?,
-    };
-    let options = LoadOptions { context, ..LoadOptions::default() };
-    let model = Model::load_adapted(&checkpoint, options, &mut opened)?;
-    let name = |dir: &PathBuf| dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned();
-    Ok(Parts { model, tokenizer, adapters: dirs.iter().map(name).collect() })
-}
-
-/// The base that `reference` stands for, and the adapters between it and `reference`, the base's own first.
-pub fn base_of(reference: &str) -> Result<(String, Vec<PathBuf>), Failure> {
-    let (mut base, mut dirs) = (reference.to_string(), Vec::new());
-    while peft::is_adapter(Path::new(&base)) {
-        let dir = PathBuf::from(&base);
-        if dirs.contains(&dir) {
-            return Err(Failure::input(format!("{}: the adapter names itself as its base", dir.display())));
-        }
-        let Some(named) = peft::base_of(&dir).map_err(Failure::input)? else {
-            let message = format!("{}: the adapter does not say which model it belongs to", dir.display());
-            return Err(Failure::input(message));
-        };
-        // A path as it stands, one from the adapter's own place, or a name of the store.
-        let beside = dir.join(&named);
-        let is_path = !Path::new(&named).exists() && beside.exists();
-        base = if is_path { beside.to_string_lossy().into_owned() } else { named };
-        dirs.insert(0, dir);
-    }
-    Ok((base, dirs))
-}
-
-/// The model's vocabulary: inside the file, or beside a GGUF file that has none, as `rhetor convert` leaves it.
-pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Tokenizer, Failure> {
-    let has_none = checkpoint.kind() == Kind::Gguf && !checkpoint.metadata().contains("tokenizer.ggml.model");
-    match checkpoint.file("tokenizer.json").filter(|_| has_none) {
-        Some(beside) => Ok(Tokenizer::from_file(&beside)?),
-        None => Ok(Tokenizer::from_checkpoint(checkpoint)?),
-    }
+    let opened = Opened::read(&found.path, &dirs, context)?;
+    opened.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    Ok(opened)
 }

@@ -344,6 +344,7 @@ impl Engine {
                 encoder.source(&messages[0].content, Special::Literal, room)
             }
             Prompt::Chat(messages) => encoder.chat(self.template()?, messages, self.now(), room),
+            Prompt::Ids(ids) => self.encoder().ids(ids, room),
             Prompt::Infill { prefix, suffix } => {
                 let template = InfillTemplate::of(&self.tokenizer).ok_or_else(|| {
                     let what =
@@ -395,6 +396,18 @@ impl Engine {
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
+        // What is not built yet is refused by name.
+        let waits = [
+            (request.constraint.is_some(), "constraint"),
+            (!request.tools.offered.is_empty(), "tools"),
+            (request.think.is_some(), "think"),
+            (request.prompt_logprobs.is_some(), "prompt-logprobs"),
+            (request.speculate.is_some_and(|n| n > 0), "speculate"),
+            (request.deadline.is_some(), "deadline"),
+        ];
+        if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
+            return invalid(option, "this engine does not know it".to_string());
+        }
         if request.n == 0 || request.n > 1024 {
             return invalid("n", format!("{} is outside 1 to 1024", request.n));
         }
@@ -511,8 +524,8 @@ impl LanguageModel for Engine {
             }
             (Prompt::Chat(_), Err(_)) => {}
             // What is written after a source is a text of its own.
-            (Prompt::Text { .. } | Prompt::Infill { .. }, _) if start.is_some() => {}
-            (Prompt::Text { .. } | Prompt::Infill { .. }, _) => stream = stream.continuing(),
+            (Prompt::Text { .. } | Prompt::Infill { .. } | Prompt::Ids(_), _) if start.is_some() => {}
+            (Prompt::Text { .. } | Prompt::Infill { .. } | Prompt::Ids(_), _) => stream = stream.continuing(),
         }
         let voice = || Voice::new(stream.clone(), StopFinder::new(stops.clone()), request.logprobs.is_some());
         let mut conversation = Listening {
@@ -547,7 +560,7 @@ impl LanguageModel for Engine {
             prompt_tokens: n_prompt,
             cached_tokens: n_cached,
             truncated_tokens: encoded.n_truncated,
-            completion_tokens: 0,
+            ..Usage::default()
         };
         let completions = voices.into_iter().filter(|voice| voice.reason.is_some());
         Ok(completions
@@ -633,6 +646,7 @@ impl Voice {
             logprobs: self.logprobs,
             logprob_sum: self.logprob_sum,
             warnings,
+            ..Completion::default()
         }
     }
 }
@@ -732,7 +746,7 @@ impl Listening<'_> {
     fn emit(&mut self, index: usize, text: &str) {
         if !text.is_empty() {
             self.voices[index].text.push_str(text);
-            self.is_cancelled |= (self.on_event)(Event::Text { index, text }).is_break();
+            self.is_cancelled |= (self.on_event)(Event::Text { index, text, logprobs: &[] }).is_break();
         }
     }
 }

@@ -46,6 +46,23 @@ pub enum Error {
     /// The model's adapters cannot run together.
     #[error(transparent)]
     Adapters(#[from] rhetor_models::adapters::AdapterError),
+    /// An adapter leads to no base model.
+    #[error("{}: the adapter {reason}", dir.display())]
+    AdapterBase {
+        /// The adapter's folder.
+        dir: std::path::PathBuf,
+        /// What it does wrong.
+        reason: &'static str,
+    },
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] rhetor_formats::Error),
+    /// The checkpoint is no model that can be loaded.
+    #[error(transparent)]
+    Load(#[from] rhetor_models::LoadError),
+    /// The vocabulary cannot be read.
+    #[error(transparent)]
+    Tokenizer(#[from] rhetor_tokenizer::Error),
     /// No built-in template has that name.
     #[error("there is no chat template `{name}`; there are {known}")]
     UnknownTemplate {

@@ -18,6 +18,7 @@ mod fake;
 pub mod infill;
 mod kv_blocks;
 mod logprob;
+pub mod open;
 pub mod pictures;
 mod prompt;
 mod rng;

@@ -12,7 +12,7 @@ use crate::prompt::with_bos;
 pub fn placed(prompt: &Prompt, n: usize) -> Cow<'_, Prompt> {
     let has_places = match prompt {
         // What fills a hole is code or text.
-        Prompt::Infill { .. } => true,
+        Prompt::Infill { .. } | Prompt::Ids(_) => true,
         Prompt::Text { text, .. } => text.contains(PICTURE_PLACE),
         Prompt::Chat(messages) => messages.iter().any(|message| message.content.contains(PICTURE_PLACE)),
     };
@@ -21,7 +21,7 @@ pub fn placed(prompt: &Prompt, n: usize) -> Cow<'_, Prompt> {
     }
     let before = |text: &str| format!("<Img>{PICTURE_PLACE}</Img> ").repeat(n) + text;
     Cow::Owned(match prompt {
-        Prompt::Infill { .. } => return Cow::Borrowed(prompt),
+        Prompt::Infill { .. } | Prompt::Ids(_) => return Cow::Borrowed(prompt),
         Prompt::Text { text, parse_special } => {
             Prompt::Text { text: before(text), parse_special: *parse_special }
         }

@@ -168,6 +168,20 @@ impl Encoder<'_> {
     /// Encodes plain text.
     pub fn text(&self, text: &str, special: Special, room: &Room) -> Result<Encoded, Error> {
         let (ids, places) = self.pieces(text, |piece| self.tokenizer.encode(piece, special));
+        self.fitted(ids, places, room)
+    }
+
+    /// Takes tokens as they are.
+    pub fn ids(&self, ids: &[u32], room: &Room) -> Result<Encoded, Error> {
+        let n_tokens = self.tokenizer.n_tokens();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= n_tokens) {
+            let reason = format!("token {id} is none of the {n_tokens} tokens of the vocabulary");
+            return Err(Error::InvalidOption { option: "prompt", reason });
+        }
+        self.fitted(ids.to_vec(), Vec::new(), room)
+    }
+
+    fn fitted(&self, ids: Vec<u32>, places: Vec<usize>, room: &Room) -> Result<Encoded, Error> {
         let ids = match (ids.is_empty(), self.tokenizer.bos().or(self.tokenizer.eos())) {
             (false, _) => ids,
             // GPT-2 and its like begin a text with the token that ends one.

@@ -1,7 +1,8 @@
 //! What a language model is to everything above it.
 
-use crate::{Message, Sampling};
+use crate::{Cancel, Constraint, Message, Sampling, ToolCall, Tools};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Text in, text out, how likely. Implemented by the engine, by wrappers that hold another model, and by fakes.
 pub trait LanguageModel: Send + Sync {
@@ -41,6 +42,8 @@ pub enum Prompt {
         /// What stands after it.
         suffix: String,
     },
+    /// Tokens of the model's vocabulary as callers learnt them from `tokenize`, as they are.
+    Ids(Vec<u32>),
 }
 
 /// What happens when prompt and answer do not fit into the context.
@@ -83,6 +86,21 @@ pub struct Request {
     pub beams: usize,
     /// The adapters that are on for this request, by name; `None` = as the model was set up, empty = the base alone.
     pub adapters: Option<Vec<String>>,
+    /// What the answer must look like. After thinking, where the model thinks.
+    pub constraint: Option<Constraint>,
+    /// What the model may call; needs a [`Prompt::Chat`].
+    pub tools: Tools,
+    /// Whether a model that can think before it speaks does; `None` = as its template has it.
+    pub think: Option<bool>,
+    /// Report the log-probability of each token of the prompt and of this many alternatives.
+    pub prompt_logprobs: Option<usize>,
+    /// The most tokens that are guessed ahead in a step by speculative decoding; `None` = as the engine was set up,
+    /// 0 = none. It changes the speed, never the distribution of the answers.
+    pub speculate: Option<usize>,
+    /// When the answer ends, finished or not, with [`FinishReason::Deadline`].
+    pub deadline: Option<Instant>,
+    /// Raised by the caller to end the answer with [`FinishReason::Cancelled`], also while it waits in line.
+    pub cancel: Cancel,
 }
 
 impl Request {
@@ -100,6 +118,13 @@ impl Request {
             overflow: Overflow::Error,
             beams: 1,
             adapters: None,
+            constraint: None,
+            tools: Tools::default(),
+            think: None,
+            prompt_logprobs: None,
+            speculate: None,
+            deadline: None,
+            cancel: Cancel::default(),
         }
     }
 
@@ -130,26 +155,50 @@ pub enum Event<'a> {
         index: usize,
         /// The piece.
         text: &'a str,
+        /// The tokens chosen since the last piece, if log-probabilities were asked for. The last of a completion may
+        /// come with an empty text.
+        logprobs: &'a [TokenLogprob],
+    },
+    /// A piece of what the model thinks before it speaks.
+    Thinking {
+        /// Which of the `n` completions.
+        index: usize,
+        /// The piece.
+        text: &'a str,
+    },
+    /// A complete call of a tool.
+    ToolCall {
+        /// Which of the `n` completions.
+        index: usize,
+        /// The call.
+        call: &'a ToolCall,
     },
 }
 
 /// Why a completion ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum FinishReason {
     /// The model said so, or a stop string was found.
     Stop,
     /// `max_tokens` was reached or the context is full.
     Length,
+    /// The model called tools and waits for what they return.
+    ToolCalls,
+    /// The request's deadline passed.
+    Deadline,
     /// The caller broke off.
+    #[default]
     Cancelled,
 }
 
 impl FinishReason {
-    /// `stop`, `length` or `cancelled`.
+    /// `stop`, `length`, `tool_calls`, `deadline` or `cancelled`.
     pub fn name(self) -> &'static str {
         match self {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
+            FinishReason::ToolCalls => "tool_calls",
+            FinishReason::Deadline => "deadline",
             FinishReason::Cancelled => "cancelled",
         }
     }
@@ -166,6 +215,14 @@ pub struct Usage {
     pub truncated_tokens: usize,
     /// Tokens generated.
     pub completion_tokens: usize,
+    /// Of those, tokens of what the model thought before it spoke.
+    pub thinking_tokens: usize,
+    /// Of those generated, tokens at which a constraint forbade at least one other.
+    pub constrained_tokens: usize,
+    /// Tokens guessed ahead by speculative decoding.
+    pub drafted_tokens: usize,
+    /// Of those, tokens that were right.
+    pub accepted_tokens: usize,
 }
 
 /// Where the time went, in seconds.
@@ -193,10 +250,14 @@ pub struct TokenLogprob {
 }
 
 /// A finished completion.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Completion {
-    /// The text, stop string excluded.
+    /// The text, stop string, thoughts and calls of tools excluded.
     pub text: String,
+    /// What the model thought before it spoke.
+    pub thinking: String,
+    /// The tools that it calls.
+    pub tool_calls: Vec<ToolCall>,
     /// The ids that were generated, for those who show them; no meaning above the waist.
     pub token_ids: Vec<u32>,
     /// Why it ended.
@@ -207,6 +268,10 @@ pub struct Completion {
     pub timings: Timings,
     /// For each token, if asked for.
     pub logprobs: Option<Vec<TokenLogprob>>,
+    /// For each token of the prompt but the first, if asked for.
+    pub prompt_logprobs: Option<Vec<TokenLogprob>>,
+    /// The constraint that was in force, by [`Constraint::name`].
+    pub constraint: Option<&'static str>,
     /// Sum of the log-probabilities of the generated tokens.
     pub logprob_sum: f64,
     /// What the caller should know: a dropped turn, a full context.
@@ -280,6 +345,22 @@ pub enum Error {
     Template {
         /// In the template's own words.
         reason: String,
+    },
+    /// The constraint is not understood, or too large.
+    #[error("the {kind} constraint: {reason}")]
+    Constraint {
+        /// By [`Constraint::name`].
+        kind: &'static str,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// Too many requests wait already.
+    #[error("{waiting} requests wait already, and no more than {limit} may")]
+    Busy {
+        /// Requests in line.
+        waiting: usize,
+        /// The most that may be.
+        limit: usize,
     },
     /// The prompt is empty and the model has no token to begin with.
     #[error("the prompt is empty and the model names no token to begin with")]

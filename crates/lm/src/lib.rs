@@ -4,11 +4,16 @@
 //! id; everything below implements it. [`Scripted`] is the fake that tests above the waist use.
 #![forbid(unsafe_code)]
 
+mod cancel;
+mod constraint;
 mod language_model;
 mod message;
 mod sampling;
 mod scripted;
+mod tool;
 
+pub use cancel::Cancel;
+pub use constraint::Constraint;
 pub use language_model::{
     Completion, Error, Event, FinishReason, LanguageModel, Overflow, PICTURE_PLACE, Prompt, Request, Score,
     Timings, TokenLogprob, TokenScore, Usage,
@@ -16,3 +21,4 @@ pub use language_model::{
 pub use message::{Message, Role};
 pub use sampling::Sampling;
 pub use scripted::Scripted;
+pub use tool::{Tool, ToolCall, ToolChoice, Tools};

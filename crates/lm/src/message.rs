@@ -1,5 +1,6 @@
 //! One turn of a conversation.
 
+use crate::ToolCall;
 use serde::{Deserialize, Serialize};
 
 /// Who speaks.
@@ -35,21 +36,39 @@ pub struct Message {
     pub role: Role,
     /// What is said. Text that looks like a control token stays text.
     pub content: String,
+    /// What the model thought before it spoke, kept apart from what it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<String>,
+    /// The tools that the model calls in this turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Of a turn of a tool: the id of the call that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// Of a turn of a tool: its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 impl Message {
+    /// A turn of anyone.
+    pub fn new(role: Role, content: impl Into<String>) -> Message {
+        let content = content.into();
+        Message { role, content, thinking: None, tool_calls: Vec::new(), tool_call_id: None, name: None }
+    }
+
     /// A turn of the system.
     pub fn system(content: impl Into<String>) -> Message {
-        Message { role: Role::System, content: content.into() }
+        Message::new(Role::System, content)
     }
 
     /// A turn of the person.
     pub fn user(content: impl Into<String>) -> Message {
-        Message { role: Role::User, content: content.into() }
+        Message::new(Role::User, content)
     }
 
     /// A turn of the model.
     pub fn assistant(content: impl Into<String>) -> Message {
-        Message { role: Role::Assistant, content: content.into() }
+        Message::new(Role::Assistant, content)
     }
 }

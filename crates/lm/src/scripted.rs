@@ -1,7 +1,7 @@
 //! A language model that answers from a script: the fake for every test above the waist.
 
 use crate::{
-    Completion, Error, Event, FinishReason, LanguageModel, Prompt, Request, Score, Timings, TokenScore, Usage,
+    Completion, Error, Event, FinishReason, LanguageModel, Prompt, Request, Score, TokenScore, Usage,
 };
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -56,7 +56,7 @@ impl LanguageModel for Scripted {
                 }
                 words += 1;
                 text.push_str(word);
-                if on_event(Event::Text { index, text: word }).is_break() {
+                if on_event(Event::Text { index, text: word, logprobs: &[] }).is_break() {
                     finish_reason = FinishReason::Cancelled;
                     break;
                 }
@@ -66,17 +66,14 @@ impl LanguageModel for Scripted {
                 Prompt::Infill { prefix, suffix } => {
                     prefix.split_whitespace().chain(suffix.split_whitespace()).count()
                 }
+                Prompt::Ids(ids) => ids.len(),
                 Prompt::Chat(messages) => messages.iter().map(|m| m.content.split_whitespace().count()).sum(),
             };
             completions.push(Completion {
                 text,
-                token_ids: Vec::new(),
                 finish_reason,
                 usage: Usage { prompt_tokens, completion_tokens: words, ..Usage::default() },
-                timings: Timings::default(),
-                logprobs: None,
-                logprob_sum: 0.0,
-                warnings: Vec::new(),
+                ..Completion::default()
             });
         }
         Ok(completions)

@@ -77,7 +77,7 @@ impl Run for Bench {
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         let cases = self.cases();
         let needed = cases.iter().map(|case| case.depth + case.n_tokens).max().unwrap_or(0);
-        let model = voice::load_parts(session, &self.model, None, &[])?.model;
+        let model = voice::open(session, &self.model, None, &[])?.model;
         let context = model.config().context_len;
         if needed > context {
             let message = format!("{needed} tokens are to be measured; the model's context holds {context}");

@@ -19,6 +19,7 @@ mod list;
 mod pull;
 mod rm;
 mod score;
+mod serve;
 mod show;
 mod tag;
 mod tokenize;
@@ -73,6 +74,7 @@ fn parse_and_run<A: Run>(matches: &ArgMatches, session: &Session) -> Result<Exit
 pub const COMMANDS: &[Command] = &[
     Command::of::<chat::Chat>(),
     Command::of::<generate::Generate>(),
+    Command::of::<serve::Serve>(),
     Command::of::<tokenize::Tokenize>(),
     Command::of::<detokenize::Detokenize>(),
     Command::of::<score::ScoreText>(),

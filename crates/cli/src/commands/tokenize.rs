@@ -61,5 +61,5 @@ impl Run for Tokenize {
 pub(super) fn open(session: &Session, model: &str) -> Result<Tokenizer, Failure> {
     let found = models::find(session, model)?;
     let checkpoint = Checkpoint::open(&found.path)?;
-    voice::tokenizer_of(&checkpoint)
+    Ok(voice::tokenizer_of(&checkpoint)?)
 }

@@ -95,7 +95,7 @@ pub(crate) fn message_list(items: &[Value], role_key: &str, text_key: &str) -> R
         let role = role(&name).ok_or_else(|| {
             wrong(format!("a speaker that is known at `{role_key}`"), format!("the speaker {name:?}"))
         })?;
-        Ok(Message { role, content: text_at(fields, text_key)? })
+        Ok(Message::new(role, text_at(fields, text_key)?))
     };
     items.iter().map(message).collect()
 }

@@ -20,7 +20,7 @@ pub(crate) fn turns(text: &str) -> Vec<Message> {
         let content = after[..end].strip_prefix(' ').unwrap_or(&after[..end]);
         match turns.last_mut() {
             Some(last) if last.role == role => last.content = format!("{}\n\n{content}", last.content),
-            _ => turns.push(Message { role, content: content.to_string() }),
+            _ => turns.push(Message::new(role, content)),
         }
         rest = &after[end..];
     }

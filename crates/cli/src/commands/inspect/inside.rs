@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::output;
 use crate::range::range;
 use crate::session::Session;
-use crate::voice::{self, Parts};
+use crate::voice::{self, Opened};
 use rhetor_models::Model;
 use rhetor_models::analysis::{self, Circuits, Composition, HeadScores, Patching, RandomTokens};
 use rhetor_tokenizer::{Special, Tokenizer};
@@ -77,7 +77,7 @@ impl Inside {
     /// Loads the model and answers.
     pub fn answer(&self, session: &Session, reference: &str, as_json: bool) -> Result<Exit, Failure> {
         session.start_threads()?;
-        let Parts { model, tokenizer, .. } = voice::load_parts(session, reference, None, &[])?;
+        let Opened { model, tokenizer, .. } = voice::open(session, reference, None, &[])?;
         let svg = self.svg.as_deref();
         let encode = |text: &str| tokenizer.encode_with_specials(text, Special::Literal);
         if self.heads {

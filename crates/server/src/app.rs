@@ -1,0 +1,24 @@
+//! What every route shares.
+
+use crate::config::Config;
+use crate::residents::Residents;
+use rhetor_store::{PullOptions, Store};
+
+/// What every route shares.
+pub struct App {
+    /// How the server is set up.
+    pub config: Config,
+    /// The models on this machine.
+    pub store: Store,
+    /// How the network is asked.
+    pub pull_options: PullOptions,
+    /// The models in memory.
+    pub(crate) residents: Residents,
+}
+
+impl App {
+    /// A server's insides, with no model loaded.
+    pub fn new(config: Config, store: Store, pull_options: PullOptions) -> App {
+        App { config, store, pull_options, residents: Residents::default() }
+    }
+}

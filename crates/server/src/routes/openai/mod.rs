@@ -1,0 +1,3 @@
+//! OpenAI's API, under `/v1`.
+
+pub(super) mod models;

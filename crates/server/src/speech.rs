@@ -1,0 +1,81 @@
+//! From the blocking waist to a stream: a request speaks on a thread of its own, and what it says is heard here.
+
+use crate::residents::Resident;
+use rhetor_lm::{Cancel, Completion, Error, Event, LanguageModel, Request, TokenLogprob, ToolCall};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// [`Event`], owned, and the end.
+#[derive(Debug)]
+pub enum Heard {
+    /// Prompt tokens computed so far, of all.
+    Prefill { done: usize, total: usize },
+    /// A piece of text.
+    Text { index: usize, text: String, logprobs: Vec<TokenLogprob> },
+    /// A piece of thought.
+    Thinking { index: usize, text: String },
+    /// A complete call of a tool.
+    ToolCall { index: usize, call: ToolCall },
+    /// Nothing follows.
+    Done(Result<Vec<Completion>, Error>),
+    /// The model panicked; nothing follows.
+    Panicked,
+}
+
+/// A request that speaks. Dropping it breaks the request off, wherever it is.
+pub struct Speech {
+    heard: mpsc::UnboundedReceiver<Heard>,
+    cancel: Cancel,
+}
+
+impl Speech {
+    /// Puts `request` to the model.
+    pub fn begin(resident: Arc<Resident>, request: Request) -> Speech {
+        let (tell, heard) = mpsc::unbounded_channel();
+        let cancel = request.cancel.clone();
+        tokio::task::spawn_blocking(move || {
+            let Ok(engine) = resident.engine() else { return };
+            let mut on_event = |event: Event<'_>| {
+                let heard = match event {
+                    Event::Prefill { done, total } => Heard::Prefill { done, total },
+                    Event::Text { index, text, logprobs } => {
+                        Heard::Text { index, text: text.to_string(), logprobs: logprobs.to_vec() }
+                    }
+                    Event::Thinking { index, text } => Heard::Thinking { index, text: text.to_string() },
+                    Event::ToolCall { index, call } => Heard::ToolCall { index, call: call.clone() },
+                };
+                if tell.send(heard).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            let said = engine.generate(&request, &mut on_event);
+            // Nobody may be listening any more.
+            let _ = tell.send(Heard::Done(said));
+        });
+        Speech { heard, cancel }
+    }
+
+    /// What is heard next; [`Heard::Panicked`] if the thread ended without a word.
+    pub async fn next(&mut self) -> Heard {
+        self.heard.recv().await.unwrap_or(Heard::Panicked)
+    }
+
+    /// Waits for the end.
+    pub async fn completions(mut self) -> Result<Vec<Completion>, crate::Refusal> {
+        loop {
+            match self.next().await {
+                Heard::Done(said) => return Ok(said?),
+                Heard::Panicked => {
+                    let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+                    return Err(crate::Refusal::new(status, "the model failed at this request"));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Speech {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}

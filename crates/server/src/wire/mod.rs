@@ -1,0 +1,3 @@
+//! How bodies are read and written.
+
+pub(crate) mod fields;
