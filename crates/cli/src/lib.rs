@@ -3,6 +3,7 @@
 
 pub mod commands;
 pub mod config;
+mod constraint;
 mod conversation;
 pub mod errors;
 pub mod exit;

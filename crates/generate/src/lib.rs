@@ -5,7 +5,7 @@
 //! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens among those that a `constraint`
 //! allows, and `engine` turns those into text up to a stop string (`stop`).
 //!
-//! No HTTP, no training; no thread of its own.
+//! No HTTP, no training; no thread of its own but those that compile constraints.
 #![forbid(unsafe_code)]
 
 mod chat_template;

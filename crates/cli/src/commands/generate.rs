@@ -1,6 +1,7 @@
 //! `rhetor generate`.
 
 use super::Run;
+use crate::constraint::ConstraintArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::interrupt::{self, StopsAnswer};
@@ -74,6 +75,9 @@ pub struct Generate {
     /// Print JSON when all is done: an object, or a list of them with --n
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    constraint: ConstraintArgs,
 
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -211,6 +215,7 @@ impl Run for Generate {
             logprobs: self.logprobs,
             overflow: self.answer.overflow.into(),
             beams: self.beams,
+            constraint: self.constraint.read()?,
             ..Request::new(prompt)
         };
         let lm = voice::load(session, &self.model, &self.voice, self.answer.template.as_deref())?;
@@ -269,6 +274,7 @@ pub(super) fn to_json(completion: &Completion) -> Value {
             "completion_tokens": usage.completion_tokens,
             "cached_tokens": usage.cached_tokens,
             "truncated_tokens": usage.truncated_tokens,
+            "constrained_tokens": usage.constrained_tokens,
         },
         "timings": {
             "prefill_seconds": timings.prefill_seconds,
@@ -293,6 +299,9 @@ pub(super) fn to_json(completion: &Completion) -> Value {
         });
         value["logprobs"] = tokens.collect();
         value["logprob_sum"] = json!(completion.logprob_sum);
+    }
+    if let Some(constraint) = completion.constraint {
+        value["constraint"] = json!(constraint);
     }
     if !completion.warnings.is_empty() {
         value["warnings"] = json!(completion.warnings);

@@ -12,6 +12,13 @@
 mod compile;
 #[cfg(test)]
 mod engine_tests;
+mod gbnf;
+#[cfg(test)]
+mod hostile_tests;
+mod lark;
+mod schema;
+#[cfg(test)]
+mod schema_tests;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -22,9 +29,24 @@ pub(crate) use compile::{Grammar, Grammars};
 pub(crate) use state::State;
 pub(crate) use trigger::Trigger;
 
-/// An error of the grammar's machinery without traces of its own insides.
+/// The most characters of an error that are shown: it may quote the whole grammar.
+const ERROR_MAX: usize = 600;
+
+/// An error of the grammar's machinery without traces of its own insides, and not too long.
 fn in_short(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     let end = ["<non-verbose/>", "<state>", "<backtrace>"].iter().filter_map(|mark| text.find(mark)).min();
-    text[..end.unwrap_or(text.len())].trim().to_string()
+    let text = text[..end.unwrap_or(text.len())].trim();
+    let n = text.chars().count();
+    if n <= ERROR_MAX {
+        return text.to_string();
+    }
+    let head: String = text.chars().take(ERROR_MAX / 2).collect();
+    let tail: String = text.chars().skip(n - ERROR_MAX / 2).collect();
+    format!("{head} ... {tail}")
+}
+
+/// Whether the machinery says that no token goes on.
+fn is_dead_end(error: &dyn std::fmt::Display) -> bool {
+    error.to_string().starts_with("NoExtension")
 }

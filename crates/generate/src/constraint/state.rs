@@ -69,7 +69,7 @@ impl State {
                 Ok(mask)
             }
             // No token of the vocabulary goes on: a complete text ends here.
-            Err(_) if may_end && self.matcher.stop_reason().is_ok() => Ok(self.ends()),
+            Err(error) if may_end && super::is_dead_end(&error) => Ok(self.ends()),
             Err(error) => Err(self.reason(&error)),
         }
     }

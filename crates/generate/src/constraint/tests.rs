@@ -105,6 +105,14 @@ fn a_lark_grammar_may_name_control_tokens_and_schemas() {
 }
 
 #[test]
+fn a_text_that_the_vocabulary_cannot_continue_ends_or_is_refused_at_once() {
+    // No token has any part of this sign.
+    assert_eq!(walk(&Constraint::Regex("ab?(é.*)?".to_string()), "ab"), (2, true));
+    let reason = refusal(&Constraint::Regex("é+".to_string()));
+    assert!(reason.contains("no text of this vocabulary"), "{reason}");
+}
+
+#[test]
 fn a_grammar_is_compiled_once_and_walks_do_not_meet() {
     let grammars = Grammars::new(&letters()).unwrap();
     let json = Constraint::Json;

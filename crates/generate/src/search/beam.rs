@@ -74,7 +74,7 @@ impl Beam {
         let mut extensions = Vec::new();
         for (beam, (row, past)) in rows.iter().zip(pasts).enumerate() {
             let mask = masks[beam].as_deref();
-            self.extend(beam, row, past, mask, (n_tokens, n_kept), scratch, &mut extensions);
+            self.extend(beam, row, (past, mask), (n_tokens, n_kept), scratch, &mut extensions);
         }
         extensions.sort_by(|a: &Extension, b| b.score.total_cmp(&a.score));
         extensions.truncate(n_kept);
@@ -118,8 +118,7 @@ impl Beam {
         &self,
         beam: usize,
         row: &[f32],
-        past: &Past<'_>,
-        mask: Option<&Mask>,
+        (past, mask): (&Past<'_>, Option<&Mask>),
         (n_tokens, n_kept): (usize, usize),
         scratch: &mut Scratch,
         extensions: &mut Vec<Extension>,
