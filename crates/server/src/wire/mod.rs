@@ -1,3 +1,7 @@
 //! How bodies are read and written.
 
 pub(crate) mod fields;
+pub(crate) mod pictures;
+pub(crate) mod request;
+pub(crate) mod sse;
+pub(crate) mod stream;
