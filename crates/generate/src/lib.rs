@@ -8,6 +8,8 @@
 //! No HTTP, no training; no thread of its own.
 #![forbid(unsafe_code)]
 
+pub mod answer;
+mod capabilities;
 mod chat_template;
 mod engine;
 #[cfg(test)]
@@ -16,6 +18,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 pub mod infill;
+mod jinja;
 mod kv_blocks;
 mod logprob;
 pub mod open;
@@ -32,9 +35,11 @@ mod source_tests;
 mod steps;
 mod stop;
 mod templates;
+mod turns;
 mod voice;
 
-pub use chat_template::{ChatTemplate, GenerationPrompt};
+pub use capabilities::{Capabilities, ToolSupport};
+pub use chat_template::{ChatTemplate, GenerationPrompt, RenderOptions};
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
 pub use prompt::{Controls, Guarded};
