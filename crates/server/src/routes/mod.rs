@@ -20,5 +20,10 @@ pub struct Route {
 /// Every route, in the order of the documentation.
 pub const ROUTES: &[Route] = &[
     Route { path: "/health", methods: health::methods, summary: "whether the server is up" },
+    Route {
+        path: "/v1/chat/completions",
+        methods: openai::chat::methods,
+        summary: "the next turn of a conversation",
+    },
     Route { path: "/v1/models", methods: openai::models::list, summary: "the models that can be used" },
 ];
