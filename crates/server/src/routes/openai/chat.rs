@@ -1,8 +1,8 @@
 //! `POST /v1/chat/completions`: the next turn of a conversation.
 
-use super::asking::{self, Putting};
 use crate::app::App;
 use crate::refusal::Refusal;
+use crate::routes::asking::{self, Putting};
 use crate::wire::body::JsonBody;
 use crate::wire::openai::chat_chunks::Chunks;
 use crate::wire::openai::reply::Envelope;

@@ -9,7 +9,7 @@ use rhetor_lm::Request;
 use std::sync::Arc;
 
 /// A model, and what it is to be asked.
-pub(super) struct Putting {
+pub(in crate::routes) struct Putting {
     /// The model.
     pub lease: Lease,
     /// The request, complete.
@@ -17,7 +17,7 @@ pub(super) struct Putting {
 }
 
 /// Finds the model and completes the request: its pictures, the adapters that the model's name means.
-pub(super) async fn put(app: &Arc<App>, asked: &mut Asked) -> Result<Putting, Refusal> {
+pub(in crate::routes) async fn put(app: &Arc<App>, asked: &mut Asked) -> Result<Putting, Refusal> {
     let wish = Wish { keep_alive: asked.keep_alive, context: None };
     let lease = app.residents.get(app, &asked.model, wish).await?;
     // Before anything is fetched for it.
