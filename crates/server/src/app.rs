@@ -19,6 +19,7 @@ pub struct App {
 impl App {
     /// A server's insides, with no model loaded.
     pub fn new(config: Config, store: Store, pull_options: PullOptions) -> App {
-        App { config, store, pull_options, residents: Residents::default() }
+        let residents = Residents::new(config.memory, config.keep_alive);
+        App { config, store, pull_options, residents }
     }
 }

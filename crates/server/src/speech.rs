@@ -1,9 +1,8 @@
 //! From the blocking waist to a stream: a request speaks on a thread of its own, and what it says is heard here.
 
-use crate::residents::Resident;
+use crate::residents::Lease;
 use rhetor_lm::{Cancel, Completion, Error, Event, LanguageModel, Request, TokenLogprob, ToolCall};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// [`Event`], owned, and the end.
@@ -30,12 +29,12 @@ pub struct Speech {
 }
 
 impl Speech {
-    /// Puts `request` to the model.
-    pub fn begin(resident: Arc<Resident>, request: Request) -> Speech {
+    /// Puts `request` to the model, which stays in memory until it is through with it.
+    pub fn begin(lease: Lease, request: Request) -> Speech {
         let (tell, heard) = mpsc::unbounded_channel();
         let cancel = request.cancel.clone();
         tokio::task::spawn_blocking(move || {
-            let Ok(engine) = resident.engine() else { return };
+            let Ok(engine) = lease.engine() else { return };
             let mut on_event = |event: Event<'_>| {
                 let heard = match event {
                     Event::Prefill { done, total } => Heard::Prefill { done, total },
@@ -64,10 +63,7 @@ impl Speech {
         loop {
             match self.next().await {
                 Heard::Done(said) => return Ok(said?),
-                Heard::Panicked => {
-                    let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
-                    return Err(crate::Refusal::new(status, "the model failed at this request"));
-                }
+                Heard::Panicked => return Err(crate::Refusal::panicked()),
                 _ => {}
             }
         }

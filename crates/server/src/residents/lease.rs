@@ -1,0 +1,57 @@
+//! The use of a model in memory.
+
+use super::{Resident, Shared};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The use of a model: as long as one lives, the model is not unloaded.
+pub struct Lease {
+    shared: Arc<Shared>,
+    resident: Arc<Resident>,
+    adapters: Option<Vec<String>>,
+    load_time: Duration,
+}
+
+impl Lease {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        resident: Arc<Resident>,
+        adapters: Option<Vec<String>>,
+        load_time: Duration,
+    ) -> Lease {
+        Lease { shared, resident, adapters, load_time }
+    }
+
+    /// What [`rhetor_lm::Request::adapters`] is to be where the request does not say: the adapter by whose name the
+    /// model was asked for; none for a base that has adapters; `None` for a model without any.
+    pub fn adapters(&self) -> Option<Vec<String>> {
+        self.adapters.clone()
+    }
+
+    /// How long this request waited for the model; next to nothing if it was in memory.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+}
+
+impl Deref for Lease {
+    type Target = Arc<Resident>;
+
+    fn deref(&self) -> &Arc<Resident> {
+        &self.resident
+    }
+}
+
+impl Clone for Lease {
+    fn clone(&self) -> Lease {
+        self.shared.again(&self.resident);
+        Lease::new(self.shared.clone(), self.resident.clone(), self.adapters.clone(), self.load_time)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shared.release(&self.resident);
+    }
+}
