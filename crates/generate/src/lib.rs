@@ -16,6 +16,7 @@ mod engine_tests;
 mod error;
 #[cfg(test)]
 mod fake;
+mod go_template;
 pub mod infill;
 mod kv_blocks;
 mod logprob;
