@@ -368,3 +368,6 @@ impl Slots {
         idle.min().map(|(_, name)| name.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;
