@@ -9,16 +9,17 @@ use crate::runner::Runner;
 use crate::sampling::validate;
 use crate::scheduler::Stats;
 use crate::sequence::{Ending, Goal, JobSpec, Output, Pick, Picture};
-use crate::steps::{Steps, Ticket};
+use crate::steps::Steps;
 use crate::stop::StopFinder;
+use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Completion, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt, Request, Score, Timings,
+    Completion, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt, Request, Score,
     TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
-use rhetor_tokenizer::{Detokenizer, Special, Tokenizer};
+use rhetor_tokenizer::{Special, Tokenizer};
 use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
@@ -222,7 +223,7 @@ impl Engine {
     }
 
     /// The token that the model begins to write with, if it reads its prompt with an encoder.
-    fn decoder_start(&self) -> Option<u32> {
+    pub(crate) fn decoder_start(&self) -> Option<u32> {
         let config = self.config.as_ref().filter(|config| config.has_encoder())?;
         Some(config.decoder_start.unwrap_or(0))
     }
@@ -478,7 +479,7 @@ impl Engine {
         }
     }
 
-    fn token_logprob(&self, pick: &Pick) -> TokenLogprob {
+    pub(crate) fn token_logprob(&self, pick: &Pick) -> TokenLogprob {
         TokenLogprob {
             text: self.token_text(pick.id),
             bytes: self.tokenizer.token_bytes(pick.id).to_vec(),
@@ -488,7 +489,7 @@ impl Engine {
         }
     }
 
-    fn unsupported(&self, what: String) -> rhetor_lm::Error {
+    pub(crate) fn unsupported(&self, what: String) -> rhetor_lm::Error {
         rhetor_lm::Error::Unsupported { model: self.name.clone(), what }
     }
 }
@@ -600,153 +601,5 @@ impl LanguageModel for Engine {
             ids.iter().zip(&before).take_while(|(a, b)| a == b).count().max(1)
         };
         Ok(Score { tokens: self.score_ids(&ids, from)?, n_bytes: continuation.len() })
-    }
-}
-
-/// One completion as it is spoken.
-struct Voice {
-    stream: Detokenizer,
-    stops: StopFinder,
-    text: String,
-    ids: Vec<u32>,
-    logprobs: Option<Vec<TokenLogprob>>,
-    logprob_sum: f64,
-    first: Option<Instant>,
-    last: Option<Instant>,
-    reason: Option<FinishReason>,
-}
-
-impl Voice {
-    fn new(stream: Detokenizer, stops: StopFinder, with_logprobs: bool) -> Voice {
-        Voice {
-            stream,
-            stops,
-            text: String::new(),
-            ids: Vec::new(),
-            logprobs: with_logprobs.then(Vec::new),
-            logprob_sum: 0.0,
-            first: None,
-            last: None,
-            reason: None,
-        }
-    }
-
-    fn into_completion(self, usage: Usage, warnings: Vec<String>, began: Instant) -> Completion {
-        let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
-        let first = self.first.unwrap_or(began);
-        Completion {
-            text: self.text,
-            finish_reason: self.reason.unwrap_or(FinishReason::Cancelled),
-            usage: Usage { completion_tokens: self.ids.len(), ..usage },
-            token_ids: self.ids,
-            timings: Timings {
-                prefill_seconds: seconds(began, first),
-                decode_seconds: seconds(first, self.last.unwrap_or(first)),
-            },
-            logprobs: self.logprobs,
-            logprob_sum: self.logprob_sum,
-            warnings,
-            ..Completion::default()
-        }
-    }
-}
-
-/// A caller that listens to its completions.
-struct Listening<'a> {
-    engine: &'a Engine,
-    voices: Vec<Voice>,
-    n_prompt: usize,
-    n_cached: usize,
-    /// Tokens that end an answer beside the model's own.
-    ends: Vec<u32>,
-    on_event: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    is_cancelled: bool,
-}
-
-impl Listening<'_> {
-    /// Takes outputs until all completions are complete or the caller breaks off.
-    fn listen(&mut self, ticket: &Ticket<'_>) -> Result<(), rhetor_lm::Error> {
-        loop {
-            let outputs = ticket.next();
-            if outputs.is_empty() {
-                return Ok(());
-            }
-            for output in outputs {
-                self.take(output, ticket)?;
-                if self.is_cancelled {
-                    for voice in self.voices.iter_mut().filter(|voice| voice.reason.is_none()) {
-                        voice.reason = Some(FinishReason::Cancelled);
-                    }
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, output: Output, ticket: &Ticket<'_>) -> Result<(), rhetor_lm::Error> {
-        match output {
-            Output::Prefill { done, cached } => {
-                self.n_cached = cached;
-                // With a source, what is computed before the answer is that and one token more.
-                let done = if self.engine.decoder_start().is_some() { done * self.n_prompt } else { done };
-                let event = Event::Prefill { done, total: self.n_prompt };
-                self.is_cancelled |= (self.on_event)(event).is_break();
-            }
-            Output::Token { index, pick } => {
-                if self.voices[index].reason.is_none() && self.speak(index, &pick) {
-                    self.voices[index].reason = Some(FinishReason::Stop);
-                    ticket.finish(index);
-                }
-            }
-            Output::Finished { index, reason } => {
-                if self.voices[index].reason.is_none() {
-                    self.close(index, reason);
-                }
-            }
-            Output::Scores(_) => {}
-            Output::Failed(reason) => {
-                return Err(self.engine.unsupported(format!("finish this request: {reason}")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a token; true if a stop string is complete.
-    fn speak(&mut self, index: usize, pick: &Pick) -> bool {
-        let voice = &mut self.voices[index];
-        let now = Instant::now();
-        voice.first.get_or_insert(now);
-        voice.last = Some(now);
-        voice.ids.push(pick.id);
-        voice.logprob_sum += f64::from(pick.logprob);
-        if let Some(logprobs) = &mut voice.logprobs {
-            logprobs.push(self.engine.token_logprob(pick));
-        }
-        if self.engine.tokenizer.stops().contains(&pick.id) || self.ends.contains(&pick.id) {
-            return false;
-        }
-        let piece = voice.stream.push(pick.id);
-        let (text, is_stop) = voice.stops.push(&piece);
-        self.emit(index, &text);
-        is_stop
-    }
-
-    /// Gives out what was held back: it is no part of a stop string any more.
-    fn close(&mut self, index: usize, reason: FinishReason) {
-        let voice = &mut self.voices[index];
-        let rest = voice.stream.finish();
-        let (mut text, is_stop) = voice.stops.push(&rest);
-        if !is_stop {
-            text.push_str(&voice.stops.finish());
-        }
-        voice.reason = Some(if is_stop { FinishReason::Stop } else { reason });
-        self.emit(index, &text);
-    }
-
-    fn emit(&mut self, index: usize, text: &str) {
-        if !text.is_empty() {
-            self.voices[index].text.push_str(text);
-            self.is_cancelled |= (self.on_event)(Event::Text { index, text, logprobs: &[] }).is_break();
-        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Engine`] makes a voice of a model and its tokenizer. A request's way through it: `prompt` renders and encodes it,
 //! `steps` puts it in line, `scheduler` says which tokens make up the next step and which pages of the cache they use
-//! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens, and `engine` turns those
+//! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens, and `voice` turns those
 //! into text up to a stop string (`stop`).
 //!
 //! No HTTP, no training; no thread of its own.
@@ -32,6 +32,7 @@ mod source_tests;
 mod steps;
 mod stop;
 mod templates;
+mod voice;
 
 pub use chat_template::{ChatTemplate, GenerationPrompt};
 pub use engine::{Engine, EngineOptions};

@@ -63,10 +63,7 @@ impl Speech {
         loop {
             match self.next().await {
                 Heard::Done(said) => return Ok(said?),
-                Heard::Panicked => {
-                    let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
-                    return Err(crate::Refusal::new(status, "the model failed at this request"));
-                }
+                Heard::Panicked => return Err(crate::Refusal::panicked()),
                 _ => {}
             }
         }

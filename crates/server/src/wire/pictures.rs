@@ -1,0 +1,62 @@
+//! Pictures of requests: where they stand in a text, and their bytes.
+
+use crate::app::App;
+use crate::refusal::Refusal;
+use crate::wire::request::wrong;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
+use std::sync::Arc;
+
+/// What stands in a text for a picture.
+pub(crate) const PLACE: &str = "<Img><ImageHere></Img> ";
+
+/// A picture that a message shows: its URL, and the field that it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// `data:image/png;base64,...`
+    pub url: String,
+    /// As in `messages[0].content[1].image_url.url`.
+    pub path: String,
+}
+
+/// The files of the pictures, in order.
+pub(crate) async fn files(_app: &App, shown: &[Shown]) -> Result<Vec<Arc<[u8]>>, Refusal> {
+    shown
+        .iter()
+        .map(|Shown { url, path }| match url.strip_prefix("data:") {
+            Some(rest) => of_data(rest, path),
+            None => Err(wrong(path, "only pictures in `data:` URLs are taken")),
+        })
+        .collect()
+}
+
+/// What stands after `data:`, of RFC 2397.
+fn of_data(rest: &str, path: &str) -> Result<Arc<[u8]>, Refusal> {
+    let (kind, data) = rest.split_once(',').ok_or_else(|| wrong(path, "a `data:` URL without a comma"))?;
+    match kind.strip_suffix(";base64") {
+        Some(_) => of_base64(data, path),
+        None => Ok(percent_decode_str(data).collect::<Vec<u8>>().into()),
+    }
+}
+
+/// A file in base64, white space passed over.
+pub(crate) fn of_base64(text: &str, path: &str) -> Result<Arc<[u8]>, Refusal> {
+    let bytes: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let file = STANDARD.decode(bytes).map_err(|error| wrong(path, format!("no base64: {error}")))?;
+    Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_url_is_base64_or_percent_encoded() {
+        assert_eq!(*of_data("image/png;base64,iVBO\nRw==", "p").unwrap(), [0x89, b'P', b'N', b'G']);
+        assert_eq!(*of_data("image/png,%89PNG", "p").unwrap(), [0x89, b'P', b'N', b'G']);
+        let refusal = of_data("image/png;base64,?", "messages[0].content").unwrap_err();
+        assert_eq!(refusal.param.as_deref(), Some("messages[0].content"));
+        assert!(of_data("image/png", "p").is_err());
+    }
+}
