@@ -3,6 +3,7 @@
 use crate::residents::Lease;
 use rhetor_lm::{Cancel, Completion, Error, Event, LanguageModel, Request, TokenLogprob, ToolCall};
 use std::ops::ControlFlow;
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// [`Event`], owned, and the end.
@@ -30,10 +31,14 @@ pub struct Speech {
 
 impl Speech {
     /// Puts `request` to the model, which stays in memory until it is through with it.
-    pub fn begin(lease: Lease, request: Request) -> Speech {
+    /// It ends when the server's time for a request is over, if it does not say an earlier time itself.
+    pub fn begin(lease: Lease, mut request: Request) -> Speech {
         let (tell, heard) = mpsc::unbounded_channel();
         let cancel = request.cancel.clone();
+        request.deadline = request.deadline.into_iter().chain(lease.deadline()).min();
+        let running = lease.running(cancel.clone());
         tokio::task::spawn_blocking(move || {
+            let (_running, began, mut is_first) = (running, Instant::now(), true);
             let Ok(engine) = lease.engine() else { return };
             let mut on_event = |event: Event<'_>| {
                 let heard = match event {
@@ -44,9 +49,16 @@ impl Speech {
                     Event::Thinking { index, text } => Heard::Thinking { index, text: text.to_string() },
                     Event::ToolCall { index, call } => Heard::ToolCall { index, call: call.clone() },
                 };
+                let is_said = !matches!(heard, Heard::Prefill { .. });
+                if is_said && std::mem::take(&mut is_first) {
+                    lease.metrics().first_token(began.elapsed());
+                }
                 if tell.send(heard).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
             let said = engine.generate(&request, &mut on_event);
+            if let Ok(completions) = &said {
+                lease.metrics().complete(completions);
+            }
             // Nobody may be listening any more.
             let _ = tell.send(Heard::Done(said));
         });

@@ -187,7 +187,10 @@ mod tests {
             (refusal.param.unwrap(), refusal.code)
         };
         let unsupported = Some("unsupported_parameter");
-        assert_eq!(refused(json!({ "modalities": ["text", "audio"] })), ("modalities".to_string(), unsupported));
+        assert_eq!(
+            refused(json!({ "modalities": ["text", "audio"] })),
+            ("modalities".to_string(), unsupported)
+        );
         assert_eq!(refused(json!({ "web_search_options": {} })).0, "web_search_options");
         assert_eq!(refused(json!({ "functions": [] })).0, "functions");
         assert_eq!(refused(json!({ "top_logprobs": 3 })).0, "top_logprobs");
@@ -204,7 +207,8 @@ mod tests {
         let asked = read(body(json!({})), false).unwrap();
         let call = ToolCall { id: "call_1".to_string(), name: "f".to_string(), arguments: "{}".to_string() };
         let calling = Completion { tool_calls: vec![call], ..Completion::default() };
-        let speaking = Completion { text: "a".to_string(), thinking: "b".to_string(), ..Completion::default() };
+        let speaking =
+            Completion { text: "a".to_string(), thinking: "b".to_string(), ..Completion::default() };
         let envelope = Envelope::new("chatcmpl-", "chat.completion", "m");
         let reply = write(&envelope, &asked, &[calling, speaking]);
         assert_eq!(reply["choices"][0]["message"]["content"], Value::Null);

@@ -77,7 +77,9 @@ pub(crate) fn overflow(fields: &mut Fields) -> Result<Overflow, Refusal> {
     match fields.take::<String>("overflow")?.as_deref() {
         None | Some("error") => Ok(Overflow::Error),
         Some("truncate") => Ok(Overflow::TruncateOldest),
-        Some(other) => Err(wrong(&fields.path("overflow"), format!("{other:?} is neither error nor truncate"))),
+        Some(other) => {
+            Err(wrong(&fields.path("overflow"), format!("{other:?} is neither error nor truncate")))
+        }
     }
 }
 
