@@ -4,6 +4,7 @@
 //! Python's strings, lists and dictionaries, loop controls, and `{% generation %}` blocks, which mark nothing here.
 
 use crate::Error;
+use crate::go_template::{GoChat, GoWishes, is_go};
 use crate::jinja::{from_json, open_generation_blocks, strftime, to_json};
 use crate::templates::TEMPLATES;
 use crate::turns::{Arguments, tool_values, turn_values};
@@ -22,6 +23,8 @@ const END: char = '\u{10FFFE}';
 /// A compiled template with the model's tokens.
 #[derive(Debug)]
 pub struct ChatTemplate {
+    /// The template, if it is written in Go's language.
+    go: Option<GoChat>,
     environment: Environment<'static>,
     source: String,
     bos: String,
@@ -93,10 +96,23 @@ impl ChatTemplate {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
         });
         let source = named.map_or(source, |template| template.source);
+        if named.is_none() && is_go(source) {
+            let invalid = |reason| Error::InvalidTemplate { reason };
+            let (bos, eos) = (bos.to_string(), eos.to_string());
+            return Ok(ChatTemplate {
+                go: Some(GoChat::new(source).map_err(invalid)?),
+                environment,
+                source: source.to_string(),
+                bos,
+                eos,
+                stops: &[],
+            });
+        }
         environment
             .add_template_owned(NAME, open_generation_blocks(source))
             .map_err(|error| Error::InvalidTemplate { reason: describe(&error) })?;
         Ok(ChatTemplate {
+            go: None,
             environment,
             source: source.to_string(),
             bos: bos.to_string(),
@@ -130,6 +146,11 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions<'_>,
     ) -> Result<String, rhetor_lm::Error> {
+        if let Some(go) = &self.go {
+            let wishes = GoWishes { tools: options.tools, think: options.think, now: options.now };
+            let rendered = go.render(messages, &wishes);
+            return rendered.map_err(|reason| rhetor_lm::Error::Template { reason });
+        }
         if options.prompt != GenerationPrompt::Continue {
             return self.render_whole(messages, options);
         }

@@ -1,8 +1,9 @@
 //! The engine at the waist: requests in, completions out.
 
 use crate::Error;
-use crate::answer::{Form, Manner, Parser, Reading};
+use crate::answer::{CALL, Form, Manner, Parser, Reading};
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
+use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
 use crate::pictures;
 use crate::prompt::{Controls, Encoded, Encoder, Room};
@@ -16,8 +17,8 @@ use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Completion, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request, Score, TokenLogprob,
-    TokenScore, ToolChoice, Usage,
+    Completion, Constraint, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request, Score,
+    TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
 use rhetor_tokenizer::{Special, Tokenizer};
@@ -71,6 +72,7 @@ pub struct Engine {
     config: Option<ModelConfig>,
     controls: Controls,
     breakers: OnceLock<Arc<[bool]>>,
+    grammars: OnceLock<Result<Grammars, String>>,
     context: usize,
     cache_tokens: usize,
     now: Option<i64>,
@@ -162,6 +164,7 @@ impl Engine {
             config,
             controls,
             breakers: OnceLock::new(),
+            grammars: OnceLock::new(),
             context,
             cache_tokens,
             now: options.now,
@@ -303,6 +306,7 @@ impl Engine {
             adapters,
             goal: Goal::Score { from: from + n_virtual },
             n_top,
+            constraint: None,
             breakers: Arc::default(),
         });
         loop {
@@ -404,15 +408,26 @@ impl Engine {
         self.breakers.get_or_init(|| (0..self.tokenizer.n_tokens() as u32).map(breaks).collect()).clone()
     }
 
+    /// The grammar of a constraint over this model's tokens.
+    fn grammar(&self, constraint: &Constraint) -> Result<Arc<Grammar>, rhetor_lm::Error> {
+        match self.grammars.get_or_init(|| Grammars::new(&self.tokenizer)) {
+            Ok(grammars) => grammars.compile(constraint),
+            Err(reason) => Err(self.unsupported(format!("follow a constraint: {reason}"))),
+        }
+    }
+
+    /// Where an answer begins in its grammar: at once, or when the model has written `after`.
+    fn begin(&self, grammar: &Grammar, goal: &Goal, after: Option<&str>) -> State {
+        let waits = after.map(|text| Trigger::new(text, &self.tokenizer));
+        grammar.begin(goal.stops(), waits)
+    }
+
     /// Refuses what no engine can do.
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
         // What is not built yet is refused by name.
-        let is_forced = !matches!(request.tools.choice, ToolChoice::Auto | ToolChoice::None);
         let waits = [
-            (is_forced, "tool_choice"),
-            (request.constraint.is_some(), "constraint"),
             (request.speculate.is_some_and(|n| n > 0), "speculate"),
             (request.deadline.is_some(), "deadline"),
         ];
@@ -442,6 +457,10 @@ impl Engine {
         }
         if request.prompt_logprobs.is_some() && !request.pictures.is_empty() {
             return invalid("prompt-logprobs", "a prompt with pictures is not scored".to_string());
+        }
+        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
+            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
+            return invalid("beams", reason.to_string());
         }
         if request.stop.iter().any(String::is_empty) {
             return invalid("stop", "an empty string would end every answer before it begins".to_string());
@@ -529,6 +548,11 @@ impl LanguageModel for Engine {
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
         let form = self.form(request)?;
+        let (constraint, in_force) = match &form {
+            Some(form) => form.constraint(request, &self.controls, &self.tokenizer)?,
+            None => (request.constraint.clone(), request.constraint.as_ref().map(Constraint::name)),
+        };
+        let grammar = constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (encoded, seen) = match request.pictures.is_empty() {
             true => (self.encode_into(&request.prompt, form.as_ref(), &room, None)?, Vec::new()),
             false => self.look(request, form.as_ref(), &room, n_virtual)?,
@@ -584,12 +608,24 @@ impl LanguageModel for Engine {
             };
             let n_tokens = n_virtual + prompt.len();
             let (goal, _) = self.goal(request, n_tokens, source.len(), &encoded.ends)?;
+            let after = form.as_ref().and_then(|form| form.after(encoded.is_thinking));
+            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, after));
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
             let prompt = std::iter::repeat_n(0, n_virtual).chain(prompt).collect();
             let source = source.into();
-            let spec = JobSpec { source, prompt, n_virtual, pictures: seen, adapters, goal, n_top, breakers };
+            let spec = JobSpec {
+                source,
+                prompt,
+                n_virtual,
+                pictures: seen,
+                adapters,
+                goal,
+                constraint,
+                n_top,
+                breakers,
+            };
             let ticket = self.steps.submit(spec);
             conversation.listen(&ticket)?;
         }
@@ -605,6 +641,12 @@ impl LanguageModel for Engine {
             .map(|voice| {
                 let mut completion = voice.into_completion(usage, encoded.warnings.clone(), began);
                 completion.prompt_logprobs = prompt_logprobs.clone();
+                completion.constraint = in_force;
+                if in_force == Some(CALL) && request.constraint.is_some() {
+                    completion
+                        .warnings
+                        .push("a call of a tool is required: the constraint waits".to_string());
+                }
                 let is_full =
                     completion.finish_reason == FinishReason::Length && request.max_tokens.is_none();
                 if is_full {

@@ -24,6 +24,7 @@ pub(crate) struct Voice {
     /// How many of them the caller has heard of.
     n_told: usize,
     logprob_sum: f64,
+    n_constrained: usize,
     first: Option<Instant>,
     last: Option<Instant>,
     /// Why it ended; `None` while it grows.
@@ -45,6 +46,7 @@ impl Voice {
             logprobs: with_logprobs.then(Vec::new),
             n_told: 0,
             logprob_sum: 0.0,
+            n_constrained: 0,
             first: None,
             last: None,
             reason: None,
@@ -63,7 +65,12 @@ impl Voice {
                 reason => reason,
             },
             tool_calls: self.tool_calls,
-            usage: Usage { completion_tokens: self.ids.len(), thinking_tokens: self.n_thinking, ..usage },
+            usage: Usage {
+                completion_tokens: self.ids.len(),
+                thinking_tokens: self.n_thinking,
+                constrained_tokens: self.n_constrained,
+                ..usage
+            },
             token_ids: self.ids,
             timings: Timings {
                 prefill_seconds: seconds(began, first),
@@ -151,6 +158,7 @@ impl Listening<'_> {
         voice.last = Some(now);
         voice.ids.push(pick.id);
         voice.logprob_sum += f64::from(pick.logprob);
+        voice.n_constrained += usize::from(pick.is_constrained);
         if let Some(logprobs) = &mut voice.logprobs {
             logprobs.push(self.engine.token_logprob(pick));
         }
