@@ -4,6 +4,7 @@ use crate::Error;
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
+use crate::line::Line;
 use crate::pictures;
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
@@ -16,8 +17,8 @@ use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Completion, Constraint, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt, Request,
-    Score, TokenLogprob, TokenScore, Usage,
+    Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt,
+    Request, Score, TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
 use rhetor_tokenizer::{Special, Tokenizer};
@@ -38,6 +39,12 @@ pub struct EngineOptions {
     pub cache_tokens: Option<usize>,
     /// Prompt tokens computed in one step; `None` = 512.
     pub prefill_chunk: Option<usize>,
+    /// The most sequences that are computed side by side; a request that has more of its own is computed alone.
+    /// `None` = as many as the cache has pages for.
+    pub parallel: Option<usize>,
+    /// The most requests that wait for a place among them; one more is refused with [`rhetor_lm::Error::Busy`].
+    /// `None` = no bound.
+    pub queue: Option<usize>,
     /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
     pub adapters: Vec<String>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
@@ -51,6 +58,8 @@ impl Default for EngineOptions {
             kv: KvType::F16,
             cache_tokens: None,
             prefill_chunk: None,
+            parallel: None,
+            queue: None,
             adapters: Vec::new(),
             now: None,
         }
@@ -148,6 +157,10 @@ impl Engine {
         if cache_tokens < request_tokens {
             return Err(Error::CacheTooSmall { cache_tokens, context: request_tokens });
         }
+        let line = Line {
+            parallel: options.parallel.unwrap_or(usize::MAX).max(1),
+            queue: options.queue.unwrap_or(usize::MAX),
+        };
         let controls = Controls::of(&tokenizer);
         let template = match tokenizer.chat_template() {
             Some(source) => ChatTemplate::of(&tokenizer, source).map_err(|error| error.to_string()),
@@ -158,7 +171,7 @@ impl Engine {
         };
         Ok(Engine {
             name,
-            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens),
+            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens, line),
             tokenizer,
             template,
             config,
@@ -289,7 +302,9 @@ impl Engine {
             constraint: None,
             n_top: 0,
             breakers: Arc::default(),
-        });
+            deadline: None,
+            cancel: Cancel::default(),
+        })?;
         loop {
             let outputs = ticket.next();
             if outputs.is_empty() {
@@ -384,7 +399,7 @@ impl Engine {
         let preparation = Preparation::square(sight.side);
         let see = |(place, file): (&usize, &Arc<[u8]>)| {
             let picture = rhetor_images::Picture::decode(file).map_err(|error| invalid(error.to_string()))?;
-            let rows = self.steps.see(&preparation.apply(&picture));
+            let rows = self.steps.see(preparation.apply(&picture));
             Ok(Picture { first: n_virtual + place, rows, digest: Sha256::digest(file).into() })
         };
         let seen = encoded.places.iter().zip(&request.pictures).map(see).collect::<Result<_, _>>()?;
@@ -421,7 +436,6 @@ impl Engine {
             (request.think.is_some(), "think"),
             (request.prompt_logprobs.is_some(), "prompt-logprobs"),
             (request.speculate.is_some_and(|n| n > 0), "speculate"),
-            (request.deadline.is_some(), "deadline"),
         ];
         if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
             return invalid(option, "this engine does not know it".to_string());
@@ -585,8 +599,10 @@ impl LanguageModel for Engine {
                 constraint,
                 n_top,
                 breakers,
+                deadline: request.deadline,
+                cancel: request.cancel.clone(),
             };
-            let ticket = self.steps.submit(spec);
+            let ticket = self.steps.submit(spec)?;
             conversation.listen(&ticket)?;
         }
         let Listening { voices, n_cached, .. } = conversation;
