@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::embed_queue::EmbedQueue;
 use crate::residents::Residents;
+use crate::response_store::ResponseStore;
 use rhetor_store::{PullOptions, Store};
 use std::sync::Arc;
 
@@ -18,12 +19,21 @@ pub struct App {
     pub(crate) residents: Residents,
     /// Texts that wait for their vectors.
     pub(crate) embed_queue: Arc<EmbedQueue>,
+    /// Responses that may be asked for again.
+    pub(crate) responses: ResponseStore,
 }
 
 impl App {
     /// A server's insides, with no model loaded.
     pub fn new(config: Config, store: Store, pull_options: PullOptions) -> App {
         let residents = Residents::new(config.memory, config.keep_alive);
-        App { config, store, pull_options, residents, embed_queue: Arc::default() }
+        App {
+            config,
+            store,
+            pull_options,
+            residents,
+            embed_queue: Arc::default(),
+            responses: ResponseStore::default(),
+        }
     }
 }

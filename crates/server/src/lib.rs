@@ -15,6 +15,7 @@ mod embed_queue;
 mod error;
 mod refusal;
 mod residents;
+mod response_store;
 mod routes;
 mod serve;
 mod speech;
