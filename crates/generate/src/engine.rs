@@ -2,7 +2,9 @@
 
 use crate::Error;
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
+use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
+use crate::line::Line;
 use crate::pictures;
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
@@ -15,8 +17,8 @@ use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Completion, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt, Request, Score,
-    TokenLogprob, TokenScore, Usage,
+    Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt,
+    Request, Score, TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
 use rhetor_tokenizer::{Special, Tokenizer};
@@ -37,6 +39,12 @@ pub struct EngineOptions {
     pub cache_tokens: Option<usize>,
     /// Prompt tokens computed in one step; `None` = 512.
     pub prefill_chunk: Option<usize>,
+    /// The most sequences that are computed side by side; a request that has more of its own is computed alone.
+    /// `None` = as many as the cache has pages for.
+    pub parallel: Option<usize>,
+    /// The most requests that wait for a place among them; one more is refused with [`rhetor_lm::Error::Busy`].
+    /// `None` = no bound.
+    pub queue: Option<usize>,
     /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
     pub adapters: Vec<String>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
@@ -50,6 +58,8 @@ impl Default for EngineOptions {
             kv: KvType::F16,
             cache_tokens: None,
             prefill_chunk: None,
+            parallel: None,
+            queue: None,
             adapters: Vec::new(),
             now: None,
         }
@@ -69,6 +79,7 @@ pub struct Engine {
     config: Option<ModelConfig>,
     controls: Controls,
     breakers: OnceLock<Arc<[bool]>>,
+    grammars: OnceLock<Result<Grammars, String>>,
     context: usize,
     cache_tokens: usize,
     now: Option<i64>,
@@ -146,6 +157,10 @@ impl Engine {
         if cache_tokens < request_tokens {
             return Err(Error::CacheTooSmall { cache_tokens, context: request_tokens });
         }
+        let line = Line {
+            parallel: options.parallel.unwrap_or(usize::MAX).max(1),
+            queue: options.queue.unwrap_or(usize::MAX),
+        };
         let controls = Controls::of(&tokenizer);
         let template = match tokenizer.chat_template() {
             Some(source) => ChatTemplate::of(&tokenizer, source).map_err(|error| error.to_string()),
@@ -156,12 +171,13 @@ impl Engine {
         };
         Ok(Engine {
             name,
-            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens),
+            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens, line),
             tokenizer,
             template,
             config,
             controls,
             breakers: OnceLock::new(),
+            grammars: OnceLock::new(),
             context,
             cache_tokens,
             now: options.now,
@@ -283,9 +299,12 @@ impl Engine {
             pictures: Vec::new(),
             adapters,
             goal: Goal::Score { from: from + n_virtual },
+            constraint: None,
             n_top: 0,
             breakers: Arc::default(),
-        });
+            deadline: None,
+            cancel: Cancel::default(),
+        })?;
         loop {
             let outputs = ticket.next();
             if outputs.is_empty() {
@@ -380,7 +399,7 @@ impl Engine {
         let preparation = Preparation::square(sight.side);
         let see = |(place, file): (&usize, &Arc<[u8]>)| {
             let picture = rhetor_images::Picture::decode(file).map_err(|error| invalid(error.to_string()))?;
-            let rows = self.steps.see(&preparation.apply(&picture));
+            let rows = self.steps.see(preparation.apply(&picture));
             Ok(Picture { first: n_virtual + place, rows, digest: Sha256::digest(file).into() })
         };
         let seen = encoded.places.iter().zip(&request.pictures).map(see).collect::<Result<_, _>>()?;
@@ -393,18 +412,30 @@ impl Engine {
         self.breakers.get_or_init(|| (0..self.tokenizer.n_tokens() as u32).map(breaks).collect()).clone()
     }
 
+    /// The grammar of a constraint over this model's tokens.
+    fn grammar(&self, constraint: &Constraint) -> Result<Arc<Grammar>, rhetor_lm::Error> {
+        match self.grammars.get_or_init(|| Grammars::new(&self.tokenizer)) {
+            Ok(grammars) => grammars.compile(constraint),
+            Err(reason) => Err(self.unsupported(format!("follow a constraint: {reason}"))),
+        }
+    }
+
+    /// Where an answer begins in its grammar: at once, or when the model has written `after`.
+    fn begin(&self, grammar: &Grammar, goal: &Goal, after: Option<&str>) -> State {
+        let waits = after.map(|text| Trigger::new(text, &self.tokenizer));
+        grammar.begin(goal.stops(), waits)
+    }
+
     /// Refuses what no engine can do.
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
         // What is not built yet is refused by name.
         let waits = [
-            (request.constraint.is_some(), "constraint"),
             (!request.tools.offered.is_empty(), "tools"),
             (request.think.is_some(), "think"),
             (request.prompt_logprobs.is_some(), "prompt-logprobs"),
             (request.speculate.is_some_and(|n| n > 0), "speculate"),
-            (request.deadline.is_some(), "deadline"),
         ];
         if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
             return invalid(option, "this engine does not know it".to_string());
@@ -425,6 +456,10 @@ impl Engine {
                 "n",
                 format!("{} completions need as many beams; there are {}", request.n, request.beams),
             );
+        }
+        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
+            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
+            return invalid("beams", reason.to_string());
         }
         if request.stop.iter().any(String::is_empty) {
             return invalid("stop", "an empty string would end every answer before it begins".to_string());
@@ -508,6 +543,7 @@ impl LanguageModel for Engine {
     ) -> Result<Vec<Completion>, rhetor_lm::Error> {
         let began = Instant::now();
         self.check(request)?;
+        let grammar = request.constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (adapters, n_virtual) = self.active(request.adapters.as_deref())?;
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
@@ -547,13 +583,26 @@ impl LanguageModel for Engine {
             };
             let n_tokens = n_virtual + prompt.len();
             let (goal, _) = self.goal(request, n_tokens, source.len(), &encoded.ends)?;
+            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, None));
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
             let prompt = std::iter::repeat_n(0, n_virtual).chain(prompt).collect();
             let source = source.into();
-            let spec = JobSpec { source, prompt, n_virtual, pictures: seen, adapters, goal, n_top, breakers };
-            let ticket = self.steps.submit(spec);
+            let spec = JobSpec {
+                source,
+                prompt,
+                n_virtual,
+                pictures: seen,
+                adapters,
+                goal,
+                constraint,
+                n_top,
+                breakers,
+                deadline: request.deadline,
+                cancel: request.cancel.clone(),
+            };
+            let ticket = self.steps.submit(spec)?;
             conversation.listen(&ticket)?;
         }
         let Listening { voices, n_cached, .. } = conversation;
@@ -567,6 +616,7 @@ impl LanguageModel for Engine {
         Ok(completions
             .map(|voice| {
                 let mut completion = voice.into_completion(usage, encoded.warnings.clone(), began);
+                completion.constraint = request.constraint.as_ref().map(Constraint::name);
                 let is_full =
                     completion.finish_reason == FinishReason::Length && request.max_tokens.is_none();
                 if is_full {
