@@ -39,7 +39,7 @@ pub(crate) fn letters() -> Tokenizer {
     Tokenizer::from_json_bytes(json.to_string().as_bytes()).unwrap()
 }
 
-fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_at: Option<u32>) -> Engine {
+pub(crate) fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_at: Option<u32>) -> Engine {
     let tokenizer = letters();
     // Three padded rows that must never be chosen.
     let mut fake = Fake::new(n_pages, tokenizer.n_tokens() + 3);
@@ -54,11 +54,11 @@ fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_at: Option<u
     engine
 }
 
-fn engine(n_pages: usize) -> Engine {
+pub(crate) fn engine(n_pages: usize) -> Engine {
     engine_with(n_pages, 512, 64, None)
 }
 
-fn ask(engine: &Engine, request: &Request) -> Vec<Completion> {
+pub(crate) fn ask(engine: &Engine, request: &Request) -> Vec<Completion> {
     engine.generate(request, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 

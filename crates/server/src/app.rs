@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::doors::Bodies;
+use crate::embed_queue::EmbedQueue;
 use crate::metrics::Metrics;
 use crate::residents::Residents;
 use rhetor_store::{PullOptions, Store};
@@ -17,6 +18,8 @@ pub struct App {
     pub pull_options: PullOptions,
     /// The models in memory.
     pub(crate) residents: Residents,
+    /// Texts that wait for their vectors.
+    pub(crate) embed_queue: Arc<EmbedQueue>,
     /// What has been done so far.
     pub(crate) metrics: Arc<Metrics>,
     /// Room for the bodies of requests.
@@ -29,6 +32,7 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let residents = Residents::new(&config, metrics.clone());
         let bodies = Bodies::new(config.body_bytes);
-        App { config, store, pull_options, residents, metrics, bodies }
+        let embed_queue = Arc::default();
+        App { config, store, pull_options, residents, embed_queue, metrics, bodies }
     }
 }

@@ -9,7 +9,7 @@ mod memory;
 mod plan;
 mod timers;
 
-pub use lease::Lease;
+pub use lease::{Lease, RunningRequest};
 pub use load::{Mind, Resident};
 
 use crate::app::App;

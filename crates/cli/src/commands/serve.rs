@@ -31,6 +31,10 @@ pub struct Serve {
     #[command(flatten)]
     limits: Limits,
 
+    /// A folder of training runs, which the web page draws
+    #[arg(long, value_name = "DIR", env = "RHETOR_RUNS", hide_env_values = true)]
+    runs: Option<PathBuf>,
+
     /// Warn of fields that are unknown or unsupported, in `warnings` of the reply, instead of refusing the request
     #[arg(long, env = "RHETOR_LENIENT", hide_env_values = true,
           value_parser = clap::builder::BoolishValueParser::new())]
@@ -185,7 +189,7 @@ fn kv(text: &str) -> Result<KvType, String> {
 
 impl Serve {
     fn config(self) -> Result<Config, Failure> {
-        let Serve { listen, access, models, limits, lenient } = self;
+        let Serve { listen, access, models, limits, runs, lenient } = self;
         let listen = match (listen, std::env::var("OLLAMA_HOST")) {
             (Some(address), _) => address,
             (None, Ok(host)) if !host.is_empty() => {
@@ -217,6 +221,7 @@ impl Serve {
             hosts: access.hosts,
             image_hosts: access.image_hosts,
             lenient,
+            runs,
             models: models.models,
             adapters: models.adapters,
             context: models.context,

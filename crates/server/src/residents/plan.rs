@@ -45,7 +45,13 @@ pub(super) fn choose(app: &App, name: &str) -> Result<Choice, Refusal> {
     }
     match Reference::parse(plain) {
         Ok(Reference::Path(_)) | Err(_) => return Err(Refusal::no_model(name)),
-        Ok(Reference::Name(_) | Reference::Pypi { .. } | Reference::Hub { .. } | Reference::Url(_)) => {}
+        Ok(
+            Reference::Name(_)
+            | Reference::Pypi { .. }
+            | Reference::Hub { .. }
+            | Reference::Registry(_)
+            | Reference::Url(_),
+        ) => {}
     }
     let has_adapters = config.adapters.iter().any(|(_, base, _)| self::plain(base) == plain);
     Ok(Choice { base: plain.to_string(), adapters: has_adapters.then(Vec::new) })
@@ -189,7 +195,13 @@ fn lay_out(
 fn find(app: &App, name: &str) -> Result<PulledModel, Refusal> {
     if name == BUILTIN {
         let path = app.store.resolve(name).map_err(|error| Refusal::wrong(error.to_string()))?;
-        return Ok(PulledModel { name: name.to_string(), path, manifest: None, was_fetched: false });
+        return Ok(PulledModel {
+            name: name.to_string(),
+            path,
+            adapter: None,
+            manifest: None,
+            was_fetched: false,
+        });
     }
     app.store.show(name).map_err(|_| Refusal::no_model(name))
 }

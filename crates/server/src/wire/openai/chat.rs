@@ -7,6 +7,7 @@ use super::options::{Asked, constrain, options, streaming};
 use super::reply::{self, Envelope};
 use crate::refusal::Refusal;
 use crate::wire::fields::Fields;
+use crate::wire::keep_alive::keep_alive;
 use crate::wire::request::{count, tools, wrong};
 use rhetor_lm::{Completion, Prompt, Request, Role, Tools};
 use serde_json::{Value, json};
@@ -34,8 +35,9 @@ pub(crate) fn read(body: Value, lenient: bool) -> Result<Asked, Refusal> {
     let (is_stream, with_usage) = streaming(&mut fields)?;
     continuing(&mut fields, last_role)?;
     refuse(&mut fields)?;
+    let keep_alive = keep_alive(&mut fields)?;
     let warnings = fields.finish()?;
-    Ok(Asked { model, request, shown, is_effort, is_stream, with_usage, warnings })
+    Ok(Asked { model, request, keep_alive, shown, is_effort, is_stream, with_usage, warnings })
 }
 
 /// `logprobs` and `top_logprobs`: how many alternatives are reported, if any log-probability is.
