@@ -5,6 +5,7 @@ use crate::interrupt;
 use crate::session::Session;
 use rhetor_server::{App, Config, Server};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Serve the APIs of OpenAI and Ollama, and a web page
 ///
@@ -24,6 +25,10 @@ pub struct Serve {
         value_delimiter = ','
     )]
     api_keys: Vec<String>,
+
+    /// A folder of training runs, which the web page draws
+    #[arg(long, value_name = "DIR")]
+    runs: Option<PathBuf>,
 }
 
 impl Run for Serve {
@@ -31,7 +36,8 @@ impl Run for Serve {
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         session.start_threads()?;
-        let config = Config { listen: self.listen, api_keys: self.api_keys, ..Config::default() };
+        let config =
+            Config { listen: self.listen, api_keys: self.api_keys, runs: self.runs, ..Config::default() };
         let app = App::new(config, session.store.clone(), session.pull_options.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

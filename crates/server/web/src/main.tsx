@@ -1,0 +1,2 @@
+import { render } from 'preact';
+render(<main>rhetor</main>, document.getElementById('page')!);
