@@ -1,14 +1,16 @@
 //! A list of tokens that grows, and the pages that hold its keys and values; and the job that it belongs to.
 
+use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
 use crate::sampling::Sampler;
 use crate::search::beam::Beam;
 use rhetor_kernels::kv::PAGE_LEN;
-use rhetor_lm::{FinishReason, Sampling};
+use rhetor_lm::{Cancel, FinishReason, Sampling};
 use rhetor_models::{Active, Embedded};
 use rhetor_tensor::{Tensor, ops};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What is asked of the engine, in tokens.
 #[derive(Debug, Clone)]
@@ -25,10 +27,16 @@ pub(crate) struct JobSpec {
     pub adapters: Active,
     /// What is to be done with them.
     pub goal: Goal,
+    /// Where the answer begins in its grammar, if it must follow one.
+    pub constraint: Option<State>,
     /// Report this many alternatives for each token.
     pub n_top: usize,
     /// By token id: whether it ends the repeats that DRY looks for. Empty = none does.
     pub breakers: Arc<[bool]>,
+    /// When it ends, finished or not.
+    pub deadline: Option<Instant>,
+    /// Raised when nobody waits for it any more.
+    pub cancel: Cancel,
 }
 
 /// The rows of a picture among a prompt's tokens.
@@ -63,6 +71,16 @@ pub(crate) enum Goal {
     Score { from: usize },
 }
 
+impl Goal {
+    /// The tokens that end a continuation, sorted.
+    pub fn stops(&self) -> Arc<[u32]> {
+        match self {
+            Goal::Sample { ending, .. } | Goal::Beam { ending, .. } => ending.stops.clone(),
+            Goal::Score { .. } => Arc::default(),
+        }
+    }
+}
+
 /// When a continuation ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Ending {
@@ -94,6 +112,8 @@ pub(crate) struct Pick {
     pub logprob: f32,
     /// Whether no other token was more likely.
     pub is_greedy: bool,
+    /// Whether a constraint forbade at least one other.
+    pub is_constrained: bool,
     /// The most likely alternatives, most likely first.
     pub top: Vec<(u32, f32)>,
 }
@@ -133,13 +153,21 @@ pub(crate) struct Sequence {
     chain: Chain,
     /// Chooses the next token, unless the job does.
     pub sampler: Option<Sampler>,
+    /// How far the answer has come in its grammar, if it must follow one.
+    pub constraint: Option<State>,
     /// Whether nothing more is wanted.
     pub is_done: bool,
 }
 
 impl Sequence {
     /// A sequence that has not begun.
-    pub fn new(index: usize, tokens: Vec<u32>, sampler: Option<Sampler>, root: Chain) -> Sequence {
+    pub fn new(
+        index: usize,
+        tokens: Vec<u32>,
+        sampler: Option<Sampler>,
+        constraint: Option<State>,
+        root: Chain,
+    ) -> Sequence {
         Sequence {
             index,
             tokens,
@@ -149,6 +177,7 @@ impl Sequence {
             root,
             chain: root,
             sampler,
+            constraint,
             is_done: false,
         }
     }
@@ -219,7 +248,7 @@ impl Sequence {
         }
     }
 
-    /// A second sequence with the same past on the same pages.
+    /// A second sequence with the same past on the same pages, at the same place of its grammar.
     pub fn fork(&self, index: usize, sampler: Option<Sampler>, blocks: &mut KvBlocks) -> Sequence {
         for &page in &self.pages {
             blocks.retain(page);
@@ -233,6 +262,7 @@ impl Sequence {
             root: self.root,
             chain: self.chain,
             sampler,
+            constraint: self.constraint.clone(),
             is_done: false,
         }
     }
@@ -287,6 +317,10 @@ pub(crate) struct Job {
     pub beam: Option<Beam>,
     /// What the caller has not collected yet.
     pub outbox: Vec<Output>,
+    /// See [`JobSpec::deadline`].
+    pub deadline: Option<Instant>,
+    /// See [`JobSpec::cancel`].
+    pub cancel: Cancel,
     /// Prompt tokens that were found in the cache at the first start.
     pub n_cached: Option<usize>,
     /// Whether the caller has left.
@@ -319,12 +353,57 @@ impl Job {
             goal: spec.goal,
             n_top: spec.n_top,
             breakers: spec.breakers,
-            sequences: vec![Sequence::new(0, spec.prompt, sampler, root)],
+            sequences: vec![Sequence::new(0, spec.prompt, sampler, spec.constraint, root)],
             beam,
             outbox: Vec::new(),
+            deadline: spec.deadline,
+            cancel: spec.cancel,
             n_cached: None,
             is_closed: false,
         }
+    }
+
+    /// Whether nothing more is wanted of any of its sequences.
+    pub fn is_over(&self) -> bool {
+        self.is_closed || self.sequences.iter().all(|sequence| sequence.is_done)
+    }
+
+    /// Whether it was given pages before; it may have been put back since.
+    pub fn has_begun(&self) -> bool {
+        self.n_cached.is_some()
+    }
+
+    /// Sequences that it has, or will have once its prompt is computed, and that are not complete.
+    pub fn n_wanted(&self) -> usize {
+        let n_done = self.sequences.iter().filter(|sequence| sequence.is_done).count();
+        let n = match self.goal {
+            Goal::Sample { n, .. } => n,
+            Goal::Beam { width, .. } => width,
+            Goal::Score { .. } => 1,
+        };
+        if self.is_over() { 0 } else { n.max(self.sequences.len()) - n_done }
+    }
+
+    /// Ends it if its caller has cancelled it or its time is over.
+    pub fn break_off(&mut self, now: Instant) {
+        let reason = match self.deadline {
+            _ if self.cancel.is_cancelled() => FinishReason::Cancelled,
+            Some(deadline) if deadline <= now => FinishReason::Deadline,
+            _ => return,
+        };
+        if self.is_over() {
+            return;
+        }
+        let n = match self.goal {
+            Goal::Sample { n, .. } | Goal::Beam { n, .. } => n,
+            Goal::Score { .. } => 1,
+        };
+        let is_beam = self.moves_together();
+        // Beams are no completions before the search is over; completions that are not there yet end too.
+        let is_complete = |index| !is_beam && self.sequences.iter().any(|s| s.index == index && s.is_done);
+        let open = (0..n).filter(|&index| !is_complete(index));
+        self.outbox.extend(open.map(|index| Output::Finished { index, reason }));
+        self.sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
     }
 
     /// Gives sequence `i` pages, and the source too if it has none; false if there are too few.
@@ -344,6 +423,12 @@ impl Job {
             self.source.pages.clear();
             self.source.is_read = false;
         }
+    }
+
+    /// Ends it with an error.
+    pub fn fail(&mut self, reason: String) {
+        self.outbox.push(Output::Failed(reason));
+        self.sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
     }
 
     /// Whether all its sequences must be computed in the same step.

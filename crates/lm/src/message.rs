@@ -2,6 +2,7 @@
 
 use crate::ToolCall;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ impl Role {
 }
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Who speaks.
     pub role: Role,
@@ -70,5 +71,25 @@ impl Message {
     /// A turn of the model.
     pub fn assistant(content: impl Into<String>) -> Message {
         Message::new(Role::Assistant, content)
+    }
+}
+
+/// What is not there is not shown.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Message");
+        shown.field("role", &self.role).field("content", &self.content);
+        if let Some(thinking) = &self.thinking {
+            shown.field("thinking", thinking);
+        }
+        if !self.tool_calls.is_empty() {
+            shown.field("tool_calls", &self.tool_calls);
+        }
+        for (name, value) in [("tool_call_id", &self.tool_call_id), ("name", &self.name)] {
+            if let Some(value) = value {
+                shown.field(name, value);
+            }
+        }
+        shown.finish()
     }
 }
