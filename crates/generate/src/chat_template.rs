@@ -98,13 +98,12 @@ impl ChatTemplate {
         let source = named.map_or(source, |template| template.source);
         if named.is_none() && is_go(source) {
             let invalid = |reason| Error::InvalidTemplate { reason };
-            let (bos, eos) = (bos.to_string(), eos.to_string());
             return Ok(ChatTemplate {
                 go: Some(GoChat::new(source).map_err(invalid)?),
                 environment,
                 source: source.to_string(),
-                bos,
-                eos,
+                bos: bos.to_string(),
+                eos: eos.to_string(),
                 stops: &[],
             });
         }
@@ -146,11 +145,6 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions<'_>,
     ) -> Result<String, rhetor_lm::Error> {
-        if let Some(go) = &self.go {
-            let wishes = GoWishes { tools: options.tools, think: options.think, now: options.now };
-            let rendered = go.render(messages, &wishes);
-            return rendered.map_err(|reason| rhetor_lm::Error::Template { reason });
-        }
         if options.prompt != GenerationPrompt::Continue {
             return self.render_whole(messages, options);
         }
@@ -173,6 +167,10 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions<'_>,
     ) -> Result<String, rhetor_lm::Error> {
+        if let Some(go) = &self.go {
+            let wishes = GoWishes { tools: options.tools, think: options.think, now: options.now };
+            return go.render(messages, &wishes).map_err(|reason| rhetor_lm::Error::Template { reason });
+        }
         let with = |arguments| self.render_values(turn_values(messages, arguments, &self.source), options);
         let has_calls = messages.iter().any(|message| !message.tool_calls.is_empty());
         let rendered = match with(Arguments::Object) {

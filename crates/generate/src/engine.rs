@@ -5,6 +5,7 @@ use crate::answer::{CALL, Form, Manner, Parser, Reading};
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
+use crate::line::Line;
 use crate::pictures;
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
@@ -17,8 +18,8 @@ use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Completion, Constraint, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request, Score,
-    TokenLogprob, TokenScore, Usage,
+    Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request,
+    Score, TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
 use rhetor_tokenizer::{Special, Tokenizer};
@@ -39,6 +40,12 @@ pub struct EngineOptions {
     pub cache_tokens: Option<usize>,
     /// Prompt tokens computed in one step; `None` = 512.
     pub prefill_chunk: Option<usize>,
+    /// The most sequences that are computed side by side; a request that has more of its own is computed alone.
+    /// `None` = as many as the cache has pages for.
+    pub parallel: Option<usize>,
+    /// The most requests that wait for a place among them; one more is refused with [`rhetor_lm::Error::Busy`].
+    /// `None` = no bound.
+    pub queue: Option<usize>,
     /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
     pub adapters: Vec<String>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
@@ -52,6 +59,8 @@ impl Default for EngineOptions {
             kv: KvType::F16,
             cache_tokens: None,
             prefill_chunk: None,
+            parallel: None,
+            queue: None,
             adapters: Vec::new(),
             now: None,
         }
@@ -150,6 +159,10 @@ impl Engine {
         if cache_tokens < request_tokens {
             return Err(Error::CacheTooSmall { cache_tokens, context: request_tokens });
         }
+        let line = Line {
+            parallel: options.parallel.unwrap_or(usize::MAX).max(1),
+            queue: options.queue.unwrap_or(usize::MAX),
+        };
         let controls = Controls::of(&tokenizer);
         let source = tokenizer.chat_template().or_else(|| config.as_ref().and_then(pictures::template));
         let template = match source {
@@ -158,7 +171,7 @@ impl Engine {
         };
         Ok(Engine {
             name,
-            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens),
+            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens, line),
             tokenizer,
             template,
             config,
@@ -259,7 +272,7 @@ impl Engine {
     ///
     /// The ids must fit into the context: a longer text is scored in windows by the caller.
     pub fn score_ids(&self, ids: &[u32], from: usize) -> Result<Vec<TokenScore>, rhetor_lm::Error> {
-        let picks = self.picks(ids, from, self.active(None)?, 0)?;
+        let picks = self.picks(ids, from, self.active(None)?, 0, None)?;
         let score = |pick: &Pick| TokenScore {
             text: self.token_text(pick.id),
             id: pick.id,
@@ -270,13 +283,14 @@ impl Engine {
     }
 
     /// As [`Engine::score_ids`], with these adapters on (and their virtual positions), and `n_top` alternatives for each
-    /// token.
+    /// token; broken off as `request` says.
     fn picks(
         &self,
         ids: &[u32],
         from: usize,
         (adapters, n_virtual): (Active, usize),
         n_top: usize,
+        request: Option<&Request>,
     ) -> Result<Vec<Pick>, rhetor_lm::Error> {
         let n_source = if self.decoder_start().is_some() { from.min(ids.len()) } else { 0 };
         let n_tokens = n_source.max(ids.len() - n_source);
@@ -305,10 +319,12 @@ impl Engine {
             pictures: Vec::new(),
             adapters,
             goal: Goal::Score { from: from + n_virtual },
-            n_top,
             constraint: None,
+            n_top,
             breakers: Arc::default(),
-        });
+            deadline: request.and_then(|request| request.deadline),
+            cancel: request.map_or_else(Cancel::default, |request| request.cancel.clone()),
+        })?;
         loop {
             let outputs = ticket.next();
             if outputs.is_empty() {
@@ -395,7 +411,7 @@ impl Engine {
         let preparation = Preparation::square(sight.side);
         let see = |(place, file): (&usize, &Arc<[u8]>)| {
             let picture = rhetor_images::Picture::decode(file).map_err(|error| invalid(error.to_string()))?;
-            let rows = self.steps.see(&preparation.apply(&picture));
+            let rows = self.steps.see(preparation.apply(&picture));
             Ok(Picture { first: n_virtual + place, rows, digest: Sha256::digest(file).into() })
         };
         let seen = encoded.places.iter().zip(&request.pictures).map(see).collect::<Result<_, _>>()?;
@@ -427,10 +443,7 @@ impl Engine {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
         // What is not built yet is refused by name.
-        let waits = [
-            (request.speculate.is_some_and(|n| n > 0), "speculate"),
-            (request.deadline.is_some(), "deadline"),
-        ];
+        let waits = [(request.speculate.is_some_and(|n| n > 0), "speculate")];
         if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
             return invalid(option, "this engine does not know it".to_string());
         }
@@ -560,7 +573,8 @@ impl LanguageModel for Engine {
         let prompt_logprobs = match request.prompt_logprobs {
             None => None,
             Some(n_top) => {
-                let picks = self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top)?;
+                let picks =
+                    self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top, Some(request))?;
                 Some(picks.iter().map(|pick| self.token_logprob(pick)).collect::<Vec<TokenLogprob>>())
             }
         };
@@ -625,8 +639,10 @@ impl LanguageModel for Engine {
                 constraint,
                 n_top,
                 breakers,
+                deadline: request.deadline,
+                cancel: request.cancel.clone(),
             };
-            let ticket = self.steps.submit(spec);
+            let ticket = self.steps.submit(spec)?;
             conversation.listen(&ticket)?;
         }
         let Listening { voices, n_cached, .. } = conversation;

@@ -5,7 +5,7 @@
 //! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens among those that a `constraint`
 //! allows, and `voice` turns those into text up to a stop string (`stop`).
 //!
-//! No HTTP, no training; no thread of its own.
+//! No HTTP, no training. The loop of `steps` is the one thread of an engine.
 #![forbid(unsafe_code)]
 
 pub mod answer;
@@ -22,6 +22,7 @@ mod go_template;
 pub mod infill;
 mod jinja;
 mod kv_blocks;
+mod line;
 mod logprob;
 pub mod open;
 pub mod pictures;
