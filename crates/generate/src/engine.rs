@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
+use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
 use crate::line::Line;
 use crate::pictures;
@@ -16,8 +17,8 @@ use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Cancel, Completion, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt, Request, Score,
-    TokenLogprob, TokenScore, Usage,
+    Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt,
+    Request, Score, TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
 use rhetor_tokenizer::{Special, Tokenizer};
@@ -78,6 +79,7 @@ pub struct Engine {
     config: Option<ModelConfig>,
     controls: Controls,
     breakers: OnceLock<Arc<[bool]>>,
+    grammars: OnceLock<Result<Grammars, String>>,
     context: usize,
     cache_tokens: usize,
     now: Option<i64>,
@@ -175,6 +177,7 @@ impl Engine {
             config,
             controls,
             breakers: OnceLock::new(),
+            grammars: OnceLock::new(),
             context,
             cache_tokens,
             now: options.now,
@@ -296,6 +299,7 @@ impl Engine {
             pictures: Vec::new(),
             adapters,
             goal: Goal::Score { from: from + n_virtual },
+            constraint: None,
             n_top: 0,
             breakers: Arc::default(),
             deadline: None,
@@ -408,13 +412,26 @@ impl Engine {
         self.breakers.get_or_init(|| (0..self.tokenizer.n_tokens() as u32).map(breaks).collect()).clone()
     }
 
+    /// The grammar of a constraint over this model's tokens.
+    fn grammar(&self, constraint: &Constraint) -> Result<Arc<Grammar>, rhetor_lm::Error> {
+        match self.grammars.get_or_init(|| Grammars::new(&self.tokenizer)) {
+            Ok(grammars) => grammars.compile(constraint),
+            Err(reason) => Err(self.unsupported(format!("follow a constraint: {reason}"))),
+        }
+    }
+
+    /// Where an answer begins in its grammar: at once, or when the model has written `after`.
+    fn begin(&self, grammar: &Grammar, goal: &Goal, after: Option<&str>) -> State {
+        let waits = after.map(|text| Trigger::new(text, &self.tokenizer));
+        grammar.begin(goal.stops(), waits)
+    }
+
     /// Refuses what no engine can do.
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
         // What is not built yet is refused by name.
         let waits = [
-            (request.constraint.is_some(), "constraint"),
             (!request.tools.offered.is_empty(), "tools"),
             (request.think.is_some(), "think"),
             (request.prompt_logprobs.is_some(), "prompt-logprobs"),
@@ -439,6 +456,10 @@ impl Engine {
                 "n",
                 format!("{} completions need as many beams; there are {}", request.n, request.beams),
             );
+        }
+        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
+            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
+            return invalid("beams", reason.to_string());
         }
         if request.stop.iter().any(String::is_empty) {
             return invalid("stop", "an empty string would end every answer before it begins".to_string());
@@ -522,6 +543,7 @@ impl LanguageModel for Engine {
     ) -> Result<Vec<Completion>, rhetor_lm::Error> {
         let began = Instant::now();
         self.check(request)?;
+        let grammar = request.constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (adapters, n_virtual) = self.active(request.adapters.as_deref())?;
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
@@ -561,6 +583,7 @@ impl LanguageModel for Engine {
             };
             let n_tokens = n_virtual + prompt.len();
             let (goal, _) = self.goal(request, n_tokens, source.len(), &encoded.ends)?;
+            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, None));
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
@@ -573,6 +596,7 @@ impl LanguageModel for Engine {
                 pictures: seen,
                 adapters,
                 goal,
+                constraint,
                 n_top,
                 breakers,
                 deadline: request.deadline,
@@ -592,6 +616,7 @@ impl LanguageModel for Engine {
         Ok(completions
             .map(|voice| {
                 let mut completion = voice.into_completion(usage, encoded.warnings.clone(), began);
+                completion.constraint = request.constraint.as_ref().map(Constraint::name);
                 let is_full =
                     completion.finish_reason == FinishReason::Length && request.max_tokens.is_none();
                 if is_full {

@@ -54,7 +54,7 @@ pub(crate) fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_a
     engine
 }
 
-fn engine(n_pages: usize) -> Engine {
+pub(crate) fn engine(n_pages: usize) -> Engine {
     engine_with(n_pages, 512, 64, None)
 }
 

@@ -2,19 +2,22 @@
 //!
 //! [`Engine`] makes a voice of a model and its tokenizer. A request's way through it: `prompt` renders and encodes it,
 //! `steps` puts it in line, `scheduler` says which tokens make up the next step and which pages of the cache they use
-//! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens, and `voice` turns those
-//! into text up to a stop string (`stop`).
+//! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens among those that a `constraint`
+//! allows, and `voice` turns those into text up to a stop string (`stop`).
 //!
 //! No HTTP, no training. The loop of `steps` is the one thread of an engine.
 #![forbid(unsafe_code)]
 
 mod chat_template;
+mod choices;
+mod constraint;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
 mod error;
 #[cfg(test)]
 mod fake;
+mod go_template;
 pub mod infill;
 mod kv_blocks;
 mod line;

@@ -6,15 +6,18 @@
 //! in line is never put back, and nobody is admitted whose worst case exceeds the whole cache: so there is always a
 //! sequence that moves, and no deadlock.
 
+use crate::choices::Choices;
+use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
 use crate::line::Line;
 use crate::logprob;
 use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
-use crate::sequence::{Goal, Job, JobSpec, Output, Sequence};
+use crate::sequence::{Goal, Job, JobSpec, Output};
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_models::{Active, Batch, SequenceSpan, SourceTokens};
 use std::ops::Range;
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// Logits that a step may materialise, in numbers: 64 MiB.
@@ -105,6 +108,8 @@ pub(crate) struct Scheduler {
     /// Ids that may be chosen: those the tokenizer knows.
     n_tokens: usize,
     scratch: Scratch,
+    /// For choices made side by side.
+    scratches: Mutex<Vec<Scratch>>,
     pub stats: Stats,
 }
 
@@ -122,6 +127,7 @@ impl Scheduler {
             vocab_size,
             n_tokens: n_tokens.min(vocab_size),
             scratch: Scratch::default(),
+            scratches: Mutex::default(),
             stats: Stats::default(),
         }
     }
@@ -433,8 +439,7 @@ impl Scheduler {
     fn fail_stuck(&mut self) -> bool {
         let stuck = self.jobs.iter_mut().find(|job| !job.is_over());
         if let Some(job) = stuck {
-            job.outbox.push(Output::Failed("its tokens do not fit into the cache".to_string()));
-            sequences_done(&mut job.sequences);
+            job.fail("its tokens do not fit into the cache".to_string());
             return true;
         }
         false
@@ -444,7 +449,7 @@ impl Scheduler {
     pub fn postprocess(&mut self, plan: &Plan, logits: &[f32]) {
         self.stats.steps += 1;
         let rows: Vec<&[f32]> = logits.chunks_exact(self.vocab_size).collect();
-        let mut beams = Vec::new();
+        let (mut beams, mut choices) = (Vec::new(), Choices::default());
         for span in &plan.spans {
             let Scheduler { jobs, blocks, .. } = self;
             let job = &mut jobs[span.job];
@@ -462,12 +467,16 @@ impl Scheduler {
             let own_rows = &rows[span.outputs.clone()];
             match job.goal {
                 Goal::Score { .. } => self.score(span, own_rows),
-                Goal::Sample { .. } if !own_rows.is_empty() => self.sample(span, own_rows[0]),
+                Goal::Sample { .. } if !own_rows.is_empty() => {
+                    let chosen = self.chosen(span);
+                    choices.add(span.job, chosen, own_rows[0]);
+                }
                 // Beams stand together in the plan; the first one speaks for all.
                 Goal::Beam { .. } if !own_rows.is_empty() && span.sequence == 0 => beams.push(span),
                 Goal::Sample { .. } | Goal::Beam { .. } => {}
             }
         }
+        choices.make(&mut self.jobs, self.n_tokens, &self.scratches);
         for span in beams {
             let n = self.jobs[span.job].sequences.len();
             self.advance_beams(span.job, &rows[span.outputs.start..span.outputs.start + n]);
@@ -488,10 +497,14 @@ impl Scheduler {
         sequence.is_done = sequence.n_pending() == 0;
     }
 
-    /// Chooses the next token of a sequence; after a prompt, that of all the job's completions.
-    fn sample(&mut self, span: &PlannedSpan, row: &[f32]) {
+    /// The sequences whose next tokens the logits of a span choose; after a prompt, all the job's completions.
+    fn chosen(&mut self, span: &PlannedSpan) -> Vec<usize> {
         let job = &mut self.jobs[span.job];
         let Goal::Sample { sampling, seed, n, .. } = &job.goal else { unreachable!("checked by the caller") };
+        if let Some(Err(reason)) = job.sequences[span.sequence].constraint.as_mut().map(State::mask) {
+            job.fail(reason);
+            return Vec::new();
+        }
         let mut chosen = vec![span.sequence];
         if job.sequences.len() < *n {
             for index in 1..*n {
@@ -501,70 +514,54 @@ impl Scheduler {
                 job.sequences.push(fork);
             }
         }
-        for i in chosen {
-            self.choose(span.job, i, row);
-        }
-    }
-
-    fn choose(&mut self, job: usize, sequence: usize, row: &[f32]) {
-        let Job { sequences, goal, n_prompt, n_virtual, n_top, breakers, outbox, .. } = &mut self.jobs[job];
-        let Goal::Sample { ending, .. } = goal else { unreachable!("checked by the caller") };
-        let sequence = &mut sequences[sequence];
-        let past =
-            Past { tokens: &sequence.tokens[*n_virtual..], n_prompt: *n_prompt - *n_virtual, breakers };
-        let sampler = sequence.sampler.as_mut().expect("sampled sequences have a sampler");
-        let Some(id) = sampler.next(&row[..self.n_tokens], &past, &mut self.scratch) else {
-            outbox.push(Output::Failed("no token has a finite logit".to_string()));
-            sequences_done(sequences);
-            return;
-        };
-        sequence.tokens.push(id);
-        let pick = logprob::pick(row, id, self.n_tokens, *n_top);
-        outbox.push(Output::Token { index: sequence.index, pick });
-        if let Some(reason) = ending.reached(id, sequence.tokens.len() - *n_prompt) {
-            outbox.push(Output::Finished { index: sequence.index, reason });
-            sequence.is_done = true;
-        }
+        chosen
     }
 
     /// Moves a beam search on by one token.
     fn advance_beams(&mut self, job: usize, rows: &[&[f32]]) {
         let Scheduler { jobs, blocks, scratch, n_tokens, .. } = self;
-        let Job { sequences, beam, n_prompt, n_virtual, n_top, breakers, outbox, .. } = &mut jobs[job];
+        let job = &mut jobs[job];
+        let Job { sequences, beam, n_prompt, n_virtual, n_top, breakers, outbox, .. } = job;
+        let masks = sequences.iter_mut().map(|s| s.constraint.as_mut().map(State::mask).transpose());
+        let masks = match masks.collect::<Result<Vec<_>, String>>() {
+            Ok(masks) => masks,
+            Err(reason) => return job.fail(reason),
+        };
         let (n_virtual, n_prompt) = (*n_virtual, *n_prompt - *n_virtual);
         let pasts: Vec<Past<'_>> = sequences
             .iter()
             .map(|sequence| Past { tokens: &sequence.tokens[n_virtual..], n_prompt, breakers })
             .collect();
         let beam = beam.as_mut().expect("checked by the caller");
-        match beam.advance(rows, &pasts, (*n_tokens, *n_top), scratch) {
+        match beam.advance(rows, &pasts, &masks, (*n_tokens, *n_top), scratch) {
             Advance::Continue(next) => {
                 let mut forks = Vec::new();
+                let mut refused = None;
                 for (index, (parent, token)) in next.into_iter().enumerate() {
                     let mut fork = sequences[parent].fork(index, None, blocks);
                     fork.tokens.push(token);
+                    let committed = fork.constraint.as_mut().map(|state| state.commit(token)).transpose();
+                    refused = refused.or(committed.err());
                     forks.push(fork);
                 }
                 for sequence in sequences.iter_mut() {
                     sequence.put_back(blocks);
                 }
                 *sequences = forks;
+                if let Some(reason) = refused {
+                    job.fail(reason);
+                }
             }
             Advance::Done(best) => {
                 if best.is_empty() {
-                    outbox.push(Output::Failed("no token has a finite logit".to_string()));
+                    return job.fail("no token that may follow has a finite logit".to_string());
                 }
                 for (index, (reason, picks)) in best.into_iter().enumerate() {
                     outbox.extend(picks.into_iter().map(|pick| Output::Token { index, pick }));
                     outbox.push(Output::Finished { index, reason });
                 }
-                sequences_done(sequences);
+                sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
             }
         }
     }
-}
-
-/// Nothing more is wanted of a job.
-fn sequences_done(sequences: &mut [Sequence]) {
-    sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
 }

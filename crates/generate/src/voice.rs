@@ -17,6 +17,7 @@ pub(crate) struct Voice {
     ids: Vec<u32>,
     logprobs: Option<Vec<TokenLogprob>>,
     logprob_sum: f64,
+    n_constrained: usize,
     first: Option<Instant>,
     last: Option<Instant>,
     /// Why it ended; `None` while it grows.
@@ -33,6 +34,7 @@ impl Voice {
             ids: Vec::new(),
             logprobs: with_logprobs.then(Vec::new),
             logprob_sum: 0.0,
+            n_constrained: 0,
             first: None,
             last: None,
             reason: None,
@@ -46,7 +48,11 @@ impl Voice {
         Completion {
             text: self.text,
             finish_reason: self.reason.unwrap_or(FinishReason::Cancelled),
-            usage: Usage { completion_tokens: self.ids.len(), ..usage },
+            usage: Usage {
+                completion_tokens: self.ids.len(),
+                constrained_tokens: self.n_constrained,
+                ..usage
+            },
             token_ids: self.ids,
             timings: Timings {
                 prefill_seconds: seconds(began, first),
@@ -132,6 +138,7 @@ impl Listening<'_> {
         voice.last = Some(now);
         voice.ids.push(pick.id);
         voice.logprob_sum += f64::from(pick.logprob);
+        voice.n_constrained += usize::from(pick.is_constrained);
         if let Some(logprobs) = &mut voice.logprobs {
             logprobs.push(self.engine.token_logprob(pick));
         }

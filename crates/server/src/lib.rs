@@ -11,6 +11,7 @@
 mod app;
 mod config;
 mod doors;
+mod embed_queue;
 mod error;
 mod refusal;
 mod residents;

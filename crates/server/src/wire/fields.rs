@@ -39,6 +39,16 @@ impl Fields {
         self.fields.shift_remove(name).filter(|value| !value.is_null())
     }
 
+    /// Whether the field is there and was not taken yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// What was not taken, as an object again.
+    pub fn rest(self) -> Value {
+        self.fields.into()
+    }
+
     /// The field as a `T`, if it is there.
     pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Refusal> {
         let Some(value) = self.value(name) else { return Ok(None) };

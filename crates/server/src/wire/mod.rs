@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod fields;
+pub(crate) mod keep_alive;
 pub(crate) mod openai;
 pub(crate) mod pictures;
 pub(crate) mod request;

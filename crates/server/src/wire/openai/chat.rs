@@ -7,6 +7,7 @@ use super::options::{Asked, constrain, options, streaming};
 use super::reply::{self, Envelope};
 use crate::refusal::Refusal;
 use crate::wire::fields::Fields;
+use crate::wire::keep_alive::keep_alive;
 use crate::wire::request::{count, tools, wrong};
 use rhetor_lm::{Completion, Prompt, Request, Role, Tools};
 use serde_json::{Value, json};
@@ -34,8 +35,9 @@ pub(crate) fn read(body: Value, lenient: bool) -> Result<Asked, Refusal> {
     let (is_stream, with_usage) = streaming(&mut fields)?;
     continuing(&mut fields, last_role)?;
     refuse(&mut fields)?;
+    let keep_alive = keep_alive(&mut fields)?;
     let warnings = fields.finish()?;
-    Ok(Asked { model, request, shown, is_effort, is_stream, with_usage, warnings })
+    Ok(Asked { model, request, keep_alive, shown, is_effort, is_stream, with_usage, warnings })
 }
 
 /// `logprobs` and `top_logprobs`: how many alternatives are reported, if any log-probability is.
@@ -187,7 +189,10 @@ mod tests {
             (refusal.param.unwrap(), refusal.code)
         };
         let unsupported = Some("unsupported_parameter");
-        assert_eq!(refused(json!({ "modalities": ["text", "audio"] })), ("modalities".to_string(), unsupported));
+        assert_eq!(
+            refused(json!({ "modalities": ["text", "audio"] })),
+            ("modalities".to_string(), unsupported)
+        );
         assert_eq!(refused(json!({ "web_search_options": {} })).0, "web_search_options");
         assert_eq!(refused(json!({ "functions": [] })).0, "functions");
         assert_eq!(refused(json!({ "top_logprobs": 3 })).0, "top_logprobs");
@@ -204,7 +209,8 @@ mod tests {
         let asked = read(body(json!({})), false).unwrap();
         let call = ToolCall { id: "call_1".to_string(), name: "f".to_string(), arguments: "{}".to_string() };
         let calling = Completion { tool_calls: vec![call], ..Completion::default() };
-        let speaking = Completion { text: "a".to_string(), thinking: "b".to_string(), ..Completion::default() };
+        let speaking =
+            Completion { text: "a".to_string(), thinking: "b".to_string(), ..Completion::default() };
         let envelope = Envelope::new("chatcmpl-", "chat.completion", "m");
         let reply = write(&envelope, &asked, &[calling, speaking]);
         assert_eq!(reply["choices"][0]["message"]["content"], Value::Null);

@@ -1,8 +1,8 @@
 //! `POST /v1/chat/completions`: the reply that comes in chunks.
 
+use super::logprobs;
 use super::options::Asked;
 use super::reply::{self, Envelope};
-use super::logprobs;
 use crate::refusal::{Dialect, Refusal};
 use crate::speech::Heard;
 use crate::wire::sse;
@@ -67,7 +67,10 @@ impl Chunks {
 
     fn chunk(&self, index: usize, delta: Value, logprobs: &[TokenLogprob], out: &mut Vec<u8>) {
         let logprobs = (!logprobs.is_empty()).then(|| logprobs::of_chat(logprobs));
-        self.send(json!({ "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": null }), out);
+        self.send(
+            json!({ "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": null }),
+            out,
+        );
     }
 
     fn send(&self, choice: Value, out: &mut Vec<u8>) {

@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn tools_are_chosen_by_word_by_name_or_by_a_shorter_list() {
-        let tool = |name: &str| Tool { name: name.to_string(), description: None, parameters: "{}".to_string() };
+        let tool =
+            |name: &str| Tool { name: name.to_string(), description: None, parameters: "{}".to_string() };
         let read = |value| {
             let mut offered = vec![tool("a"), tool("b")];
             let mut fields = Fields::of(json!({ "tool_choice": value }), "", false).unwrap();
@@ -154,7 +155,8 @@ mod tests {
         assert_eq!(read(named), Ok((ToolChoice::Named("b".to_string()), 2)));
         assert_eq!(read(json!({ "type": "function", "name": "b" })).unwrap().1, 2);
         let listed = json!([{ "type": "function", "function": { "name": "a" } }]);
-        let short = json!({ "type": "allowed_tools", "allowed_tools": { "mode": "required", "tools": listed } });
+        let short =
+            json!({ "type": "allowed_tools", "allowed_tools": { "mode": "required", "tools": listed } });
         assert_eq!(read(short), Ok((ToolChoice::Required, 1)));
         let unknown = read(json!({ "type": "function", "name": "c" })).unwrap_err();
         assert_eq!(unknown, "tool_choice: there is no tool called `c`");

@@ -94,7 +94,9 @@ impl Tokens {
 fn spelled(token: &TokenLogprob) -> String {
     match std::str::from_utf8(&token.bytes) {
         Ok(_) => token.text.clone(),
-        Err(_) => token.bytes.iter().fold("bytes:".to_string(), |text, byte| text + &format!("\\x{byte:02x}")),
+        Err(_) => {
+            token.bytes.iter().fold("bytes:".to_string(), |text, byte| text + &format!("\\x{byte:02x}"))
+        }
     }
 }
 
@@ -110,7 +112,8 @@ mod tests {
     #[test]
     fn offsets_count_characters_and_halves_of_them_are_spelled_in_bytes() {
         let euro = "€".as_bytes();
-        let tokens = [token(b"ab", f32::NAN), token(&euro[..2], -1.0), token(&euro[2..], -2.0), token(b"c", -3.0)];
+        let tokens =
+            [token(b"ab", f32::NAN), token(&euro[..2], -1.0), token(&euro[2..], -2.0), token(b"c", -3.0)];
         let written = Tokens::default().write(&tokens);
         assert_eq!(written["text_offset"], json!([0, 2, 2, 3]));
         assert_eq!(written["tokens"], json!(["ab", "bytes:\\xe2\\x82", "bytes:\\xac", "c"]));

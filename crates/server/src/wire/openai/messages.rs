@@ -89,7 +89,8 @@ fn text(
                 text.push_str(PLACE);
             }
             other => {
-                let message = format!("a part of type {other:?} cannot be read in a turn of the {}", role.name());
+                let message =
+                    format!("a part of type {other:?} cannot be read in a turn of the {}", role.name());
                 return Err(wrong(&part.path("type"), message).code("unsupported_parameter"));
             }
         }

@@ -2,6 +2,9 @@
 
 pub(crate) mod chat;
 pub(crate) mod chat_chunks;
+pub(crate) mod completion_chunks;
+pub(crate) mod completions;
+pub(crate) mod embeddings;
 pub(crate) mod format;
 pub(crate) mod logprobs;
 pub(crate) mod messages;

@@ -1,6 +1,7 @@
 //! What chat, completions and responses may ask alike.
 
 use crate::refusal::Refusal;
+use crate::residents::KeepAlive;
 use crate::wire::fields::Fields;
 use crate::wire::pictures::Shown;
 use crate::wire::request::{count, random_seed, sampling, schema, stop, wrong};
@@ -14,6 +15,8 @@ pub(crate) struct Asked {
     pub model: String,
     /// What it is asked.
     pub request: Request,
+    /// How long the model stays afterwards.
+    pub keep_alive: Option<KeepAlive>,
     /// Pictures that are not fetched yet.
     pub shown: Vec<Shown>,
     /// The request wishes for thoughts, and is answered without where the model has none.
@@ -77,7 +80,9 @@ pub(crate) fn overflow(fields: &mut Fields) -> Result<Overflow, Refusal> {
     match fields.take::<String>("overflow")?.as_deref() {
         None | Some("error") => Ok(Overflow::Error),
         Some("truncate") => Ok(Overflow::TruncateOldest),
-        Some(other) => Err(wrong(&fields.path("overflow"), format!("{other:?} is neither error nor truncate"))),
+        Some(other) => {
+            Err(wrong(&fields.path("overflow"), format!("{other:?} is neither error nor truncate")))
+        }
     }
 }
 
