@@ -272,7 +272,7 @@ impl Engine {
     ///
     /// The ids must fit into the context: a longer text is scored in windows by the caller.
     pub fn score_ids(&self, ids: &[u32], from: usize) -> Result<Vec<TokenScore>, rhetor_lm::Error> {
-        let picks = self.picks(ids, from, self.active(None)?, 0)?;
+        let picks = self.picks(ids, from, self.active(None)?, 0, None)?;
         let score = |pick: &Pick| TokenScore {
             text: self.token_text(pick.id),
             id: pick.id,
@@ -283,13 +283,14 @@ impl Engine {
     }
 
     /// As [`Engine::score_ids`], with these adapters on (and their virtual positions), and `n_top` alternatives for each
-    /// token.
+    /// token; broken off as `request` says.
     fn picks(
         &self,
         ids: &[u32],
         from: usize,
         (adapters, n_virtual): (Active, usize),
         n_top: usize,
+        request: Option<&Request>,
     ) -> Result<Vec<Pick>, rhetor_lm::Error> {
         let n_source = if self.decoder_start().is_some() { from.min(ids.len()) } else { 0 };
         let n_tokens = n_source.max(ids.len() - n_source);
@@ -321,8 +322,8 @@ impl Engine {
             constraint: None,
             n_top,
             breakers: Arc::default(),
-            deadline: None,
-            cancel: Cancel::default(),
+            deadline: request.and_then(|request| request.deadline),
+            cancel: request.map_or_else(Cancel::default, |request| request.cancel.clone()),
         })?;
         loop {
             let outputs = ticket.next();
@@ -463,16 +464,16 @@ impl Engine {
                 format!("{} completions need as many beams; there are {}", request.n, request.beams),
             );
         }
-        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
-            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
-            return invalid("beams", reason.to_string());
-        }
         if request.prompt_logprobs.is_some() && self.decoder_start().is_some() {
             let reason = "the model reads its prompt and does not write it: no token of it has a probability";
             return invalid("prompt-logprobs", reason.to_string());
         }
         if request.prompt_logprobs.is_some() && !request.pictures.is_empty() {
             return invalid("prompt-logprobs", "a prompt with pictures is not scored".to_string());
+        }
+        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
+            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
+            return invalid("beams", reason.to_string());
         }
         if request.stop.iter().any(String::is_empty) {
             return invalid("stop", "an empty string would end every answer before it begins".to_string());
@@ -572,7 +573,8 @@ impl LanguageModel for Engine {
         let prompt_logprobs = match request.prompt_logprobs {
             None => None,
             Some(n_top) => {
-                let picks = self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top)?;
+                let picks =
+                    self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top, Some(request))?;
                 Some(picks.iter().map(|pick| self.token_logprob(pick)).collect::<Vec<TokenLogprob>>())
             }
         };
