@@ -8,6 +8,7 @@ use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
 use crate::sampling::validate;
 use crate::scheduler::Stats;
+use crate::search::speculative::{DrafterOptions, Speculator, Target};
 use crate::sequence::{Ending, Goal, JobSpec, Output, Pick, Picture};
 use crate::steps::{Steps, Ticket};
 use crate::stop::StopFinder;
@@ -38,6 +39,8 @@ pub struct EngineOptions {
     pub prefill_chunk: Option<usize>,
     /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
     pub adapters: Vec<String>,
+    /// What guesses tokens ahead, so that a step may bring more than one; `None` = nothing. It changes no token.
+    pub drafter: Option<DrafterOptions>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
     pub now: Option<i64>,
 }
@@ -50,6 +53,7 @@ impl Default for EngineOptions {
             cache_tokens: None,
             prefill_chunk: None,
             adapters: Vec::new(),
+            drafter: None,
             now: None,
         }
     }
@@ -87,6 +91,8 @@ pub(crate) struct Parts {
     pub config: Option<ModelConfig>,
     pub adapters: Vec<AttachedAdapter>,
     pub sight: Option<Sight>,
+    /// What guesses ahead, and how many tokens.
+    pub speculator: Option<(Speculator, usize)>,
 }
 
 impl Engine {
@@ -116,14 +122,20 @@ impl Engine {
         }
         let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
         let (adapters, sight) = (model.adapters().to_vec(), model.sight());
+        let model = Arc::new(model);
+        let target = Target { tokenizer: &tokenizer, kv: options.kv, n_pages: cache.n_pages() };
+        let speculator = match &options.drafter {
+            Some(drafter) => Some(drafter.speculator(&target)?),
+            None => None,
+        };
         let (name, runner) = (name.into(), Box::new((model, cache)));
         let config = Some(config);
-        let parts = Parts { name, runner, tokenizer, context, options, config, adapters, sight };
+        let parts = Parts { name, runner, tokenizer, context, options, config, adapters, sight, speculator };
         Engine::from_parts(parts)
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Result<Engine, Error> {
-        let Parts { name, runner, tokenizer, context, options, config, adapters, sight } = parts;
+        let Parts { name, runner, tokenizer, context, options, config, adapters, sight, speculator } = parts;
         AttachedAdapter::check(&adapters, &Active::All)?;
         let n_virtual: usize = adapters.iter().map(|adapter| adapter.n_virtual).sum();
         if n_virtual >= context {
@@ -153,9 +165,14 @@ impl Engine {
                 None => Err("the model comes without a chat template; choose one by name".to_string()),
             },
         };
+        let steps = Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens);
+        let steps = match speculator {
+            Some((speculator, n)) => steps.speculating(speculator, n),
+            None => steps,
+        };
         Ok(Engine {
             name,
-            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens),
+            steps,
             tokenizer,
             template,
             config,
@@ -284,6 +301,7 @@ impl Engine {
             goal: Goal::Score { from: from + n_virtual },
             n_top: 0,
             breakers: Arc::default(),
+            speculate: None,
         });
         loop {
             let outputs = ticket.next();
@@ -301,7 +319,10 @@ impl Engine {
                     Output::Failed(reason) => {
                         return Err(self.unsupported(format!("score this text: {reason}")));
                     }
-                    Output::Prefill { .. } | Output::Token { .. } | Output::Finished { .. } => {}
+                    Output::Prefill { .. }
+                    | Output::Token { .. }
+                    | Output::Guessed { .. }
+                    | Output::Finished { .. } => {}
                 }
             }
         }
@@ -402,11 +423,13 @@ impl Engine {
             (!request.tools.offered.is_empty(), "tools"),
             (request.think.is_some(), "think"),
             (request.prompt_logprobs.is_some(), "prompt-logprobs"),
-            (request.speculate.is_some_and(|n| n > 0), "speculate"),
             (request.deadline.is_some(), "deadline"),
         ];
         if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
             return invalid(option, "this engine does not know it".to_string());
+        }
+        if request.speculate.is_some_and(|n| n > 0) && !self.steps.speculates() {
+            return invalid("speculate", "this engine was set up without a drafter".to_string());
         }
         if request.n == 0 || request.n > 1024 {
             return invalid("n", format!("{} is outside 1 to 1024", request.n));
@@ -551,7 +574,18 @@ impl LanguageModel for Engine {
             let n_top = request.logprobs.unwrap_or(0);
             let prompt = std::iter::repeat_n(0, n_virtual).chain(prompt).collect();
             let source = source.into();
-            let spec = JobSpec { source, prompt, n_virtual, pictures: seen, adapters, goal, n_top, breakers };
+            let speculate = request.speculate;
+            let spec = JobSpec {
+                source,
+                prompt,
+                n_virtual,
+                pictures: seen,
+                adapters,
+                goal,
+                n_top,
+                breakers,
+                speculate,
+            };
             let ticket = self.steps.submit(spec);
             conversation.listen(&ticket)?;
         }
@@ -611,6 +645,8 @@ struct Voice {
     ids: Vec<u32>,
     logprobs: Option<Vec<TokenLogprob>>,
     logprob_sum: f64,
+    drafted: usize,
+    accepted: usize,
     first: Option<Instant>,
     last: Option<Instant>,
     reason: Option<FinishReason>,
@@ -625,6 +661,8 @@ impl Voice {
             ids: Vec::new(),
             logprobs: with_logprobs.then(Vec::new),
             logprob_sum: 0.0,
+            drafted: 0,
+            accepted: 0,
             first: None,
             last: None,
             reason: None,
@@ -637,7 +675,13 @@ impl Voice {
         Completion {
             text: self.text,
             finish_reason: self.reason.unwrap_or(FinishReason::Cancelled),
-            usage: Usage { completion_tokens: self.ids.len(), ..usage },
+            usage: Usage {
+                completion_tokens: self.ids.len(),
+                drafted_tokens: self.drafted,
+                // Guesses behind a stop string may have been right, but were not wanted.
+                accepted_tokens: self.accepted.min(self.ids.len()),
+                ..usage
+            },
             token_ids: self.ids,
             timings: Timings {
                 prefill_seconds: seconds(began, first),
@@ -697,6 +741,10 @@ impl Listening<'_> {
                     self.voices[index].reason = Some(FinishReason::Stop);
                     ticket.finish(index);
                 }
+            }
+            Output::Guessed { index, drafted, accepted } => {
+                self.voices[index].drafted += drafted;
+                self.voices[index].accepted += accepted;
             }
             Output::Finished { index, reason } => {
                 if self.voices[index].reason.is_none() {

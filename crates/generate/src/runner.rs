@@ -3,6 +3,7 @@
 use rhetor_images::Planes;
 use rhetor_models::{Active, Batch, KvCache, Model, SourceTokens};
 use rhetor_tensor::Tensor;
+use std::sync::Arc;
 
 /// Runs one batch after another on a paged key-value cache.
 ///
@@ -29,7 +30,7 @@ pub(crate) trait Runner: Send {
     fn n_pages(&self) -> usize;
 }
 
-impl Runner for (Model, KvCache) {
+impl Runner for (Arc<Model>, KvCache) {
     fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32])) {
         let (model, cache) = self;
         read(model.forward(batch, Some(cache)).data());

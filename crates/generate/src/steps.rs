@@ -3,6 +3,7 @@
 
 use crate::runner::Runner;
 use crate::scheduler::{Scheduler, Stats};
+use crate::search::speculative::Speculator;
 use crate::sequence::{JobSpec, Output};
 use rhetor_images::Planes;
 use rhetor_tensor::Tensor;
@@ -18,6 +19,8 @@ pub(crate) struct Steps {
     stepped: Condvar,
     /// Held by the one who makes a step; the rest of the time nobody wants it.
     runner: Mutex<Box<dyn Runner>>,
+    /// Guesses the next tokens, if anybody does; wanted by the one who makes a step.
+    speculator: Option<Mutex<Speculator>>,
 }
 
 struct Shared {
@@ -39,7 +42,20 @@ impl Steps {
             shared: Mutex::new(Shared { scheduler, is_stepping: false }),
             stepped: Condvar::new(),
             runner: Mutex::new(runner),
+            speculator: None,
         }
+    }
+
+    /// The same, with at most `n` tokens of each sequence guessed ahead in a step.
+    pub fn speculating(mut self, speculator: Speculator, n: usize) -> Steps {
+        self.lock().scheduler.speculate(n);
+        self.speculator = Some(Mutex::new(speculator));
+        self
+    }
+
+    /// Whether tokens are guessed ahead.
+    pub fn speculates(&self) -> bool {
+        self.speculator.is_some()
     }
 
     /// Puts a job in line.
@@ -50,7 +66,7 @@ impl Steps {
 
     /// The rows that a picture becomes. [R, D]
     pub fn see(&self, picture: &Planes) -> Tensor {
-        self.runner.lock().unwrap_or_else(PoisonError::into_inner).see(picture)
+        lock(&self.runner).see(picture)
     }
 
     /// What has been done so far.
@@ -67,14 +83,21 @@ impl Steps {
     fn step<'a>(&'a self, mut shared: MutexGuard<'a, Shared>) -> MutexGuard<'a, Shared> {
         shared.is_stepping = true;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let plan = shared.scheduler.schedule();
+            let mut plan = shared.scheduler.schedule();
             drop(shared);
             if plan.batch.tokens.is_empty() {
                 return;
             }
+            let mut speculator = self.speculator.as_ref().map(|speculator| lock(speculator));
+            let mut guessing = 0.0;
+            if let Some(speculator) = &mut speculator {
+                let (proposals, seconds) = speculator.guess(&mut plan.asked, plan.n_plain);
+                plan.add_guesses(proposals);
+                guessing = seconds;
+            }
             let (rows, sequences) = (plan.batch.tokens.len(), plan.batch.spans.len());
             let _span = tracing::debug_span!("step", rows, sequences).entered();
-            let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut runner = lock(&self.runner);
             let began = Instant::now();
             for &(from, to) in &plan.copies {
                 runner.copy_page(from, to);
@@ -85,8 +108,12 @@ impl Steps {
             }
             runner.forward(&plan.batch, &mut |logits| {
                 let seconds = began.elapsed().as_secs_f64();
+                if let Some(speculator) = speculator.as_mut().filter(|_| plan.only_decodes()) {
+                    speculator.stepped(rows, seconds);
+                }
                 let scheduler = &mut self.lock().scheduler;
                 scheduler.stats.seconds_in_model += seconds;
+                scheduler.stats.seconds_in_drafter += guessing;
                 scheduler.postprocess(&plan, logits);
             });
         }));
@@ -144,6 +171,11 @@ impl Drop for Ticket<'_> {
             shared.scheduler.sweep();
         }
     }
+}
+
+/// Locks what only the maker of a step wants; what a panic left in it is no worse than what it left in the pages.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a panic said.
