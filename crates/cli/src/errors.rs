@@ -84,7 +84,11 @@ impl From<rhetor_store::Error> for Failure {
             E::UnknownModel { .. } => {
                 (Exit::WrongInput, Some("`rhetor list --catalogue` shows the models with short names"))
             }
-            E::NotFound { .. } | E::FileName { .. } | E::Insecure { .. } => (Exit::WrongInput, None),
+            E::NotFound { .. }
+            | E::FileName { .. }
+            | E::Insecure { .. }
+            | E::Digest { .. }
+            | E::NoBlob { .. } => (Exit::WrongInput, None),
             E::NotPulled { name, .. } => {
                 let hint = format!("`rhetor pull {name}` fetches it");
                 return Failure::input(message).hint(hint);

@@ -4,6 +4,7 @@
 //! Python's strings, lists and dictionaries, loop controls, and `{% generation %}` blocks, which mark nothing here.
 
 use crate::Error;
+use crate::go_template::{GoChat, GoWishes, is_go};
 use crate::templates::TEMPLATES;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
@@ -17,6 +18,8 @@ const NAME: &str = "chat";
 /// A compiled template with the model's tokens.
 #[derive(Debug)]
 pub struct ChatTemplate {
+    /// The template, if it is written in Go's language.
+    go: Option<GoChat>,
     environment: Environment<'static>,
     bos: String,
     eos: String,
@@ -51,11 +54,23 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |reason: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
         });
+        if named.is_none() && is_go(source) {
+            let invalid = |reason| Error::InvalidTemplate { reason };
+            let (bos, eos) = (bos.to_string(), eos.to_string());
+            return Ok(ChatTemplate {
+                go: Some(GoChat::new(source).map_err(invalid)?),
+                environment,
+                bos,
+                eos,
+                stops: &[],
+            });
+        }
         let body = open_generation_blocks(named.map_or(source, |template| template.source));
         environment
             .add_template_owned(NAME, body)
             .map_err(|error| Error::InvalidTemplate { reason: describe(&error) })?;
         Ok(ChatTemplate {
+            go: None,
             environment,
             bos: bos.to_string(),
             eos: eos.to_string(),
@@ -85,6 +100,10 @@ impl ChatTemplate {
         tools: Option<&serde_json::Value>,
         now: i64,
     ) -> Result<String, rhetor_lm::Error> {
+        if let Some(go) = &self.go {
+            let rendered = go.render(messages, &GoWishes { now, ..GoWishes::default() });
+            return rendered.map_err(|reason| rhetor_lm::Error::Template { reason });
+        }
         let messages: Vec<Value> = messages
             .iter()
             .map(|message| context! { role => message.role.name(), content => message.content.as_str() })
@@ -309,7 +328,7 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// Python's `strftime` in the C locale for `now`, seconds since 1970; directives unknown here stay as they are.
-fn strftime(format: &str, now: i64) -> String {
+pub(crate) fn strftime(format: &str, now: i64) -> String {
     let (days, seconds) = (now.div_euclid(86_400), now.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
+use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
 use crate::pictures;
 use crate::prompt::{Controls, Encoded, Encoder, Room};
@@ -10,16 +11,17 @@ use crate::sampling::validate;
 use crate::scheduler::Stats;
 use crate::search::speculative::{DrafterOptions, Speculator, Target};
 use crate::sequence::{Ending, Goal, JobSpec, Output, Pick, Picture};
-use crate::steps::{Steps, Ticket};
+use crate::steps::Steps;
 use crate::stop::StopFinder;
+use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Completion, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt, Request, Score, Timings,
-    TokenLogprob, TokenScore, Usage,
+    Completion, Constraint, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt, Request,
+    Score, TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
-use rhetor_tokenizer::{Detokenizer, Special, Tokenizer};
+use rhetor_tokenizer::{Special, Tokenizer};
 use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
@@ -72,6 +74,7 @@ pub struct Engine {
     config: Option<ModelConfig>,
     controls: Controls,
     breakers: OnceLock<Arc<[bool]>>,
+    grammars: OnceLock<Result<Grammars, String>>,
     context: usize,
     cache_tokens: usize,
     now: Option<i64>,
@@ -178,6 +181,7 @@ impl Engine {
             config,
             controls,
             breakers: OnceLock::new(),
+            grammars: OnceLock::new(),
             context,
             cache_tokens,
             now: options.now,
@@ -239,7 +243,7 @@ impl Engine {
     }
 
     /// The token that the model begins to write with, if it reads its prompt with an encoder.
-    fn decoder_start(&self) -> Option<u32> {
+    pub(crate) fn decoder_start(&self) -> Option<u32> {
         let config = self.config.as_ref().filter(|config| config.has_encoder())?;
         Some(config.decoder_start.unwrap_or(0))
     }
@@ -299,6 +303,7 @@ impl Engine {
             pictures: Vec::new(),
             adapters,
             goal: Goal::Score { from: from + n_virtual },
+            constraint: None,
             n_top: 0,
             breakers: Arc::default(),
             speculate: None,
@@ -413,13 +418,26 @@ impl Engine {
         self.breakers.get_or_init(|| (0..self.tokenizer.n_tokens() as u32).map(breaks).collect()).clone()
     }
 
+    /// The grammar of a constraint over this model's tokens.
+    fn grammar(&self, constraint: &Constraint) -> Result<Arc<Grammar>, rhetor_lm::Error> {
+        match self.grammars.get_or_init(|| Grammars::new(&self.tokenizer)) {
+            Ok(grammars) => grammars.compile(constraint),
+            Err(reason) => Err(self.unsupported(format!("follow a constraint: {reason}"))),
+        }
+    }
+
+    /// Where an answer begins in its grammar: at once, or when the model has written `after`.
+    fn begin(&self, grammar: &Grammar, goal: &Goal, after: Option<&str>) -> State {
+        let waits = after.map(|text| Trigger::new(text, &self.tokenizer));
+        grammar.begin(goal.stops(), waits)
+    }
+
     /// Refuses what no engine can do.
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
         // What is not built yet is refused by name.
         let waits = [
-            (request.constraint.is_some(), "constraint"),
             (!request.tools.offered.is_empty(), "tools"),
             (request.think.is_some(), "think"),
             (request.prompt_logprobs.is_some(), "prompt-logprobs"),
@@ -447,6 +465,10 @@ impl Engine {
                 "n",
                 format!("{} completions need as many beams; there are {}", request.n, request.beams),
             );
+        }
+        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
+            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
+            return invalid("beams", reason.to_string());
         }
         if request.stop.iter().any(String::is_empty) {
             return invalid("stop", "an empty string would end every answer before it begins".to_string());
@@ -501,7 +523,7 @@ impl Engine {
         }
     }
 
-    fn token_logprob(&self, pick: &Pick) -> TokenLogprob {
+    pub(crate) fn token_logprob(&self, pick: &Pick) -> TokenLogprob {
         TokenLogprob {
             text: self.token_text(pick.id),
             bytes: self.tokenizer.token_bytes(pick.id).to_vec(),
@@ -511,7 +533,7 @@ impl Engine {
         }
     }
 
-    fn unsupported(&self, what: String) -> rhetor_lm::Error {
+    pub(crate) fn unsupported(&self, what: String) -> rhetor_lm::Error {
         rhetor_lm::Error::Unsupported { model: self.name.clone(), what }
     }
 }
@@ -530,6 +552,7 @@ impl LanguageModel for Engine {
     ) -> Result<Vec<Completion>, rhetor_lm::Error> {
         let began = Instant::now();
         self.check(request)?;
+        let grammar = request.constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (adapters, n_virtual) = self.active(request.adapters.as_deref())?;
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
@@ -569,12 +592,12 @@ impl LanguageModel for Engine {
             };
             let n_tokens = n_virtual + prompt.len();
             let (goal, _) = self.goal(request, n_tokens, source.len(), &encoded.ends)?;
+            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, None));
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
             let prompt = std::iter::repeat_n(0, n_virtual).chain(prompt).collect();
             let source = source.into();
-            let speculate = request.speculate;
             let spec = JobSpec {
                 source,
                 prompt,
@@ -582,9 +605,10 @@ impl LanguageModel for Engine {
                 pictures: seen,
                 adapters,
                 goal,
+                constraint,
                 n_top,
                 breakers,
-                speculate,
+                speculate: request.speculate,
             };
             let ticket = self.steps.submit(spec);
             conversation.listen(&ticket)?;
@@ -600,6 +624,7 @@ impl LanguageModel for Engine {
         Ok(completions
             .map(|voice| {
                 let mut completion = voice.into_completion(usage, encoded.warnings.clone(), began);
+                completion.constraint = request.constraint.as_ref().map(Constraint::name);
                 let is_full =
                     completion.finish_reason == FinishReason::Length && request.max_tokens.is_none();
                 if is_full {
@@ -634,167 +659,5 @@ impl LanguageModel for Engine {
             ids.iter().zip(&before).take_while(|(a, b)| a == b).count().max(1)
         };
         Ok(Score { tokens: self.score_ids(&ids, from)?, n_bytes: continuation.len() })
-    }
-}
-
-/// One completion as it is spoken.
-struct Voice {
-    stream: Detokenizer,
-    stops: StopFinder,
-    text: String,
-    ids: Vec<u32>,
-    logprobs: Option<Vec<TokenLogprob>>,
-    logprob_sum: f64,
-    drafted: usize,
-    accepted: usize,
-    first: Option<Instant>,
-    last: Option<Instant>,
-    reason: Option<FinishReason>,
-}
-
-impl Voice {
-    fn new(stream: Detokenizer, stops: StopFinder, with_logprobs: bool) -> Voice {
-        Voice {
-            stream,
-            stops,
-            text: String::new(),
-            ids: Vec::new(),
-            logprobs: with_logprobs.then(Vec::new),
-            logprob_sum: 0.0,
-            drafted: 0,
-            accepted: 0,
-            first: None,
-            last: None,
-            reason: None,
-        }
-    }
-
-    fn into_completion(self, usage: Usage, warnings: Vec<String>, began: Instant) -> Completion {
-        let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
-        let first = self.first.unwrap_or(began);
-        Completion {
-            text: self.text,
-            finish_reason: self.reason.unwrap_or(FinishReason::Cancelled),
-            usage: Usage {
-                completion_tokens: self.ids.len(),
-                drafted_tokens: self.drafted,
-                // Guesses behind a stop string may have been right, but were not wanted.
-                accepted_tokens: self.accepted.min(self.ids.len()),
-                ..usage
-            },
-            token_ids: self.ids,
-            timings: Timings {
-                prefill_seconds: seconds(began, first),
-                decode_seconds: seconds(first, self.last.unwrap_or(first)),
-            },
-            logprobs: self.logprobs,
-            logprob_sum: self.logprob_sum,
-            warnings,
-            ..Completion::default()
-        }
-    }
-}
-
-/// A caller that listens to its completions.
-struct Listening<'a> {
-    engine: &'a Engine,
-    voices: Vec<Voice>,
-    n_prompt: usize,
-    n_cached: usize,
-    /// Tokens that end an answer beside the model's own.
-    ends: Vec<u32>,
-    on_event: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    is_cancelled: bool,
-}
-
-impl Listening<'_> {
-    /// Takes outputs until all completions are complete or the caller breaks off.
-    fn listen(&mut self, ticket: &Ticket<'_>) -> Result<(), rhetor_lm::Error> {
-        loop {
-            let outputs = ticket.next();
-            if outputs.is_empty() {
-                return Ok(());
-            }
-            for output in outputs {
-                self.take(output, ticket)?;
-                if self.is_cancelled {
-                    for voice in self.voices.iter_mut().filter(|voice| voice.reason.is_none()) {
-                        voice.reason = Some(FinishReason::Cancelled);
-                    }
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, output: Output, ticket: &Ticket<'_>) -> Result<(), rhetor_lm::Error> {
-        match output {
-            Output::Prefill { done, cached } => {
-                self.n_cached = cached;
-                // With a source, what is computed before the answer is that and one token more.
-                let done = if self.engine.decoder_start().is_some() { done * self.n_prompt } else { done };
-                let event = Event::Prefill { done, total: self.n_prompt };
-                self.is_cancelled |= (self.on_event)(event).is_break();
-            }
-            Output::Token { index, pick } => {
-                if self.voices[index].reason.is_none() && self.speak(index, &pick) {
-                    self.voices[index].reason = Some(FinishReason::Stop);
-                    ticket.finish(index);
-                }
-            }
-            Output::Guessed { index, drafted, accepted } => {
-                self.voices[index].drafted += drafted;
-                self.voices[index].accepted += accepted;
-            }
-            Output::Finished { index, reason } => {
-                if self.voices[index].reason.is_none() {
-                    self.close(index, reason);
-                }
-            }
-            Output::Scores(_) => {}
-            Output::Failed(reason) => {
-                return Err(self.engine.unsupported(format!("finish this request: {reason}")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a token; true if a stop string is complete.
-    fn speak(&mut self, index: usize, pick: &Pick) -> bool {
-        let voice = &mut self.voices[index];
-        let now = Instant::now();
-        voice.first.get_or_insert(now);
-        voice.last = Some(now);
-        voice.ids.push(pick.id);
-        voice.logprob_sum += f64::from(pick.logprob);
-        if let Some(logprobs) = &mut voice.logprobs {
-            logprobs.push(self.engine.token_logprob(pick));
-        }
-        if self.engine.tokenizer.stops().contains(&pick.id) || self.ends.contains(&pick.id) {
-            return false;
-        }
-        let piece = voice.stream.push(pick.id);
-        let (text, is_stop) = voice.stops.push(&piece);
-        self.emit(index, &text);
-        is_stop
-    }
-
-    /// Gives out what was held back: it is no part of a stop string any more.
-    fn close(&mut self, index: usize, reason: FinishReason) {
-        let voice = &mut self.voices[index];
-        let rest = voice.stream.finish();
-        let (mut text, is_stop) = voice.stops.push(&rest);
-        if !is_stop {
-            text.push_str(&voice.stops.finish());
-        }
-        voice.reason = Some(if is_stop { FinishReason::Stop } else { reason });
-        self.emit(index, &text);
-    }
-
-    fn emit(&mut self, index: usize, text: &str) {
-        if !text.is_empty() {
-            self.voices[index].text.push_str(text);
-            self.is_cancelled |= (self.on_event)(Event::Text { index, text, logprobs: &[] }).is_break();
-        }
     }
 }

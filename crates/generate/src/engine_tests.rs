@@ -45,7 +45,7 @@ pub(crate) fn letters_to(last: char) -> Tokenizer {
     Tokenizer::from_json_bytes(json.to_string().as_bytes()).unwrap()
 }
 
-fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_at: Option<u32>) -> Engine {
+pub(crate) fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_at: Option<u32>) -> Engine {
     fake_engine(n_pages, context, chunk, panics_at, None)
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn fake_engine(
     engine
 }
 
-fn engine(n_pages: usize) -> Engine {
+pub(crate) fn engine(n_pages: usize) -> Engine {
     engine_with(n_pages, 512, 64, None)
 }
 

@@ -2,19 +2,21 @@
 //!
 //! [`Engine`] makes a voice of a model and its tokenizer. A request's way through it: `prompt` renders and encodes it,
 //! `steps` puts it in line, `scheduler` says which tokens make up the next step and which pages of the cache they use
-//! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens, and `engine` turns those
-//! into text up to a stop string (`stop`).
+//! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens among those that a `constraint`
+//! allows, and `voice` turns those into text up to a stop string (`stop`).
 //!
 //! No HTTP, no training; no thread of its own.
 #![forbid(unsafe_code)]
 
 mod chat_template;
+mod constraint;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
 mod error;
 #[cfg(test)]
 mod fake;
+mod go_template;
 pub mod infill;
 mod kv_blocks;
 mod logprob;
@@ -34,6 +36,7 @@ mod speculation_tests;
 mod steps;
 mod stop;
 mod templates;
+mod voice;
 
 pub use chat_template::{ChatTemplate, GenerationPrompt};
 pub use engine::{Engine, EngineOptions};

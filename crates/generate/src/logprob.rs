@@ -34,6 +34,7 @@ pub(crate) fn pick(logits: &[f32], id: u32, n_tokens: usize, n_top: usize) -> Pi
         id,
         logprob: own - normaliser,
         is_greedy: vocabulary.iter().all(|&other| other <= own || other.is_nan()),
+        is_constrained: false,
         top: top(vocabulary, n_top).into_iter().map(|(id, logit)| (id, logit - normaliser)).collect(),
     }
 }

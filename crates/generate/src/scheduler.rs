@@ -8,13 +8,15 @@
 
 mod guesses;
 
+use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
 use crate::logprob;
 use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
 use crate::search::speculative::{Asked, Proposal, Rates};
-use crate::sequence::{Goal, Job, JobSpec, Output, Sequence};
+use crate::sequence::{Goal, Job, JobSpec, Output};
 use rhetor_kernels::kv::PAGE_LEN;
+use rhetor_lm::FinishReason;
 use rhetor_models::{Active, Batch, SequenceSpan, SourceTokens};
 use std::ops::Range;
 
@@ -392,8 +394,7 @@ impl Scheduler {
     fn fail_stuck(&mut self) {
         let stuck = |job: &&mut Job| job.sequences.iter().any(|sequence| !sequence.is_done);
         if let Some(job) = self.jobs.iter_mut().find(stuck) {
-            job.outbox.push(Output::Failed("its tokens do not fit into the cache".to_string()));
-            job.sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
+            job.fail("its tokens do not fit into the cache".to_string());
         }
     }
 
@@ -450,6 +451,9 @@ impl Scheduler {
     fn sample(&mut self, span: &PlannedSpan, row: &[f32]) {
         let job = &mut self.jobs[span.job];
         let Goal::Sample { sampling, seed, n, .. } = &job.goal else { unreachable!("checked by the caller") };
+        if let Some(Err(reason)) = job.sequences[span.sequence].constraint.as_mut().map(State::mask) {
+            return job.fail(reason);
+        }
         let mut chosen = vec![span.sequence];
         if job.sequences.len() < *n {
             for index in 1..*n {
@@ -465,21 +469,34 @@ impl Scheduler {
     }
 
     fn choose(&mut self, job: usize, sequence: usize, row: &[f32]) {
-        let Job { sequences, goal, n_prompt, n_virtual, n_top, breakers, outbox, .. } = &mut self.jobs[job];
+        let job = &mut self.jobs[job];
+        let Job { sequences, goal, n_prompt, n_virtual, n_top, breakers, outbox, .. } = job;
         let Goal::Sample { ending, .. } = goal else { unreachable!("checked by the caller") };
         let sequence = &mut sequences[sequence];
+        let mask = match sequence.constraint.as_mut().map(State::mask).transpose() {
+            Ok(mask) => mask,
+            Err(reason) => return job.fail(reason),
+        };
         let past =
             Past { tokens: &sequence.tokens[*n_virtual..], n_prompt: *n_prompt - *n_virtual, breakers };
         let sampler = sequence.sampler.as_mut().expect("sampled sequences have a sampler");
-        let Some(id) = sampler.next(&row[..self.n_tokens], &past, &mut self.scratch) else {
-            outbox.push(Output::Failed("no token has a finite logit".to_string()));
-            sequences_done(sequences);
-            return;
+        let row_of_text = &row[..self.n_tokens];
+        let Some(id) = sampler.next_of(row_of_text, mask.as_deref(), &past, &mut self.scratch) else {
+            return job.fail("no token that may follow has a finite logit".to_string());
         };
         sequence.tokens.push(id);
-        let pick = logprob::pick(row, id, self.n_tokens, *n_top);
+        let mut pick = logprob::pick(row, id, self.n_tokens, *n_top);
+        pick.is_constrained = mask.is_some_and(|mask| !mask.allows_all());
         outbox.push(Output::Token { index: sequence.index, pick });
-        if let Some(reason) = ending.reached(id, sequence.tokens.len() - *n_prompt) {
+        let mut is_complete = false;
+        if let Some(state) = &mut sequence.constraint {
+            if let Err(reason) = state.commit(id) {
+                return job.fail(reason);
+            }
+            is_complete = state.is_complete();
+        }
+        let ended = ending.reached(id, sequence.tokens.len() - *n_prompt);
+        if let Some(reason) = if is_complete { Some(FinishReason::Stop) } else { ended } {
             outbox.push(Output::Finished { index: sequence.index, reason });
             sequence.is_done = true;
         }
@@ -488,41 +505,48 @@ impl Scheduler {
     /// Moves a beam search on by one token.
     fn advance_beams(&mut self, job: usize, rows: &[&[f32]]) {
         let Scheduler { jobs, blocks, scratch, n_tokens, .. } = self;
-        let Job { sequences, beam, n_prompt, n_virtual, n_top, breakers, outbox, .. } = &mut jobs[job];
+        let job = &mut jobs[job];
+        let Job { sequences, beam, n_prompt, n_virtual, n_top, breakers, outbox, .. } = job;
+        let masks = sequences.iter_mut().map(|s| s.constraint.as_mut().map(State::mask).transpose());
+        let masks = match masks.collect::<Result<Vec<_>, String>>() {
+            Ok(masks) => masks,
+            Err(reason) => return job.fail(reason),
+        };
         let (n_virtual, n_prompt) = (*n_virtual, *n_prompt - *n_virtual);
         let pasts: Vec<Past<'_>> = sequences
             .iter()
             .map(|sequence| Past { tokens: &sequence.tokens[n_virtual..], n_prompt, breakers })
             .collect();
         let beam = beam.as_mut().expect("checked by the caller");
-        match beam.advance(rows, &pasts, (*n_tokens, *n_top), scratch) {
+        match beam.advance(rows, &pasts, &masks, (*n_tokens, *n_top), scratch) {
             Advance::Continue(next) => {
                 let mut forks = Vec::new();
+                let mut refused = None;
                 for (index, (parent, token)) in next.into_iter().enumerate() {
                     let mut fork = sequences[parent].fork(index, None, blocks);
                     fork.tokens.push(token);
+                    let committed = fork.constraint.as_mut().map(|state| state.commit(token)).transpose();
+                    refused = refused.or(committed.err());
                     forks.push(fork);
                 }
                 for sequence in sequences.iter_mut() {
                     sequence.put_back(blocks);
                 }
                 *sequences = forks;
+                if let Some(reason) = refused {
+                    job.fail(reason);
+                }
             }
             Advance::Done(best) => {
                 if best.is_empty() {
-                    outbox.push(Output::Failed("no token has a finite logit".to_string()));
+                    return job.fail("no token that may follow has a finite logit".to_string());
                 }
                 for (index, (reason, picks)) in best.into_iter().enumerate() {
                     outbox.extend(picks.into_iter().map(|pick| Output::Token { index, pick }));
                     outbox.push(Output::Finished { index, reason });
                 }
-                sequences_done(sequences);
+                sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
             }
         }
     }
-}
-
-/// Nothing more is wanted of a job.
-fn sequences_done(sequences: &mut [Sequence]) {
-    sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
 }

@@ -1,5 +1,6 @@
 //! A list of tokens that grows, and the pages that hold its keys and values; and the job that it belongs to.
 
+use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
 use crate::sampling::Sampler;
 use crate::search::beam::Beam;
@@ -26,6 +27,8 @@ pub(crate) struct JobSpec {
     pub adapters: Active,
     /// What is to be done with them.
     pub goal: Goal,
+    /// Where the answer begins in its grammar, if it must follow one.
+    pub constraint: Option<State>,
     /// Report this many alternatives for each token.
     pub n_top: usize,
     /// By token id: whether it ends the repeats that DRY looks for. Empty = none does.
@@ -66,6 +69,16 @@ pub(crate) enum Goal {
     Score { from: usize },
 }
 
+impl Goal {
+    /// The tokens that end a continuation, sorted.
+    pub fn stops(&self) -> Arc<[u32]> {
+        match self {
+            Goal::Sample { ending, .. } | Goal::Beam { ending, .. } => ending.stops.clone(),
+            Goal::Score { .. } => Arc::default(),
+        }
+    }
+}
+
 /// When a continuation ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Ending {
@@ -97,6 +110,8 @@ pub(crate) struct Pick {
     pub logprob: f32,
     /// Whether no other token was more likely.
     pub is_greedy: bool,
+    /// Whether a constraint forbade at least one other.
+    pub is_constrained: bool,
     /// The most likely alternatives, most likely first.
     pub top: Vec<(u32, f32)>,
 }
@@ -140,13 +155,21 @@ pub(crate) struct Sequence {
     pub sampler: Option<Sampler>,
     /// How often guesses of its tokens were right.
     pub rates: Rates,
+    /// How far the answer has come in its grammar, if it must follow one.
+    pub constraint: Option<State>,
     /// Whether nothing more is wanted.
     pub is_done: bool,
 }
 
 impl Sequence {
     /// A sequence that has not begun.
-    pub fn new(index: usize, tokens: Vec<u32>, sampler: Option<Sampler>, root: Chain) -> Sequence {
+    pub fn new(
+        index: usize,
+        tokens: Vec<u32>,
+        sampler: Option<Sampler>,
+        constraint: Option<State>,
+        root: Chain,
+    ) -> Sequence {
         Sequence {
             index,
             tokens,
@@ -157,6 +180,7 @@ impl Sequence {
             chain: root,
             sampler,
             rates: Rates::default(),
+            constraint,
             is_done: false,
         }
     }
@@ -238,7 +262,7 @@ impl Sequence {
         n.min(self.pages.len() * PAGE_LEN - self.tokens.len())
     }
 
-    /// A second sequence with the same past on the same pages.
+    /// A second sequence with the same past on the same pages, at the same place of its grammar.
     pub fn fork(&self, index: usize, sampler: Option<Sampler>, blocks: &mut KvBlocks) -> Sequence {
         for &page in &self.pages {
             blocks.retain(page);
@@ -253,6 +277,7 @@ impl Sequence {
             chain: self.chain,
             sampler,
             rates: Rates::default(),
+            constraint: self.constraint.clone(),
             is_done: false,
         }
     }
@@ -342,7 +367,7 @@ impl Job {
             n_top: spec.n_top,
             breakers: spec.breakers,
             speculate: spec.speculate,
-            sequences: vec![Sequence::new(0, spec.prompt, sampler, root)],
+            sequences: vec![Sequence::new(0, spec.prompt, sampler, spec.constraint, root)],
             beam,
             outbox: Vec::new(),
             n_cached: None,
@@ -367,6 +392,12 @@ impl Job {
             self.source.pages.clear();
             self.source.is_read = false;
         }
+    }
+
+    /// Ends it with an error.
+    pub fn fail(&mut self, reason: String) {
+        self.outbox.push(Output::Failed(reason));
+        self.sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
     }
 
     /// Whether all its sequences must be computed in the same step.

@@ -1,8 +1,12 @@
 //! What every route shares.
 
 use crate::config::Config;
+use crate::doors::Bodies;
+use crate::embed_queue::EmbedQueue;
+use crate::metrics::Metrics;
 use crate::residents::Residents;
 use rhetor_store::{PullOptions, Store};
+use std::sync::Arc;
 
 /// What every route shares.
 pub struct App {
@@ -14,11 +18,21 @@ pub struct App {
     pub pull_options: PullOptions,
     /// The models in memory.
     pub(crate) residents: Residents,
+    /// Texts that wait for their vectors.
+    pub(crate) embed_queue: Arc<EmbedQueue>,
+    /// What has been done so far.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Room for the bodies of requests.
+    pub(crate) bodies: Bodies,
 }
 
 impl App {
     /// A server's insides, with no model loaded.
     pub fn new(config: Config, store: Store, pull_options: PullOptions) -> App {
-        App { config, store, pull_options, residents: Residents::default() }
+        let metrics = Arc::new(Metrics::default());
+        let residents = Residents::new(&config, metrics.clone());
+        let bodies = Bodies::new(config.body_bytes);
+        let embed_queue = Arc::default();
+        App { config, store, pull_options, residents, embed_queue, metrics, bodies }
     }
 }

@@ -11,17 +11,21 @@
 mod app;
 mod config;
 mod doors;
+mod embed_queue;
 mod error;
+mod metrics;
 mod refusal;
 mod residents;
 mod routes;
 mod serve;
 mod speech;
+mod tls;
 mod wire;
 
 pub use app::App;
 pub use config::Config;
+pub use doors::ApiKey;
 pub use error::Error;
 pub use refusal::Refusal;
 pub use routes::{ROUTES, Route};
-pub use serve::{Server, router};
+pub use serve::{Farewell, Server, router};

@@ -31,7 +31,11 @@ impl Run for Serve {
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         session.start_threads()?;
-        let config = Config { listen: self.listen, api_keys: self.api_keys, ..Config::default() };
+        let config = Config {
+            listen: self.listen,
+            api_keys: self.api_keys.into_iter().map(Into::into).collect(),
+            ..Config::default()
+        };
         let app = App::new(config, session.store.clone(), session.pull_options.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

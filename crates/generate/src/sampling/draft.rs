@@ -1,5 +1,6 @@
 //! The distribution on its way through the steps: copied only when a step needs it, sorted only as far as needed.
 
+use super::Mask;
 use std::cmp::Ordering;
 
 /// A token that may still be chosen.
@@ -57,6 +58,13 @@ impl<'a> Draft<'a> {
             self.is_edited = true;
         }
         &mut self.scratch.logits
+    }
+
+    /// Takes from the draft every token that `mask` does not allow. Before all other edits.
+    pub fn forbid_all_but(&mut self, mask: &Mask) {
+        assert!(!self.is_edited && !self.is_listed, "a constraint comes before all else");
+        mask.apply(self.raw, &mut self.scratch.logits);
+        self.is_edited = true;
     }
 
     /// Calls `change(logit, is_first)` for each token of `tokens`; `is_first` is false when a token comes again.

@@ -1,5 +1,6 @@
 //! How the next token is chosen: a table of steps, in the order applied.
 //!
+//! Tokens that a constraint forbids ([`Mask`]) are gone before the first step: every step sees only what may be chosen.
 //! Steps of [`Stage::Edit`] change single logits (bias, penalties). With temperature 0 the most likely token is then
 //! taken. Otherwise the steps of [`Stage::Shape`] narrow and reshape the distribution and one token is drawn.
 //!
@@ -11,6 +12,7 @@ mod draft;
 mod dry;
 mod frequency_presence;
 mod logit_bias;
+mod mask;
 mod min_p;
 mod mirostat;
 mod repetition;
@@ -22,6 +24,7 @@ mod typical;
 mod xtc;
 
 pub use draft::{Candidate, Draft, Scratch};
+pub use mask::Mask;
 pub use sampler::{Chance, Past, Sampler, validate};
 
 use rhetor_catalog::About;

@@ -1,7 +1,7 @@
 //! Walks the table for one token.
 
 use super::draft::weight;
-use super::{Draft, SAMPLING, Scratch, Stage};
+use super::{Draft, Mask, SAMPLING, Scratch, Stage};
 use crate::rng::Rng;
 use rhetor_lm::{Error, Sampling};
 use std::sync::Arc;
@@ -86,8 +86,22 @@ impl Sampler {
 
     /// Chooses the next token from `logits: [V]`; `None` if no candidate has a finite logit.
     pub fn next(&mut self, logits: &[f32], past: &Past<'_>, scratch: &mut Scratch) -> Option<u32> {
+        self.next_of(logits, None, past, scratch)
+    }
+
+    /// Chooses the next token among those that `mask` allows, as if the model gave all others no probability.
+    pub fn next_of(
+        &mut self,
+        logits: &[f32],
+        mask: Option<&Mask>,
+        past: &Past<'_>,
+        scratch: &mut Scratch,
+    ) -> Option<u32> {
         let Sampler { sampling, chance } = self;
         let mut draft = Draft::new(logits, scratch);
+        if let Some(mask) = mask {
+            draft.forbid_all_but(mask);
+        }
         Sampler::edit(sampling, &mut draft, past, chance);
         if sampling.temperature == 0.0 {
             return draft.best();

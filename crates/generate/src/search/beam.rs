@@ -4,14 +4,15 @@
 //! best `width · max(2, 1 + stop tokens)` are looked at; those among the first `width` that end are finished, with the
 //! sum of their log-probabilities divided by their length; the best `width` that do not end go on; the search is over
 //! when `width` are finished and the best that goes on, divided by its length, is no better than the worst of them.
-//! Penalties and biases are applied to the log-probabilities and not normalised again, as there.
+//! Penalties and biases are applied to the log-probabilities and not normalised again, as there; nor are they after a
+//! constraint has forbidden tokens.
 //!
 //! Source: Sequence to Sequence Learning with Neural Networks, arXiv:1409.3215, §3.2; transformers,
 //! generation/utils.py, `_beam_search`.
 
 use crate::logprob;
 use crate::rng::Rng;
-use crate::sampling::{Chance, Draft, Past, Sampler, Scratch};
+use crate::sampling::{Chance, Draft, Mask, Past, Sampler, Scratch};
 use crate::sequence::{Ending, Pick};
 use rhetor_lm::{FinishReason, Sampling};
 use std::sync::Arc;
@@ -57,12 +58,13 @@ impl Beam {
         Beam { width, n, sampling, ending, running: vec![Hypothesis::default()], finished: Vec::new() }
     }
 
-    /// Takes the logits of every running beam, `rows: [beams][V]`, and what came before each of them; ids from
-    /// `n_tokens` on are padding.
+    /// Takes the logits of every running beam, `rows: [beams][V]`, what came before each of them and which tokens may
+    /// follow it; ids from `n_tokens` on are padding.
     pub fn advance(
         &mut self,
         rows: &[&[f32]],
         pasts: &[Past<'_>],
+        masks: &[Option<Arc<Mask>>],
         (n_tokens, n_top): (usize, usize),
         scratch: &mut Scratch,
     ) -> Advance {
@@ -71,7 +73,8 @@ impl Beam {
         let n_kept = self.width * (1 + self.ending.stops.len()).max(2);
         let mut extensions = Vec::new();
         for (beam, (row, past)) in rows.iter().zip(pasts).enumerate() {
-            self.extend(beam, row, past, (n_tokens, n_kept), scratch, &mut extensions);
+            let mask = masks[beam].as_deref();
+            self.extend(beam, row, past, mask, (n_tokens, n_kept), scratch, &mut extensions);
         }
         extensions.sort_by(|a: &Extension, b| b.score.total_cmp(&a.score));
         extensions.truncate(n_kept);
@@ -85,7 +88,9 @@ impl Beam {
             }
             let mut hypothesis = self.running[extension.beam].clone();
             hypothesis.score = extension.score;
-            hypothesis.picks.push(logprob::pick(rows[extension.beam], extension.token, n_tokens, n_top));
+            let mut pick = logprob::pick(rows[extension.beam], extension.token, n_tokens, n_top);
+            pick.is_constrained = masks[extension.beam].as_ref().is_some_and(|mask| !mask.allows_all());
+            hypothesis.picks.push(pick);
             match ends {
                 Some(reason) => self.finished.push((extension.score / length as f64, reason, hypothesis)),
                 None => {
@@ -114,6 +119,7 @@ impl Beam {
         beam: usize,
         row: &[f32],
         past: &Past<'_>,
+        mask: Option<&Mask>,
         (n_tokens, n_kept): (usize, usize),
         scratch: &mut Scratch,
         extensions: &mut Vec<Extension>,
@@ -121,6 +127,9 @@ impl Beam {
         let normaliser = logprob::log_sum_exp(row);
         let logprobs: Vec<f32> = row[..n_tokens].iter().map(|logit| logit - normaliser).collect();
         let mut draft = Draft::new(&logprobs, scratch);
+        if let Some(mask) = mask {
+            draft.forbid_all_but(mask);
+        }
         let mut chance = Chance { rng: Rng::new(0, 0), mirostat_mu: 0.0 };
         Sampler::edit(&self.sampling, &mut draft, past, &mut chance);
         for (token, logprob) in logprob::top(draft.logits(), n_kept) {
@@ -152,7 +161,7 @@ mod tests {
             let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
             let pasts: Vec<Past<'_>> =
                 texts.iter().map(|tokens| Past { tokens, n_prompt: 0, breakers: &[] }).collect();
-            match beam.advance(&rows, &pasts, (rows[0].len(), 0), &mut scratch) {
+            match beam.advance(&rows, &pasts, &vec![None; rows.len()], (rows[0].len(), 0), &mut scratch) {
                 Advance::Continue(next) => {
                     texts = next.iter().map(|&(beam, token)| [&texts[beam][..], &[token]].concat()).collect();
                 }

@@ -1,7 +1,13 @@
 //! Every route: the table, nothing else.
 
+mod apply_template;
+mod asking;
+mod catalog;
+mod detokenize;
 mod health;
 mod openai;
+mod score;
+mod tokenize;
 
 use crate::app::App;
 use axum::routing::MethodRouter;
@@ -20,5 +26,34 @@ pub struct Route {
 /// Every route, in the order of the documentation.
 pub const ROUTES: &[Route] = &[
     Route { path: "/health", methods: health::methods, summary: "whether the server is up" },
+    Route {
+        path: "/v1/chat/completions",
+        methods: openai::chat::methods,
+        summary: "the next turn of a conversation",
+    },
+    Route {
+        path: "/v1/completions",
+        methods: openai::completions::methods,
+        summary: "the continuation of a text as it is, or what fills a hole in it",
+    },
+    Route { path: "/v1/embeddings", methods: openai::embeddings::methods, summary: "the vectors of texts" },
     Route { path: "/v1/models", methods: openai::models::list, summary: "the models that can be used" },
+    Route { path: "/v1/models/{*id}", methods: openai::models::one, summary: "one of them" },
+    Route {
+        path: "/tokenize",
+        methods: tokenize::methods,
+        summary: "the tokens of a text or a conversation",
+    },
+    Route { path: "/detokenize", methods: detokenize::methods, summary: "the text of tokens" },
+    Route {
+        path: "/apply-template",
+        methods: apply_template::methods,
+        summary: "the text that a conversation becomes",
+    },
+    Route { path: "/score", methods: score::methods, summary: "how likely a text is after another" },
+    Route {
+        path: "/api/catalog",
+        methods: catalog::methods,
+        summary: "models that can be pulled, and families that can be loaded",
+    },
 ];

@@ -39,6 +39,16 @@ impl Fields {
         self.fields.shift_remove(name).filter(|value| !value.is_null())
     }
 
+    /// Whether the field is there and was not taken yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// What was not taken, as an object again.
+    pub fn rest(self) -> Value {
+        self.fields.into()
+    }
+
     /// The field as a `T`, if it is there.
     pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Refusal> {
         let Some(value) = self.value(name) else { return Ok(None) };
@@ -88,6 +98,37 @@ impl Fields {
                 Err(Refusal::field(&path, format!("{path}: expected a list, got {}", kind(&other))))
             }
         }
+    }
+
+    /// A part of this object, which stands at `path`, as fields.
+    pub fn part(&self, value: Value, path: impl Into<String>) -> Result<Fields, Refusal> {
+        Fields::of(value, path, self.lenient)
+    }
+
+    /// Ends the reading of a part of this object, whose warnings become this one's.
+    pub fn close(&mut self, part: Fields) -> Result<(), Refusal> {
+        self.warnings.extend(part.finish()?);
+        Ok(())
+    }
+
+    /// Takes fields that say something to the caller and nothing to the model.
+    pub fn labels(&mut self, names: &[&str]) {
+        for name in names {
+            self.fields.shift_remove(*name);
+        }
+    }
+
+    /// Refuses, or warns of, the known field `name` if it is there, for the reason `why`.
+    pub fn refuse(&mut self, name: &str, why: &str) -> Result<(), Refusal> {
+        match self.value(name) {
+            Some(_) => self.unsupported(name, why),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a warning.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
     }
 
     /// A field that is known and has no effect here with this value: refused, or warned of.

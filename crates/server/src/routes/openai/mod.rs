@@ -1,3 +1,6 @@
 //! OpenAI's API, under `/v1`.
 
+pub(super) mod chat;
+pub(super) mod completions;
+pub(super) mod embeddings;
 pub(super) mod models;
