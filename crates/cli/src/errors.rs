@@ -209,6 +209,7 @@ impl From<rhetor_server::Error> for Failure {
                 Failure::input(error).hint("set --api-key, or say --insecure if everybody may use it")
             }
             E::Listen { .. } => Failure::refused(error),
+            E::Key { .. } | E::Pem { .. } | E::Tls { .. } => Failure::input(error),
         }
     }
 }

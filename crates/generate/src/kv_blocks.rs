@@ -15,15 +15,6 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Chain(u64);
 
-impl Chain {
-    /// Beginning `n`, one for each set of adapters and of pictures: prefixes of different sets are never taken for one
-    /// another.
-    pub fn root(n: usize) -> Chain {
-        // From the far end of the numbers that `register` counts up.
-        Chain((n as u64).wrapping_neg())
-    }
-}
-
 /// The tokens of a page and all that stands before it.
 type Key = (Chain, Box<[u32]>);
 
@@ -73,7 +64,8 @@ impl KvBlocks {
         self.idle.len()
     }
 
-    /// A beginning that no other sequence has.
+    /// A beginning that no other sequence has, for a set of adapters, pictures or a source: prefixes after different
+    /// beginnings are never taken for one another.
     pub fn fresh_root(&mut self) -> Chain {
         self.clock += 1;
         Chain(self.clock)
@@ -154,7 +146,7 @@ impl KvBlocks {
 
     /// The registered pages that hold the beginning of `tokens`, each taken for one more user, and the place after them.
     ///
-    /// `root` is the beginning of the sequence's [set of adapters](Chain::root).
+    /// `root` is the [beginning](KvBlocks::fresh_root) of the sequence.
     pub fn take_prefix(&mut self, root: Chain, tokens: &[u32]) -> (Vec<u32>, Chain) {
         let mut pages = Vec::new();
         let mut chain = root;

@@ -5,9 +5,11 @@
 //! (`kv_blocks`), `runner` computes them, [`sampling`] or `search` chooses the next tokens among those that a `constraint`
 //! allows, and `voice` turns those into text up to a stop string (`stop`).
 //!
-//! No HTTP, no training; no thread of its own.
+//! No HTTP, no training. The loop of `steps` is the one thread of an engine.
 #![forbid(unsafe_code)]
 
+pub mod answer;
+mod capabilities;
 mod chat_template;
 mod constraint;
 mod engine;
@@ -18,7 +20,9 @@ mod error;
 mod fake;
 mod go_template;
 pub mod infill;
+mod jinja;
 mod kv_blocks;
+mod line;
 mod logprob;
 pub mod open;
 pub mod pictures;
@@ -36,9 +40,11 @@ mod speculation_tests;
 mod steps;
 mod stop;
 mod templates;
+mod turns;
 mod voice;
 
-pub use chat_template::{ChatTemplate, GenerationPrompt};
+pub use capabilities::{Capabilities, ToolSupport};
+pub use chat_template::{ChatTemplate, GenerationPrompt, RenderOptions};
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
 pub use prompt::{Controls, Guarded};

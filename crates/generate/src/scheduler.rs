@@ -10,6 +10,7 @@ mod guesses;
 
 use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
+use crate::line::Line;
 use crate::logprob;
 use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
@@ -19,6 +20,7 @@ use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_lm::FinishReason;
 use rhetor_models::{Active, Batch, SequenceSpan, SourceTokens};
 use std::ops::Range;
+use std::time::Instant;
 
 /// Logits that a step may materialise, in numbers: 64 MiB.
 const LOGITS_MAX: usize = 16 << 20;
@@ -48,6 +50,10 @@ pub struct Stats {
     pub cache_pages_used: usize,
     /// Pages kept only because a later prompt may begin with them.
     pub cache_pages_idle: usize,
+    /// Requests that have not begun.
+    pub requests_waiting: usize,
+    /// Sequences that have begun and are not complete.
+    pub sequences_running: usize,
     /// Seconds inside the model.
     pub seconds_in_model: f64,
     /// Seconds spent guessing.
@@ -73,6 +79,13 @@ pub(crate) struct Plan {
     spans: Vec<PlannedSpan>,
 }
 
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.batch.tokens.is_empty()
+    }
+}
+
 /// A part of a sequence in a step.
 #[derive(Debug)]
 struct PlannedSpan {
@@ -87,7 +100,10 @@ struct PlannedSpan {
 }
 
 /// What two sequences must share to share pages: the set of adapters, and where which pictures stand.
-type Root = (usize, Vec<(usize, [u8; 32])>);
+type Root = (Active, Vec<(usize, [u8; 32])>);
+
+/// Beginnings that are remembered; what was computed after one that is not is computed again.
+const ROOTS_MAX: usize = 256;
 
 /// The jobs in flight and the books of their pages.
 #[derive(Debug)]
@@ -95,12 +111,11 @@ pub(crate) struct Scheduler {
     jobs: Vec<Job>,
     blocks: KvBlocks,
     next_id: u64,
-    /// The sets of adapters met so far; a step is for one of them.
-    sets: Vec<Active>,
-    /// The beginnings of sequences met so far.
-    roots: Vec<Root>,
-    /// Of the last step.
-    last_set: usize,
+    line: Line,
+    /// The beginnings met last, but for that without adapters chosen and pictures; the last one used stands last.
+    roots: Vec<(Root, Chain)>,
+    /// The adapters of the last step.
+    last_set: Active,
     /// Prompt tokens in a step.
     chunk: usize,
     vocab_size: usize,
@@ -116,14 +131,14 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     /// A scheduler over `n_pages` pages for a model of `vocab_size` logits, of which the tokenizer knows `n_tokens`.
-    pub fn new(n_pages: usize, chunk: usize, vocab_size: usize, n_tokens: usize) -> Scheduler {
+    pub fn new(n_pages: usize, chunk: usize, vocab_size: usize, n_tokens: usize, line: Line) -> Scheduler {
         Scheduler {
             jobs: Vec::new(),
             blocks: KvBlocks::new(n_pages),
             next_id: 0,
-            sets: vec![Active::All],
-            roots: vec![(0, Vec::new())],
-            last_set: 0,
+            line,
+            roots: Vec::new(),
+            last_set: Active::All,
             chunk: chunk.max(1),
             vocab_size,
             n_tokens: n_tokens.min(vocab_size),
@@ -134,23 +149,50 @@ impl Scheduler {
         }
     }
 
-    /// Puts a job at the end of the line and returns its number.
-    pub fn submit(&mut self, spec: JobSpec) -> u64 {
+    /// Puts a job at the end of the line and returns its number; refused if the line is full.
+    pub fn submit(&mut self, spec: JobSpec) -> Result<u64, rhetor_lm::Error> {
+        self.line.admit(self.n_waiting(), self.n_running())?;
         let id = self.next_id;
         self.next_id += 1;
-        let set = self.sets.iter().position(|set| *set == spec.adapters).unwrap_or_else(|| {
-            self.sets.push(spec.adapters.clone());
-            self.sets.len() - 1
-        });
-        let root = (set, spec.pictures.iter().map(|picture| (picture.first, picture.digest)).collect());
-        let number = self.roots.iter().position(|known| *known == root).unwrap_or_else(|| {
-            self.roots.push(root);
-            self.roots.len() - 1
-        });
         // What follows a source is never taken for what follows another.
-        let root = if spec.source.is_empty() { Chain::root(number) } else { self.blocks.fresh_root() };
+        let root = if spec.source.is_empty() { self.root(&spec) } else { self.blocks.fresh_root() };
         self.jobs.push(Job::new(id, spec, root));
-        id
+        Ok(id)
+    }
+
+    /// The place before the first page of sequences with these adapters and pictures.
+    fn root(&mut self, spec: &JobSpec) -> Chain {
+        let pictures: Vec<_> = spec.pictures.iter().map(|picture| (picture.first, picture.digest)).collect();
+        if spec.adapters == Active::All && pictures.is_empty() {
+            return Chain::default();
+        }
+        let root = (spec.adapters.clone(), pictures);
+        let known = self.roots.iter().position(|(known, _)| *known == root);
+        let entry = match known {
+            Some(i) => self.roots.remove(i),
+            None => (root, self.blocks.fresh_root()),
+        };
+        let chain = entry.1;
+        if self.roots.len() == ROOTS_MAX {
+            self.roots.remove(0);
+        }
+        self.roots.push(entry);
+        chain
+    }
+
+    /// Jobs that have not begun.
+    fn n_waiting(&self) -> usize {
+        self.jobs.iter().filter(|job| !job.is_over() && !job.has_begun()).count()
+    }
+
+    /// Sequences of the jobs that have begun, those to come of them included.
+    fn n_running(&self) -> usize {
+        self.jobs.iter().filter(|job| job.has_begun()).map(Job::n_wanted).sum()
+    }
+
+    /// The jobs whose callers have something to hear.
+    pub fn heard(&self) -> impl Iterator<Item = u64> {
+        self.jobs.iter().filter(|job| !job.outbox.is_empty() || job.is_over()).map(|job| job.id)
     }
 
     /// The job of that number, which has not been closed.
@@ -160,7 +202,9 @@ impl Scheduler {
 
     /// Removes what is no longer wanted and gives its pages back. Only between steps.
     pub fn sweep(&mut self) {
+        let now = Instant::now();
         for job in &mut self.jobs {
+            job.break_off(now);
             let is_closed = job.is_closed;
             for sequence in job.sequences.iter_mut().filter(|s| is_closed || s.is_done) {
                 sequence.put_back(&mut self.blocks);
@@ -191,21 +235,36 @@ impl Scheduler {
             cache_pages_total: total,
             cache_pages_used: total - available,
             cache_pages_idle: idle,
+            requests_waiting: self.n_waiting(),
+            sequences_running: self.n_running(),
             ..self.stats
         }
     }
 
     /// Chooses the next step. It is empty only if no job wants one.
     pub fn schedule(&mut self) -> Plan {
+        loop {
+            let plan = self.plan();
+            if !plan.is_empty() || !self.fail_stuck() {
+                return plan;
+            }
+        }
+    }
+
+    /// The next step, if any job can move.
+    fn plan(&mut self) -> Plan {
         self.sweep();
         self.start_waiting();
         // Sets of adapters take turns: a step runs with one of them.
-        for turn in 1..=self.sets.len() {
-            let set = (self.last_set + turn) % self.sets.len();
-            let adapters = self.sets[set].clone();
-            if self.jobs.iter().all(|job| job.adapters != adapters) {
-                continue;
+        let mut sets: Vec<Active> = Vec::new();
+        for job in &self.jobs {
+            if !sets.contains(&job.adapters) {
+                sets.push(job.adapters.clone());
             }
+        }
+        let last = sets.iter().position(|set| *set == self.last_set);
+        sets.rotate_left(last.map_or(0, |last| last + 1));
+        for adapters in sets {
             let batch = Batch { adapters, ..Batch::default() };
             let mut plan = Plan { batch, ..Plan::default() };
             self.plan_decodes(&mut plan);
@@ -213,19 +272,25 @@ impl Scheduler {
             self.plan_prefills(&mut plan);
             self.ask_for_guesses(&mut plan);
             if !plan.spans.is_empty() {
-                self.last_set = set;
+                self.last_set = plan.batch.adapters.clone();
                 return plan;
             }
             debug_assert!(plan.copies.is_empty(), "pages are copied for sequences of the step");
         }
-        self.fail_stuck();
         Plan::default()
     }
 
     /// Gives pages to sequences that have none, in order, as long as there are enough.
     fn start_waiting(&mut self) {
-        let Scheduler { jobs, blocks, stats, .. } = self;
+        let mut n_running = self.n_running();
+        let Scheduler { jobs, blocks, stats, line, .. } = self;
         for job in jobs.iter_mut() {
+            if !job.has_begun() && !job.is_over() {
+                if !line.has_room(job.n_wanted(), n_running) {
+                    return;
+                }
+                n_running += job.n_wanted();
+            }
             for i in 0..job.sequences.len() {
                 if job.sequences[i].is_done || !job.sequences[i].pages.is_empty() {
                     continue;
@@ -390,12 +455,13 @@ impl Scheduler {
         });
     }
 
-    /// A job that can never move would make everybody wait: it fails instead. Does nothing if no job is left to move.
-    fn fail_stuck(&mut self) {
-        let stuck = |job: &&mut Job| job.sequences.iter().any(|sequence| !sequence.is_done);
-        if let Some(job) = self.jobs.iter_mut().find(stuck) {
+    /// A job that can never move would make everybody wait: it fails instead. False if no job is left to move.
+    fn fail_stuck(&mut self) -> bool {
+        if let Some(job) = self.jobs.iter_mut().find(|job| !job.is_over()) {
             job.fail("its tokens do not fit into the cache".to_string());
+            return true;
         }
+        false
     }
 
     /// Takes the logits of a step, `[plan.batch.outputs.len(), V]`, and moves every sequence of it on.

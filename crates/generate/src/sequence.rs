@@ -6,11 +6,12 @@ use crate::sampling::Sampler;
 use crate::search::beam::Beam;
 use crate::search::speculative::Rates;
 use rhetor_kernels::kv::PAGE_LEN;
-use rhetor_lm::{FinishReason, Sampling};
+use rhetor_lm::{Cancel, FinishReason, Sampling};
 use rhetor_models::{Active, Embedded};
 use rhetor_tensor::{Tensor, ops};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What is asked of the engine, in tokens.
 #[derive(Debug, Clone)]
@@ -35,6 +36,10 @@ pub(crate) struct JobSpec {
     pub breakers: Arc<[bool]>,
     /// The most tokens guessed ahead in a step; `None` = as many as the engine does.
     pub speculate: Option<usize>,
+    /// When it ends, finished or not.
+    pub deadline: Option<Instant>,
+    /// Raised when nobody waits for it any more.
+    pub cancel: Cancel,
 }
 
 /// The rows of a picture among a prompt's tokens.
@@ -334,6 +339,10 @@ pub(crate) struct Job {
     pub beam: Option<Beam>,
     /// What the caller has not collected yet.
     pub outbox: Vec<Output>,
+    /// See [`JobSpec::deadline`].
+    pub deadline: Option<Instant>,
+    /// See [`JobSpec::cancel`].
+    pub cancel: Cancel,
     /// Prompt tokens that were found in the cache at the first start.
     pub n_cached: Option<usize>,
     /// Whether the caller has left.
@@ -370,9 +379,54 @@ impl Job {
             sequences: vec![Sequence::new(0, spec.prompt, sampler, spec.constraint, root)],
             beam,
             outbox: Vec::new(),
+            deadline: spec.deadline,
+            cancel: spec.cancel,
             n_cached: None,
             is_closed: false,
         }
+    }
+
+    /// Whether nothing more is wanted of any of its sequences.
+    pub fn is_over(&self) -> bool {
+        self.is_closed || self.sequences.iter().all(|sequence| sequence.is_done)
+    }
+
+    /// Whether it was given pages before; it may have been put back since.
+    pub fn has_begun(&self) -> bool {
+        self.n_cached.is_some()
+    }
+
+    /// Sequences that it has, or will have once its prompt is computed, and that are not complete.
+    pub fn n_wanted(&self) -> usize {
+        let n_done = self.sequences.iter().filter(|sequence| sequence.is_done).count();
+        let n = match self.goal {
+            Goal::Sample { n, .. } => n,
+            Goal::Beam { width, .. } => width,
+            Goal::Score { .. } => 1,
+        };
+        if self.is_over() { 0 } else { n.max(self.sequences.len()) - n_done }
+    }
+
+    /// Ends it if its caller has cancelled it or its time is over.
+    pub fn break_off(&mut self, now: Instant) {
+        let reason = match self.deadline {
+            _ if self.cancel.is_cancelled() => FinishReason::Cancelled,
+            Some(deadline) if deadline <= now => FinishReason::Deadline,
+            _ => return,
+        };
+        if self.is_over() {
+            return;
+        }
+        let n = match self.goal {
+            Goal::Sample { n, .. } | Goal::Beam { n, .. } => n,
+            Goal::Score { .. } => 1,
+        };
+        let is_beam = self.moves_together();
+        // Beams are no completions before the search is over; completions that are not there yet end too.
+        let is_complete = |index| !is_beam && self.sequences.iter().any(|s| s.index == index && s.is_done);
+        let open = (0..n).filter(|&index| !is_complete(index));
+        self.outbox.extend(open.map(|index| Output::Finished { index, reason }));
+        self.sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
     }
 
     /// Gives sequence `i` pages, and the source too if it has none; false if there are too few.

@@ -72,7 +72,7 @@ impl Scheduler {
         // Keys and values of wrong guesses stay where they are until the right tokens overwrite them.
         sequence.computed(span.n_computed + n_accepted, blocks);
         let (index, drafted, accepted) = (sequence.index, *n_used, n_accepted);
-        job.outbox.insert(n_reported, Output::Guessed { index, drafted, accepted });
+        job.outbox.insert(n_reported.min(job.outbox.len()), Output::Guessed { index, drafted, accepted });
         stats.tokens_drafted += drafted as u64;
         stats.tokens_accepted += accepted as u64;
         stats.tokens_decoded += accepted as u64;
