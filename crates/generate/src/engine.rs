@@ -137,7 +137,8 @@ impl Engine {
         let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
         let (adapters, sight) = (model.adapters().to_vec(), model.sight());
         let model = Arc::new(model);
-        let target = Target { tokenizer: &tokenizer, kv: options.kv, n_pages: cache.n_pages() };
+        let target =
+            Target { model: &model, tokenizer: &tokenizer, kv: options.kv, n_pages: cache.n_pages() };
         let speculator = match &options.drafter {
             Some(drafter) => Some(drafter.speculator(&target)?),
             None => None,

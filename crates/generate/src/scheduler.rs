@@ -14,7 +14,7 @@ use crate::line::Line;
 use crate::logprob;
 use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
-use crate::search::speculative::{Asked, Proposal, Rates};
+use crate::search::speculative::{Asked, Proposal, Rates, SequenceId};
 use crate::sequence::{Goal, Job, JobSpec, Output};
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_lm::FinishReason;
@@ -95,7 +95,9 @@ struct PlannedSpan {
     n_computed: usize,
     /// Which of the batch's outputs are its own.
     outputs: Range<usize>,
-    /// What was guessed of the tokens that follow.
+    /// Whose it is, if the tokens that follow may be guessed.
+    id: Option<SequenceId>,
+    /// What was guessed of them.
     proposal: Proposal,
 }
 
@@ -451,6 +453,8 @@ impl Scheduler {
             sequence: s,
             n_computed: end,
             outputs: first_output..plan.batch.outputs.len(),
+            id: matches!(job.goal, Goal::Sample { .. })
+                .then_some(SequenceId { job: job.id, index: sequence.index }),
             proposal: Proposal::default(),
         });
     }

@@ -221,11 +221,11 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models").join(name)
 }
 
-fn engine(path: &Path, drafter: Option<DrafterOptions>) -> Option<Engine> {
+fn engine(path: &Path, last: char, drafter: Option<DrafterOptions>) -> Option<Engine> {
     let checkpoint = Checkpoint::open(path).unwrap();
     let model = Model::load(&checkpoint, LoadOptions::default()).unwrap();
     let options = EngineOptions { drafter, now: Some(0), ..EngineOptions::default() };
-    model.generates().then(|| Engine::new("fixture", model, letters_to('}'), options).unwrap())
+    model.generates().then(|| Engine::new("fixture", model, letters_to(last), options).unwrap())
 }
 
 #[test]
@@ -237,8 +237,8 @@ fn every_decoder_says_the_same_with_prompt_look_up() {
             continue;
         }
         let look_up = DrafterOptions { is_adaptive: false, ..DrafterOptions::new("prompt-lookup") };
-        let Some(slow) = engine(&path, None) else { continue };
-        let fast = engine(&path, Some(look_up)).unwrap();
+        let Some(slow) = engine(&path, '}', None) else { continue };
+        let fast = engine(&path, '}', Some(look_up)).unwrap();
         for temperature in [0.0, 0.7] {
             let ids: Vec<u32> = (0..17).map(|i| 5 + i * i % 23).collect();
             let mut asked = Request::new(Prompt::Ids(ids));
@@ -255,4 +255,56 @@ fn every_decoder_says_the_same_with_prompt_look_up() {
         n_models += 1;
     }
     assert!(n_models > 40 && n_accepted > 500, "{n_models} models, {n_accepted} tokens accepted");
+}
+
+#[test]
+fn a_draft_head_changes_no_answer_among_others_and_in_a_small_cache() {
+    // The head of EAGLE-3 is for the fixture `llama`; that of EAGLE-2 for a model of 40 tokens, 16 wide.
+    let small = tempfile::tempdir().unwrap();
+    let config = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 40, "hidden_size": 16,
+        "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 64,
+        "initializer_range": 0.2,
+    });
+    std::fs::write(small.path().join("config.json"), config.to_string()).unwrap();
+    rhetor_models::init::write(small.path(), 1).unwrap();
+    let heads = [("eagle2", small.path().to_path_buf(), '@'), ("eagle3", fixture("llama"), '}')];
+    for (head, path, last) in heads {
+        let slow = engine(&path, last, None).unwrap();
+        let checkpoint = Some(fixture("").join("../eagle").join(head));
+        let options = DrafterOptions { checkpoint, is_adaptive: false, ..DrafterOptions::new("eagle") };
+        let fast = engine(&path, last, Some(options)).unwrap();
+        let asked = |i: u64| {
+            let ids: Vec<u32> = (0..9 + i as u32 % 5).map(|j| 5 + (j * j + i as u32) % 23).collect();
+            let mut asked = Request::new(Prompt::Ids(ids));
+            (asked.n, asked.logprobs) = (1 + i as usize % 2, Some(1));
+            (asked.max_tokens, asked.seed) = (Some(slow.context_len() - 14), i);
+            asked.sampling = Sampling { temperature: 0.5 * (i % 3) as f32, ..Sampling::default() };
+            asked.sampling.logit_bias = vec![(1, f32::NEG_INFINITY)];
+            asked
+        };
+        let expected: Vec<_> = (0..8).map(|i| unhurried(ask(&slow, &asked(i)))).collect();
+        let together: Vec<_> = std::thread::scope(|scope| {
+            let (fast, asked) = (&fast, &asked);
+            let callers = (0..8).map(|i| scope.spawn(move || unhurried(ask(fast, &asked(i)))));
+            let callers: Vec<_> = callers.collect();
+            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+        });
+        assert_eq!(together, expected, "{head}");
+        let stats = fast.stats();
+        assert!(stats.tokens_drafted > 500 && stats.preemptions > 0, "{head}: {stats:?}");
+    }
+}
+
+#[test]
+fn a_constraint_holds_for_what_was_guessed_too() {
+    let (slow, fast) = (plain(64), knowing(64, 4, 6));
+    let mut asked = Request::text("say something");
+    asked.constraint = Some(rhetor_lm::Constraint::Regex("(abc|[x-z]{4}){8,20}!".to_string()));
+    for temperature in [0.0, 1.2] {
+        asked.sampling.temperature = temperature;
+        let found = ask(&fast, &asked);
+        assert!(found[0].text.ends_with('!') && found[0].usage.drafted_tokens > 20, "{found:?}");
+        assert_eq!(unhurried(found), unhurried(ask(&slow, &asked)));
+    }
 }

@@ -180,16 +180,29 @@ impl Desk {
             let tables: Vec<&[u32]> = plan.tables.iter().map(Vec::as_slice).collect();
             runner.read(&plan.sources, &tables, &plan.batch.adapters);
         }
-        runner.forward(&plan.batch, &mut |logits| {
+        let watched = speculator.as_ref().and_then(|speculator| speculator.watches().map(<[usize]>::to_vec));
+        let mut read = |logits: &[f32], features: Option<&Tensor>| {
             let seconds = began.elapsed().as_secs_f64();
-            if let Some(speculator) = speculator.as_mut().filter(|_| plan.only_decodes()) {
-                speculator.stepped(rows, seconds);
+            if let Some(speculator) = &mut speculator {
+                if plan.only_decodes() {
+                    speculator.stepped(rows, seconds);
+                }
+                if let Some(features) = features {
+                    plan.show(features, speculator);
+                }
             }
             let scheduler = &mut self.lock().scheduler;
             scheduler.stats.seconds_in_model += seconds;
             scheduler.stats.seconds_in_drafter += guessing;
             scheduler.postprocess(&plan, logits);
-        });
+        };
+        match watched {
+            Some(depths) => {
+                let read = &mut |logits: &[f32], features: &Tensor| read(logits, Some(features));
+                runner.forward_watched(&plan.batch, &depths, read);
+            }
+            None => runner.forward(&plan.batch, &mut |logits| read(logits, None)),
+        }
     }
 }
 

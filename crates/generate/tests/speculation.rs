@@ -112,6 +112,9 @@ fn a_drafter_that_cannot_guess_for_the_model_is_refused_by_name() {
     assert!(unknown.contains("`medusa`") && unknown.contains("prompt-lookup, draft-model"), "{unknown}");
     assert!(refused(DrafterOptions::new("draft-model")).contains("needs a draft model"));
     assert!(refused(drafter("prompt-lookup", Some(&speaker()))).contains("reads no checkpoint"));
+    assert!(refused(DrafterOptions::new("eagle")).contains("needs a draft head"));
+    let head = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/eagle/eagle2");
+    assert!(refused(drafter("eagle", Some(&head))).contains("the target's width"));
     let far = refused(DrafterOptions { n_tokens: Some(17), ..DrafterOptions::new("prompt-lookup") });
     assert!(far.contains("draft-tokens = 17 is outside 1 to 16"), "{far}");
     let missing = refused(drafter("draft-model", Some(Path::new("nowhere"))));
@@ -148,6 +151,6 @@ fn every_drafter_introduces_itself() {
         assert!(!method.about.summary.is_empty() && !method.about.summary.ends_with('.'));
         assert_eq!(method.about.options, [DRAFT_TOKENS]);
     }
-    let names: Vec<&str> = DRAFTERS.iter().map(|method| method.about.name).collect();
-    assert!(names.is_sorted_by(|a, b| a != b), "{names:?}");
+    let names: std::collections::BTreeSet<&str> = DRAFTERS.iter().map(|method| method.about.name).collect();
+    assert_eq!(names.len(), DRAFTERS.len(), "{names:?}");
 }

@@ -1,8 +1,9 @@
 //! Guesses in a step: whose next tokens are guessed, the rows that check them, and what becomes of these.
 
 use super::{LOGITS_MAX, Plan, PlannedSpan, Scheduler};
-use crate::search::speculative::{Asked, Proposal, SequenceId};
+use crate::search::speculative::{Asked, Proposal, SequenceId, Speculator};
 use crate::sequence::{Goal, Output};
+use rhetor_tensor::Tensor;
 
 impl Scheduler {
     /// From now on at most `n` tokens of each sequence are guessed in a step.
@@ -83,6 +84,18 @@ impl Plan {
     /// Whether the step reads no prompts, so that its time tells what its rows cost.
     pub fn only_decodes(&self) -> bool {
         self.n_plain == self.spans.len() && self.tables.is_empty()
+    }
+
+    /// Shows a drafter what the model has made of the rows of sequences that may be guessed ahead. features: [T, F]
+    pub fn show(&self, features: &Tensor, speculator: &mut Speculator) {
+        let mut row = 0;
+        for (span, planned) in self.batch.spans.iter().zip(&self.spans) {
+            if let Some(id) = planned.id {
+                let rows: Vec<&[f32]> = (row..row + span.len).map(|row| features.row(row)).collect();
+                speculator.see(id, span.start, &rows);
+            }
+            row += span.len;
+        }
     }
 
     /// Adds rows for guesses: one proposal for each of [`Plan::asked`].

@@ -7,6 +7,7 @@
 //! Source: Leviathan et al., arXiv:2211.17192; Chen et al., arXiv:2302.01318. Guessing ends early where the model is
 //! unsure, as in Hugging Face's `assistant_confidence_threshold`.
 
+use super::shelf::Shelf;
 use super::{Asked, DRAFT_TOKENS, Drafter, DrafterOptions, Guess, Method, SequenceId, Target};
 use crate::open::tokenizer_of;
 use crate::{Error, logprob};
@@ -16,7 +17,6 @@ use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_models::{Batch, KvCache, LoadOptions, Model, SequenceSpan};
 use rhetor_tensor::Tensor;
 use rhetor_tokenizer::Tokenizer;
-use std::collections::HashMap;
 
 pub(super) const METHOD: Method = Method {
     about: About {
@@ -76,17 +76,8 @@ pub(crate) struct DraftModel {
     cache: KvCache,
     /// Tokens that may be guessed.
     n_tokens: usize,
-    free: Vec<u32>,
-    known: HashMap<SequenceId, Known>,
-    clock: u64,
-}
-
-/// A sequence as far as the draft model has read it.
-#[derive(Debug, Default)]
-struct Known {
-    tokens: Vec<u32>,
-    pages: Vec<u32>,
-    last_used: u64,
+    /// The tokens that the model has read of each sequence.
+    shelf: Shelf<Vec<u32>>,
 }
 
 /// A sequence that is guessed ahead.
@@ -99,65 +90,47 @@ struct Going {
 
 impl DraftModel {
     fn new(model: Model, cache: KvCache, n_tokens: usize) -> DraftModel {
-        let free = (0..cache.n_pages() as u32).rev().collect();
-        DraftModel { model, cache, n_tokens, free, known: HashMap::new(), clock: 0 }
+        let shelf = Shelf::new(cache.n_pages());
+        DraftModel { model, cache, n_tokens, shelf }
     }
 
     /// Makes room for a sequence and for what is guessed of it; false if there is none.
     fn make_room(&mut self, asked: &Asked, n_max: usize) -> bool {
-        let n_pages = (asked.tokens.len() + n_max).div_ceil(PAGE_LEN);
-        let mut known = self.known.remove(&asked.sequence).unwrap_or_default();
-        while known.pages.len() + self.free.len() < n_pages && self.forget_oldest() {}
-        let has_room = known.pages.len() + self.free.len() >= n_pages;
-        if has_room {
-            while known.pages.len() < n_pages {
-                known.pages.extend(self.free.pop());
-            }
-            if known.tokens.is_empty() {
-                self.copy_beginning(&asked.tokens, &mut known);
-            }
+        let tokens = &asked.tokens;
+        let Some(held) = self.shelf.make_room(asked.sequence, tokens.len() + n_max) else { return false };
+        if held.known.is_empty() {
+            self.copy_beginning(asked);
         }
-        let n_common = common(&known.tokens, &asked.tokens);
+        let known = &mut self.shelf.take(asked.sequence).known;
         // The last token is always computed: its logits are the first guess.
-        known.tokens.truncate(n_common.min(asked.tokens.len() - 1));
-        known.last_used = self.clock;
-        if !known.pages.is_empty() {
-            self.known.insert(asked.sequence, known);
-        }
-        has_room
-    }
-
-    /// Gives the pages of the sequence back that was not asked for the longest; false if all were asked for in this step.
-    fn forget_oldest(&mut self) -> bool {
-        let others = self.known.iter().filter(|(_, known)| known.last_used < self.clock);
-        let oldest = others.min_by_key(|(id, known)| (known.last_used, **id)).map(|(id, _)| *id);
-        let Some(known) = oldest.and_then(|id| self.known.remove(&id)) else { return false };
-        self.free.extend(known.pages);
+        known.truncate(common(known, tokens).min(tokens.len() - 1));
         true
     }
 
     /// Copies the pages of the sequence that has the longest beginning in common.
-    fn copy_beginning(&mut self, tokens: &[u32], new: &mut Known) {
-        let of = |(id, known): (&SequenceId, &Known)| (common(&known.tokens, tokens), std::cmp::Reverse(*id));
-        let best = self.known.iter().map(|entry| (of(entry), entry.1)).max_by_key(|(key, _)| *key);
-        let Some(((n_common, _), known)) = best else { return };
-        for i in 0..n_common / PAGE_LEN {
-            self.cache.copy_page(known.pages[i], new.pages[i]);
+    fn copy_beginning(&mut self, asked: &Asked) {
+        let others = self.shelf.iter().map(|(id, held)| (common(&held.known, &asked.tokens), *id, held));
+        let best = others.max_by_key(|(n_common, id, _)| (*n_common, std::cmp::Reverse(*id)));
+        let Some((n_common, _, held)) = best else { return };
+        let from = held.pages[..n_common / PAGE_LEN].to_vec();
+        let own = self.shelf.take(asked.sequence);
+        for (&from, &to) in from.iter().zip(&own.pages) {
+            self.cache.copy_page(from, to);
         }
-        new.tokens = tokens[..n_common / PAGE_LEN * PAGE_LEN].to_vec();
+        own.known = asked.tokens[..from.len() * PAGE_LEN].to_vec();
     }
 
     /// Adds `tokens` to a step and to what is known of a sequence.
     fn add(&mut self, batch: &mut Batch, sequence: SequenceId, tokens: &[u32]) {
-        let known = self.known.get_mut(&sequence).expect("it has room");
+        let held = self.shelf.take(sequence);
         batch.spans.push(SequenceSpan {
-            pages: known.pages.clone(),
-            start: known.tokens.len(),
+            pages: held.pages.clone(),
+            start: held.known.len(),
             len: tokens.len(),
             ..SequenceSpan::default()
         });
         batch.tokens.extend_from_slice(tokens);
-        known.tokens.extend_from_slice(tokens);
+        held.known.extend_from_slice(tokens);
     }
 
     /// Adds the likeliest next tokens to the guesses; nothing where no logit is a number. logits: a row for each of `going`.
@@ -175,7 +148,7 @@ impl DraftModel {
 
 impl Drafter for DraftModel {
     fn draft(&mut self, asked: &[Asked]) -> Vec<Guess> {
-        self.clock += 1;
+        self.shelf.begin();
         let mut guesses = vec![Guess::default(); asked.len()];
         let mut waiting = Vec::new();
         for (at, one) in asked.iter().enumerate() {
@@ -185,15 +158,14 @@ impl Drafter for DraftModel {
             }
         }
         // Those with the least to read first: a long prompt waits.
-        let n_left = |going: &Going| {
+        waiting.sort_by_key(|going| {
             let one = &asked[going.at];
-            one.tokens.len() - self.known[&one.sequence].tokens.len()
-        };
-        waiting.sort_by_key(n_left);
+            one.tokens.len() - self.shelf.take(one.sequence).known.len()
+        });
         let (mut batch, mut going) = (Batch::default(), Vec::new());
         for one in waiting {
             let Asked { sequence, tokens, .. } = &asked[one.at];
-            let start = self.known[sequence].tokens.len();
+            let start = self.shelf.take(*sequence).known.len();
             let len = (tokens.len() - start).min(CHUNK - batch.tokens.len().min(CHUNK));
             if len == 0 {
                 continue;

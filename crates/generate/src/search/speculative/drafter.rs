@@ -4,8 +4,10 @@ use super::{DRAFTERS, Rates, Speculator};
 use crate::Error;
 use rhetor_catalog::{About, Opt};
 use rhetor_kernels::kv::KvType;
+use rhetor_models::Model;
 use rhetor_tokenizer::Tokenizer;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The option that all drafters have.
 pub const DRAFT_TOKENS: Opt = Opt {
@@ -66,9 +68,11 @@ impl DrafterOptions {
 
 /// What a drafter guesses for.
 pub(crate) struct Target<'a> {
-    /// The model's vocabulary.
+    /// The model.
+    pub model: &'a Arc<Model>,
+    /// Its vocabulary.
     pub tokenizer: &'a Tokenizer,
-    /// How the model's keys and values are stored.
+    /// How its keys and values are stored.
     pub kv: KvType,
     /// Pages of its cache.
     pub n_pages: usize,
@@ -124,4 +128,14 @@ pub(crate) trait Drafter: Send {
 
     /// Whether guessing costs so much that it is left undone when it does not pay.
     fn is_costly(&self) -> bool;
+
+    /// The depths of the residual stream that it must see of every step: of all three together a row; none = what goes into
+    /// the output layer. `None` = it sees nothing.
+    fn watches(&self) -> Option<&[usize]> {
+        None
+    }
+
+    /// What the model made of a sequence's tokens from position `start` on, wrong guesses among the last of them: they are
+    /// shown again.
+    fn see(&mut self, _sequence: SequenceId, _start: usize, _features: &[&[f32]]) {}
 }

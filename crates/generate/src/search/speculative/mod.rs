@@ -11,9 +11,11 @@
 
 mod draft_model;
 mod drafter;
+mod eagle;
 mod pace;
 mod prompt_lookup;
 mod rates;
+mod shelf;
 mod speculator;
 
 pub(crate) use drafter::{Asked, Drafter, Guess, SequenceId, Target};
@@ -22,4 +24,4 @@ pub(crate) use rates::Rates;
 pub(crate) use speculator::{Proposal, Speculator};
 
 /// All drafters.
-pub const DRAFTERS: &[Method] = &[prompt_lookup::METHOD, draft_model::METHOD];
+pub const DRAFTERS: &[Method] = &[prompt_lookup::METHOD, draft_model::METHOD, eagle::METHOD];

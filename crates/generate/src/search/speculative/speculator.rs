@@ -1,7 +1,7 @@
 //! A drafter at work: what it guesses is cut to what pays.
 
 use super::pace::Pace;
-use super::{Asked, Drafter, Guess, Rates};
+use super::{Asked, Drafter, Guess, Rates, SequenceId};
 use std::time::Instant;
 
 /// Tokens that a drafter that costs guesses ahead when it is tried again.
@@ -53,6 +53,16 @@ impl Speculator {
         (self.cut(guesses, asked, n_plain), seconds)
     }
 
+    /// What the drafter must see of every step: see [`Drafter::watches`].
+    pub fn watches(&self) -> Option<&[usize]> {
+        self.drafter.watches()
+    }
+
+    /// Shows the drafter what it [watches](Speculator::watches).
+    pub fn see(&mut self, sequence: SequenceId, start: usize, features: &[&[f32]]) {
+        self.drafter.see(sequence, start, features);
+    }
+
     /// Keeps of all guesses the likeliest, as many as pay.
     fn cut(&self, guesses: Vec<Guess>, asked: &[Asked], n_plain: usize) -> Vec<Proposal> {
         let mut chances: Vec<(f64, usize)> = Vec::new();
@@ -96,7 +106,6 @@ fn shorten(pace: &mut Pace, asked: &mut [Asked], n_plain: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SequenceId;
     use super::*;
 
     struct Always(Vec<Guess>, bool);
