@@ -21,6 +21,7 @@ mod reading;
 mod recipes;
 mod sampling;
 pub mod session;
+mod speculation;
 mod team;
 mod training;
 mod voice;
