@@ -6,6 +6,7 @@ use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
 use crate::line::Line;
 use crate::pictures;
+use crate::prefix_store::{PrefixStore, PrefixStoreOptions};
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
 use crate::sampling::validate;
@@ -15,6 +16,7 @@ use crate::steps::Steps;
 use crate::stop::StopFinder;
 use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
+use rhetor_kernels::isa;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
     Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt,
@@ -45,6 +47,9 @@ pub struct EngineOptions {
     /// The most requests that wait for a place among them; one more is refused with [`rhetor_lm::Error::Busy`].
     /// `None` = no bound.
     pub queue: Option<usize>,
+    /// Where beginnings of prompts are kept for the next process; `None` = nowhere. They are those of texts of 256
+    /// tokens or more, with all adapters and without pictures.
+    pub prefix_store: Option<PrefixStoreOptions>,
     /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
     pub adapters: Vec<String>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
@@ -60,6 +65,7 @@ impl Default for EngineOptions {
             prefill_chunk: None,
             parallel: None,
             queue: None,
+            prefix_store: None,
             adapters: Vec::new(),
             now: None,
         }
@@ -161,6 +167,12 @@ impl Engine {
             parallel: options.parallel.unwrap_or(usize::MAX).max(1),
             queue: options.queue.unwrap_or(usize::MAX),
         };
+        let store = options.prefix_store.as_ref().map(|wanted| {
+            let settings = format!("{} {}", options.kv.name(), isa::active().name());
+            PrefixStore::open(wanted, &settings, runner.page_bytes())
+                .map_err(|source| Error::PrefixStore { dir: wanted.dir.clone(), source })
+        });
+        let store = store.transpose()?;
         let controls = Controls::of(&tokenizer);
         let template = match tokenizer.chat_template() {
             Some(source) => ChatTemplate::of(&tokenizer, source).map_err(|error| error.to_string()),
@@ -171,7 +183,7 @@ impl Engine {
         };
         Ok(Engine {
             name,
-            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens, line),
+            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens, line, store),
             tokenizer,
             template,
             config,
@@ -249,6 +261,12 @@ impl Engine {
         self.steps.stats()
     }
 
+    /// Callers that wait.
+    #[cfg(test)]
+    pub(crate) fn n_bells(&self) -> usize {
+        self.steps.n_bells()
+    }
+
     /// Replaces the chat template: by one of [`crate::TEMPLATES`], or by Jinja source.
     pub fn set_template(&mut self, name_or_source: &str) -> Result<(), Error> {
         self.template = Ok(ChatTemplate::of(&self.tokenizer, name_or_source)?);
@@ -304,6 +322,8 @@ impl Engine {
             breakers: Arc::default(),
             deadline: None,
             cancel: Cancel::default(),
+            run: None,
+            digests: None,
         })?;
         loop {
             let outputs = ticket.next();
@@ -601,6 +621,8 @@ impl LanguageModel for Engine {
                 breakers,
                 deadline: request.deadline,
                 cancel: request.cancel.clone(),
+                run: None,
+                digests: None,
             };
             let ticket = self.steps.submit(spec)?;
             conversation.listen(&ticket)?;
