@@ -24,6 +24,7 @@ mod recipes;
 mod sampling;
 pub mod session;
 mod team;
+mod tools;
 mod training;
 mod voice;
 
