@@ -300,9 +300,15 @@ impl Engine {
 
     /// The ids that a prompt becomes, before anything is dropped for want of room.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, rhetor_lm::Error> {
+        self.encode_request(&Request::new(prompt.clone()))
+    }
+
+    /// The ids that a request's prompt becomes with its tools, before anything is dropped for want of room. Pictures
+    /// stand there as their places.
+    pub fn encode_request(&self, request: &Request) -> Result<Vec<u32>, rhetor_lm::Error> {
         let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
-        let form = self.form(&Request::new(prompt.clone()))?;
-        Ok(self.encode_into(prompt, form.as_ref(), &room, None)?.ids)
+        let form = self.form(request)?;
+        Ok(self.encode_into(&request.prompt, form.as_ref(), &room, None)?.ids)
     }
 
     /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1. The first `from` are the source of
