@@ -1,6 +1,7 @@
 //! What every route shares.
 
 use crate::config::Config;
+use crate::details::KnownDetails;
 use crate::doors::Bodies;
 use crate::embed_queue::EmbedQueue;
 use crate::metrics::Metrics;
@@ -18,6 +19,8 @@ pub struct App {
     pub pull_options: PullOptions,
     /// The models in memory.
     pub(crate) residents: Residents,
+    /// What is known of models without loading them.
+    pub(crate) details: KnownDetails,
     /// Texts that wait for their vectors.
     pub(crate) embed_queue: Arc<EmbedQueue>,
     /// What has been done so far.
@@ -33,6 +36,15 @@ impl App {
         let residents = Residents::new(&config, metrics.clone());
         let bodies = Bodies::new(config.body_bytes);
         let embed_queue = Arc::default();
-        App { config, store, pull_options, residents, embed_queue, metrics, bodies }
+        App {
+            config,
+            store,
+            pull_options,
+            residents,
+            details: KnownDetails::default(),
+            embed_queue,
+            metrics,
+            bodies,
+        }
     }
 }

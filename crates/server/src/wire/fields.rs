@@ -34,11 +34,6 @@ impl Fields {
         if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Whether the field is there.
-    pub fn has(&self, name: &str) -> bool {
-        self.fields.get(name).is_some_and(|value| !value.is_null())
-    }
-
     /// The field as it is, if it is there.
     pub fn value(&mut self, name: &str) -> Option<Value> {
         self.fields.shift_remove(name).filter(|value| !value.is_null())
@@ -103,6 +98,15 @@ impl Fields {
                 Err(Refusal::field(&path, format!("{path}: expected a list, got {}", kind(&other))))
             }
         }
+    }
+
+    /// The fields that nobody took so far; they stay.
+    pub fn left(&self) -> Map<String, Value> {
+        self.fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     }
 
     /// A part of this object, which stands at `path`, as fields.
