@@ -25,7 +25,7 @@ fn app(names: &[&str], config: Config) -> (tempfile::TempDir, Arc<App>) {
             made_by: "a test".to_string(),
             files: vec![stored],
             folder: None,
-            settings: Default::default(),
+            settings: rhetor_store::Settings::default(),
         };
         let manifests = home.path().join("manifests");
         std::fs::create_dir_all(&manifests).unwrap();
