@@ -5,6 +5,7 @@ use crate::doors::Bodies;
 use crate::embed_queue::EmbedQueue;
 use crate::metrics::Metrics;
 use crate::residents::Residents;
+use crate::response_store::ResponseStore;
 use rhetor_store::{PullOptions, Store};
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub struct App {
     pub(crate) residents: Residents,
     /// Texts that wait for their vectors.
     pub(crate) embed_queue: Arc<EmbedQueue>,
+    /// Responses that may be asked for again.
+    pub(crate) responses: ResponseStore,
     /// What has been done so far.
     pub(crate) metrics: Arc<Metrics>,
     /// Room for the bodies of requests.
@@ -33,6 +36,7 @@ impl App {
         let residents = Residents::new(&config, metrics.clone());
         let bodies = Bodies::new(config.body_bytes);
         let embed_queue = Arc::default();
-        App { config, store, pull_options, residents, embed_queue, metrics, bodies }
+        let responses = ResponseStore::default();
+        App { config, store, pull_options, residents, embed_queue, responses, metrics, bodies }
     }
 }

@@ -16,6 +16,7 @@ mod error;
 mod metrics;
 mod refusal;
 mod residents;
+mod response_store;
 mod routes;
 mod serve;
 mod speech;

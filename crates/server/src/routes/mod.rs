@@ -41,6 +41,12 @@ pub const ROUTES: &[Route] = &[
         summary: "the continuation of a text as it is, or what fills a hole in it",
     },
     Route { path: "/v1/embeddings", methods: openai::embeddings::methods, summary: "the vectors of texts" },
+    Route {
+        path: "/v1/responses",
+        methods: openai::responses::methods,
+        summary: "an answer that may be asked for again and continued",
+    },
+    Route { path: "/v1/responses/{id}", methods: openai::responses::one, summary: "such an answer" },
     Route { path: "/v1/models", methods: openai::models::list, summary: "the models that can be used" },
     Route { path: "/api/runs", methods: runs::list, summary: "the training runs that can be drawn" },
     Route {
