@@ -1,7 +1,7 @@
 //! Every dialogue under every template renders as transformers renders it; `fixtures/chat_template/make.py` asked it.
 
-use rhetor_generate::{ChatTemplate, GenerationPrompt};
-use rhetor_lm::Message;
+use rhetor_generate::{ChatTemplate, GenerationPrompt, RenderOptions};
+use rhetor_lm::{Message, Tool};
 use serde_json::Value;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ fn dialogues_render_as_transformers_renders_them() {
     let golden: Value = serde_json::from_str(&read("expected.json")).unwrap();
     let now = golden["now"].as_i64().unwrap();
     let dialogues: Vec<Vec<Message>> = serde_json::from_value(golden["dialogues"].clone()).unwrap();
+    let tools: Vec<Tool> = golden["tools"].as_array().unwrap().iter().map(tool).collect();
     let mut differences = Vec::new();
     let mut n_equal = 0;
     for (name, cases) in golden["cases"].as_object().unwrap() {
@@ -22,8 +23,9 @@ fn dialogues_render_as_transformers_renders_them() {
                 true => GenerationPrompt::Add,
                 false => GenerationPrompt::Omit,
             };
-            let tools = case["tools"].as_bool().unwrap().then(|| &golden["tools"]);
-            let found = template.render(&dialogues[i], prompt, tools, now);
+            let offered = if case["tools"].as_bool().unwrap() { tools.as_slice() } else { &[] };
+            let options = RenderOptions { prompt, tools: offered, think: None, now };
+            let found = template.render(&dialogues[i], &options);
             match (case["text"].as_str(), &found) {
                 (Some(text), Ok(found)) if text == found => n_equal += 1,
                 (None, Err(found)) if found.to_string().ends_with(case["error"].as_str().unwrap()) => {
@@ -39,4 +41,14 @@ fn dialogues_render_as_transformers_renders_them() {
     }
     assert!(differences.is_empty(), "{} equal; {}", n_equal, differences.join("\n"));
     assert!(n_equal > 410, "{n_equal}");
+}
+
+/// OpenAI's object as a tool.
+fn tool(value: &Value) -> Tool {
+    let function = &value["function"];
+    Tool {
+        name: function["name"].as_str().unwrap().to_string(),
+        description: function["description"].as_str().map(str::to_string),
+        parameters: function["parameters"].to_string(),
+    }
 }

@@ -1,8 +1,11 @@
 //! What every route shares.
 
 use crate::config::Config;
+use crate::doors::Bodies;
 use crate::embed_queue::EmbedQueue;
+use crate::metrics::Metrics;
 use crate::residents::Residents;
+use crate::response_store::ResponseStore;
 use rhetor_store::{PullOptions, Store};
 use std::sync::Arc;
 
@@ -18,12 +21,22 @@ pub struct App {
     pub(crate) residents: Residents,
     /// Texts that wait for their vectors.
     pub(crate) embed_queue: Arc<EmbedQueue>,
+    /// Responses that may be asked for again.
+    pub(crate) responses: ResponseStore,
+    /// What has been done so far.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Room for the bodies of requests.
+    pub(crate) bodies: Bodies,
 }
 
 impl App {
     /// A server's insides, with no model loaded.
     pub fn new(config: Config, store: Store, pull_options: PullOptions) -> App {
-        let residents = Residents::new(config.memory, config.keep_alive);
-        App { config, store, pull_options, residents, embed_queue: Arc::default() }
+        let metrics = Arc::new(Metrics::default());
+        let residents = Residents::new(&config, metrics.clone());
+        let bodies = Bodies::new(config.body_bytes);
+        let embed_queue = Arc::default();
+        let responses = ResponseStore::default();
+        App { config, store, pull_options, residents, embed_queue, responses, metrics, bodies }
     }
 }

@@ -1,5 +1,6 @@
 //! How a server is set up.
 
+use crate::doors::ApiKey;
 use rhetor_kernels::kv::KvType;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
     /// Keys of which one must be shown; empty = none is wanted, which is allowed on loopback only.
-    pub api_keys: Vec<String>,
+    pub api_keys: Vec<ApiKey>,
     /// Listen on other addresses than loopback without a key.
     pub insecure: bool,
     /// Certificate chain and key in PEM.
@@ -48,6 +49,10 @@ pub struct Config {
     pub image_hosts: Vec<String>,
     /// The largest body of a request, in bytes; uploads of model files have no limit but the disk.
     pub body_bytes: usize,
+    /// Connections that may be open at once; more are closed when they come.
+    pub connections: usize,
+    /// How long a connection may be silent: before and in the midst of a head, and between pieces of a body.
+    pub idle_time: Duration,
     /// The longest time that a request may take.
     pub request_time: Duration,
     /// How long running requests may go on once the server is told to stop.
@@ -77,6 +82,8 @@ impl Default for Config {
             runs: None,
             image_hosts: Vec::new(),
             body_bytes: 32 << 20,
+            connections: 1000,
+            idle_time: Duration::from_secs(60),
             request_time: Duration::from_secs(600),
             grace: Duration::from_secs(30),
         }

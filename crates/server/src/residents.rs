@@ -9,14 +9,17 @@ mod memory;
 mod plan;
 mod timers;
 
-pub use lease::Lease;
+pub use lease::{Lease, RunningRequest};
 pub use load::{Mind, Resident};
 
 use crate::app::App;
+use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use axum::http::StatusCode;
 use plan::Plan;
-use std::collections::HashMap;
+use rhetor_lm::Cancel;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, watch};
@@ -62,7 +65,12 @@ struct Shared {
     budget: u64,
     /// Where no request has said anything.
     keep_alive: KeepAlive,
+    /// The longest time that a request may take.
+    request_time: Duration,
+    metrics: Arc<Metrics>,
     slots: Mutex<Slots>,
+    /// Breaks off the requests that models are answering, by number.
+    running: Mutex<Running>,
     /// Told when a model has gone or become idle.
     freed: Notify,
     /// Told when something may expire earlier than was known.
@@ -83,6 +91,13 @@ struct Slots {
     /// Models that went so far.
     n_unloads: u64,
     has_timers: bool,
+}
+
+#[derive(Default)]
+struct Running {
+    cancels: BTreeMap<u64, Cancel>,
+    n: u64,
+    is_over: bool,
 }
 
 /// What a load ends with; `None` while it goes on.
@@ -119,11 +134,14 @@ enum Step {
 }
 
 impl Residents {
-    /// No models yet; `budget` = bytes that all together may take, `None` = three quarters of the machine's.
-    pub fn new(budget: Option<u64>, keep_alive: Option<Duration>) -> Residents {
+    /// No models yet.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Residents {
         Residents(Arc::new(Shared {
-            budget: budget.unwrap_or_else(|| memory::of_machine() / 4 * 3),
-            keep_alive: keep_alive.map_or(KeepAlive::Forever, KeepAlive::For),
+            budget: config.memory.unwrap_or_else(|| memory::of_machine() / 4 * 3),
+            keep_alive: config.keep_alive.map_or(KeepAlive::Forever, KeepAlive::For),
+            request_time: config.request_time,
+            metrics,
+            running: Mutex::default(),
             slots: Mutex::default(),
             freed: Notify::new(),
             timers: Arc::default(),
@@ -204,6 +222,13 @@ impl Residents {
         drop(slots);
         self.0.freed.notify_waiters();
         true
+    }
+
+    /// Breaks off whatever models are answering, now and from now on: the server ends.
+    pub fn cancel_all(&self) {
+        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.is_over = true;
+        running.cancels.values().for_each(Cancel::cancel);
     }
 
     /// Loads and unloads since the start.
@@ -368,3 +393,6 @@ impl Slots {
         idle.min().map(|(_, name)| name.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! From the blocking waist to a stream: a request speaks on a thread of its own, and what it says is heard here.
 
-use crate::residents::Lease;
+use crate::residents::{Lease, RunningRequest};
 use rhetor_lm::{Cancel, Completion, Error, Event, LanguageModel, Request, TokenLogprob, ToolCall};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// [`Event`], owned, and the end.
@@ -57,15 +58,21 @@ impl Speech {
 
     /// Puts several requests to the model, which want the same number `n` of completions each. Completion `j` of request
     /// `i` is heard as number `i * n + j`, and the first error ends them all.
+    ///
+    /// They end when the server's time for a request is over, if they do not say an earlier time themselves.
     pub fn begin_all(lease: Lease, mut requests: Vec<Request>) -> Speech {
         let (tell, heard) = mpsc::unbounded_channel();
         let cancel = Cancel::default();
-        requests.iter_mut().for_each(|request| request.cancel = cancel.clone());
+        for request in &mut requests {
+            request.cancel = cancel.clone();
+            request.deadline = request.deadline.into_iter().chain(lease.deadline()).min();
+        }
         let n_threads = requests.len().min(MAX_AT_ONCE);
         let chorus = Arc::new(Chorus {
             said: Mutex::new(requests.iter().map(|_| None).collect()),
             next: AtomicUsize::new(0),
             requests,
+            _running: lease.running(cancel.clone()),
             lease,
             cancel: cancel.clone(),
         });
@@ -97,6 +104,7 @@ impl Speech {
 struct Chorus {
     lease: Lease,
     requests: Vec<Request>,
+    _running: RunningRequest,
     cancel: Cancel,
     /// The number of the request that is begun next.
     next: AtomicUsize,
@@ -109,12 +117,17 @@ impl Chorus {
     fn sing(&self, tell: &mpsc::UnboundedSender<Heard>) {
         let Ok(engine) = self.lease.engine() else { return };
         while let Some((i, request)) = self.take() {
+            let (began, mut is_first) = (Instant::now(), true);
             let on_event = &mut |event: Event<'_>| {
+                if !matches!(event, Event::Prefill { .. }) && std::mem::take(&mut is_first) {
+                    self.lease.metrics().first_token(began.elapsed());
+                }
                 let sent = tell.send(Heard::of(event, i * request.n));
                 if sent.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
             match engine.generate(request, on_event) {
                 Ok(completions) => {
+                    self.lease.metrics().complete(&completions);
                     let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
                     said[i] = Some(completions);
                     if said.iter().all(Option::is_some) {

@@ -1,9 +1,11 @@
 //! The use of a model in memory.
 
 use super::{Resident, Shared};
+use crate::metrics::Metrics;
+use rhetor_lm::Cancel;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The use of a model: as long as one lives, the model is not unloaded.
 pub struct Lease {
@@ -32,6 +34,41 @@ impl Lease {
     /// How long this request waited for the model; next to nothing if it was in memory.
     pub fn load_time(&self) -> Duration {
         self.load_time
+    }
+
+    /// When a request that is put to the model now has to end.
+    pub fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.shared.request_time)
+    }
+
+    /// What the server has done so far.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Has `cancel` raised when the server ends, as long as what is returned lives.
+    pub fn running(&self, cancel: Cancel) -> RunningRequest {
+        let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_over {
+            cancel.cancel();
+        }
+        running.n += 1;
+        let number = running.n;
+        running.cancels.insert(number, cancel);
+        RunningRequest { shared: self.shared.clone(), number }
+    }
+}
+
+/// A request that a model is answering.
+pub struct RunningRequest {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for RunningRequest {
+    fn drop(&mut self) {
+        let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.cancels.remove(&self.number);
     }
 }
 

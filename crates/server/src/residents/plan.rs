@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::refusal::Refusal;
 use axum::http::StatusCode;
 use rhetor_formats::Checkpoint;
+use rhetor_generate::PrefixStoreOptions;
 use rhetor_kernels::kv::KvType;
 use rhetor_models::estimate::Estimate;
 use rhetor_models::{Family, Model, ModelConfig};
@@ -45,7 +46,13 @@ pub(super) fn choose(app: &App, name: &str) -> Result<Choice, Refusal> {
     }
     match Reference::parse(plain) {
         Ok(Reference::Path(_)) | Err(_) => return Err(Refusal::no_model(name)),
-        Ok(Reference::Name(_) | Reference::Pypi { .. } | Reference::Hub { .. } | Reference::Url(_)) => {}
+        Ok(
+            Reference::Name(_)
+            | Reference::Pypi { .. }
+            | Reference::Hub { .. }
+            | Reference::Registry(_)
+            | Reference::Url(_),
+        ) => {}
     }
     let has_adapters = config.adapters.iter().any(|(_, base, _)| self::plain(base) == plain);
     Ok(Choice { base: plain.to_string(), adapters: has_adapters.then(Vec::new) })
@@ -69,7 +76,7 @@ pub(super) struct Plan {
 }
 
 /// How the cache is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CachePlan {
     pub kv: KvType,
     /// Tokens of the context.
@@ -80,6 +87,8 @@ pub(super) struct CachePlan {
     pub parallel: usize,
     /// Requests that may wait.
     pub queue: usize,
+    /// Where beginnings of prompts are kept.
+    pub prefixes: Option<PrefixStoreOptions>,
 }
 
 impl Plan {
@@ -109,7 +118,7 @@ impl Plan {
                 Some(lay_out(app, name, &config, context_wanted, &room)?)
             }
         };
-        let kv = cache.map_or(0, |cache| {
+        let kv = cache.as_ref().map_or(0, |cache| {
             Estimate { family, config: &config }.kv_bytes(app.config.kv, cache.cache_tokens)
         });
         let bytes = fixed + kv;
@@ -182,14 +191,26 @@ fn lay_out(
     if kv_bytes > left {
         return Err(too_large(name, room.fixed, kv_bytes, room.budget));
     }
-    Ok(CachePlan { kv: app.config.kv, context, cache_tokens, parallel, queue: app.config.queue })
+    // `speak` says which model it is.
+    let prefixes = app.config.cache_dir.as_ref().map(|dir| PrefixStoreOptions {
+        dir: dir.clone(),
+        max_bytes: app.config.cache_bytes,
+        model: String::new(),
+    });
+    Ok(CachePlan { kv: app.config.kv, context, cache_tokens, parallel, queue: app.config.queue, prefixes })
 }
 
 /// The model as the store has it.
 fn find(app: &App, name: &str) -> Result<PulledModel, Refusal> {
     if name == BUILTIN {
         let path = app.store.resolve(name).map_err(|error| Refusal::wrong(error.to_string()))?;
-        return Ok(PulledModel { name: name.to_string(), path, manifest: None, was_fetched: false });
+        return Ok(PulledModel {
+            name: name.to_string(),
+            path,
+            adapter: None,
+            manifest: None,
+            was_fetched: false,
+        });
     }
     app.store.show(name).map_err(|_| Refusal::no_model(name))
 }

@@ -1,6 +1,7 @@
 //! Pictures of requests: where they stand in a text, and their bytes.
 
 use crate::app::App;
+use crate::doors;
 use crate::refusal::Refusal;
 use crate::wire::request::wrong;
 use base64::Engine as _;
@@ -21,14 +22,22 @@ pub(crate) struct Shown {
 }
 
 /// The files of the pictures, in order.
-pub(crate) async fn files(_app: &App, shown: &[Shown]) -> Result<Vec<Arc<[u8]>>, Refusal> {
-    shown
-        .iter()
-        .map(|Shown { url, path }| match url.strip_prefix("data:") {
-            Some(rest) => of_data(rest, path),
-            None => Err(wrong(path, "only pictures in `data:` URLs are taken")),
-        })
-        .collect()
+pub(crate) async fn files(app: &App, shown: &[Shown]) -> Result<Vec<Arc<[u8]>>, Refusal> {
+    let mut files = Vec::with_capacity(shown.len());
+    for Shown { url, path } in shown {
+        files.push(match url.strip_prefix("data:") {
+            Some(rest) => of_data(rest, path)?,
+            None => fetched(app, url, path).await?,
+        });
+    }
+    Ok(files)
+}
+
+/// From a host that the server's owner allows.
+async fn fetched(app: &App, url: &str, path: &str) -> Result<Arc<[u8]>, Refusal> {
+    let (config, url, field) = (app.config.clone(), url.to_string(), path.to_string());
+    let fetch = move || doors::pictures::fetch(&config, &url, &field);
+    tokio::task::spawn_blocking(fetch).await.unwrap_or_else(|_| Err(wrong(path, "it cannot be fetched")))
 }
 
 /// What stands after `data:`, of RFC 2397.
