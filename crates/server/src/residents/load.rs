@@ -89,6 +89,9 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
                 context: Some(cache.context),
                 kv: cache.kv,
                 cache_tokens: Some(cache.cache_tokens),
+                parallel: Some(cache.parallel),
+                queue: Some(cache.queue),
+                prefix_store: cache.prefixes,
                 ..EngineOptions::default()
             };
             let opened = Opened { adapters: names, ..opened };
