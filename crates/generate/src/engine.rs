@@ -1,6 +1,7 @@
 //! The engine at the waist: requests in, completions out.
 
 use crate::Error;
+use crate::answer::{CALL, Form, Manner, Parser, Reading};
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
@@ -17,8 +18,8 @@ use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt,
-    Request, Score, TokenLogprob, TokenScore, Usage,
+    Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request,
+    Score, TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
 use rhetor_tokenizer::{Special, Tokenizer};
@@ -74,7 +75,8 @@ pub struct Engine {
     name: String,
     steps: Steps,
     tokenizer: Tokenizer,
-    template: Result<ChatTemplate, String>,
+    /// With how it speaks of tools and thoughts.
+    pub(crate) template: Result<(ChatTemplate, Manner), String>,
     /// Absent where the numbers come from something else than a model: in tests.
     config: Option<ModelConfig>,
     controls: Controls,
@@ -162,12 +164,10 @@ impl Engine {
             queue: options.queue.unwrap_or(usize::MAX),
         };
         let controls = Controls::of(&tokenizer);
-        let template = match tokenizer.chat_template() {
-            Some(source) => ChatTemplate::of(&tokenizer, source).map_err(|error| error.to_string()),
-            None => match config.as_ref().and_then(pictures::template) {
-                Some(name) => ChatTemplate::of(&tokenizer, name).map_err(|error| error.to_string()),
-                None => Err("the model comes without a chat template; choose one by name".to_string()),
-            },
+        let source = tokenizer.chat_template().or_else(|| config.as_ref().and_then(pictures::template));
+        let template = match source {
+            Some(source) => template_of(&tokenizer, source).map_err(|error| error.to_string()),
+            None => Err("the model comes without a chat template; choose one by name".to_string()),
         };
         Ok(Engine {
             name,
@@ -211,6 +211,11 @@ impl Engine {
         self.adapters.iter().map(|(name, _)| name.as_str())
     }
 
+    /// The spellings of its control tokens.
+    pub(crate) fn controls(&self) -> &Controls {
+        &self.controls
+    }
+
     /// The adapters of these names, or all, and the virtual positions that they put before a sequence.
     fn active(&self, names: Option<&[String]>) -> Result<(Active, usize), rhetor_lm::Error> {
         let invalid = |reason: String| rhetor_lm::Error::InvalidOption { option: "adapters", reason };
@@ -251,19 +256,15 @@ impl Engine {
 
     /// Replaces the chat template: by one of [`crate::TEMPLATES`], or by Jinja source.
     pub fn set_template(&mut self, name_or_source: &str) -> Result<(), Error> {
-        self.template = Ok(ChatTemplate::of(&self.tokenizer, name_or_source)?);
+        self.template = Ok(template_of(&self.tokenizer, name_or_source)?);
         Ok(())
-    }
-
-    /// The text that a conversation becomes, up to where the answer begins.
-    pub fn render(&self, messages: &[Message]) -> Result<String, rhetor_lm::Error> {
-        self.template()?.render(messages, GenerationPrompt::Add, None, self.now())
     }
 
     /// The ids that a prompt becomes, before anything is dropped for want of room.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, rhetor_lm::Error> {
         let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
-        Ok(self.encode_into(prompt, &room, None)?.ids)
+        let form = self.form(&Request::new(prompt.clone()))?;
+        Ok(self.encode_into(prompt, form.as_ref(), &room, None)?.ids)
     }
 
     /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1. The first `from` are the source of
@@ -271,7 +272,26 @@ impl Engine {
     ///
     /// The ids must fit into the context: a longer text is scored in windows by the caller.
     pub fn score_ids(&self, ids: &[u32], from: usize) -> Result<Vec<TokenScore>, rhetor_lm::Error> {
-        let (adapters, n_virtual) = self.active(None)?;
+        let picks = self.picks(ids, from, self.active(None)?, 0, None)?;
+        let score = |pick: &Pick| TokenScore {
+            text: self.token_text(pick.id),
+            id: pick.id,
+            logprob: pick.logprob,
+            is_greedy: pick.is_greedy,
+        };
+        Ok(picks.iter().map(score).collect())
+    }
+
+    /// As [`Engine::score_ids`], with these adapters on (and their virtual positions), and `n_top` alternatives for each
+    /// token; broken off as `request` says.
+    fn picks(
+        &self,
+        ids: &[u32],
+        from: usize,
+        (adapters, n_virtual): (Active, usize),
+        n_top: usize,
+        request: Option<&Request>,
+    ) -> Result<Vec<Pick>, rhetor_lm::Error> {
         let n_source = if self.decoder_start().is_some() { from.min(ids.len()) } else { 0 };
         let n_tokens = n_source.max(ids.len() - n_source);
         if n_tokens > self.context - n_virtual {
@@ -300,10 +320,10 @@ impl Engine {
             adapters,
             goal: Goal::Score { from: from + n_virtual },
             constraint: None,
-            n_top: 0,
+            n_top,
             breakers: Arc::default(),
-            deadline: None,
-            cancel: Cancel::default(),
+            deadline: request.and_then(|request| request.deadline),
+            cancel: request.map_or_else(Cancel::default, |request| request.cancel.clone()),
         })?;
         loop {
             let outputs = ticket.next();
@@ -312,12 +332,7 @@ impl Engine {
             }
             for output in outputs {
                 match output {
-                    Output::Scores(picks) => scores.extend(picks.iter().map(|pick| TokenScore {
-                        text: self.token_text(pick.id),
-                        id: pick.id,
-                        logprob: pick.logprob,
-                        is_greedy: pick.is_greedy,
-                    })),
+                    Output::Scores(picks) => scores.extend(picks),
                     Output::Failed(reason) => {
                         return Err(self.unsupported(format!("score this text: {reason}")));
                     }
@@ -327,11 +342,7 @@ impl Engine {
         }
     }
 
-    fn template(&self) -> Result<&ChatTemplate, rhetor_lm::Error> {
-        self.template.as_ref().map_err(|reason| rhetor_lm::Error::Template { reason: reason.clone() })
-    }
-
-    fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.now.unwrap_or_else(|| {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
         })
@@ -341,10 +352,12 @@ impl Engine {
         Encoder { tokenizer: &self.tokenizer, controls: &self.controls, picture_rows: None }
     }
 
-    /// `picture_rows`: rows that a picture becomes, if the prompt has places for some.
+    /// `form`: how a conversation is put, where there is a template; `picture_rows`: rows that a picture becomes, if the
+    /// prompt has places for some.
     fn encode_into(
         &self,
         prompt: &Prompt,
+        form: Option<&Form<'_>>,
         room: &Room,
         picture_rows: Option<usize>,
     ) -> Result<Encoded, rhetor_lm::Error> {
@@ -357,13 +370,11 @@ impl Engine {
                     None => encoder.text(text, special, room),
                 }
             }
-            // Text-to-text models know no turns: one message is what they read.
-            Prompt::Chat(messages)
-                if self.decoder_start().is_some() && self.template.is_err() && messages.len() == 1 =>
-            {
-                encoder.source(&messages[0].content, Special::Literal, room)
-            }
-            Prompt::Chat(messages) => encoder.chat(self.template()?, messages, self.now(), room),
+            Prompt::Chat(messages) => match form {
+                Some(form) => encoder.chat(form, messages, room),
+                // Text-to-text models know no turns: one message is what they read.
+                None => encoder.source(&messages[0].content, Special::Literal, room),
+            },
             Prompt::Ids(ids) => self.encoder().ids(ids, room),
             Prompt::Infill { prefix, suffix } => {
                 let template = InfillTemplate::of(&self.tokenizer).ok_or_else(|| {
@@ -380,6 +391,7 @@ impl Engine {
     fn look(
         &self,
         request: &Request,
+        form: Option<&Form<'_>>,
         room: &Room,
         n_virtual: usize,
     ) -> Result<(Encoded, Vec<Picture>), rhetor_lm::Error> {
@@ -391,7 +403,7 @@ impl Engine {
             return Err(invalid("a prompt with pictures is not shortened".to_string()));
         }
         let prompt = pictures::placed(&request.prompt, request.pictures.len());
-        let encoded = self.encode_into(&prompt, room, Some(sight.n_rows))?;
+        let encoded = self.encode_into(&prompt, form, room, Some(sight.n_rows))?;
         if encoded.places.len() != request.pictures.len() {
             let (n, places) = (request.pictures.len(), encoded.places.len());
             return Err(invalid(format!("{n} given, and the prompt has {places} places {PICTURE_PLACE}")));
@@ -431,12 +443,7 @@ impl Engine {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
         // What is not built yet is refused by name.
-        let waits = [
-            (!request.tools.offered.is_empty(), "tools"),
-            (request.think.is_some(), "think"),
-            (request.prompt_logprobs.is_some(), "prompt-logprobs"),
-            (request.speculate.is_some_and(|n| n > 0), "speculate"),
-        ];
+        let waits = [(request.speculate.is_some_and(|n| n > 0), "speculate")];
         if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
             return invalid(option, "this engine does not know it".to_string());
         }
@@ -456,6 +463,13 @@ impl Engine {
                 "n",
                 format!("{} completions need as many beams; there are {}", request.n, request.beams),
             );
+        }
+        if request.prompt_logprobs.is_some() && self.decoder_start().is_some() {
+            let reason = "the model reads its prompt and does not write it: no token of it has a probability";
+            return invalid("prompt-logprobs", reason.to_string());
+        }
+        if request.prompt_logprobs.is_some() && !request.pictures.is_empty() {
+            return invalid("prompt-logprobs", "a prompt with pictures is not scored".to_string());
         }
         if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
             let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
@@ -543,31 +557,56 @@ impl LanguageModel for Engine {
     ) -> Result<Vec<Completion>, rhetor_lm::Error> {
         let began = Instant::now();
         self.check(request)?;
-        let grammar = request.constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (adapters, n_virtual) = self.active(request.adapters.as_deref())?;
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
+        let form = self.form(request)?;
+        let (constraint, in_force) = match &form {
+            Some(form) => form.constraint(request, &self.controls, &self.tokenizer)?,
+            None => (request.constraint.clone(), request.constraint.as_ref().map(Constraint::name)),
+        };
+        let grammar = constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (encoded, seen) = match request.pictures.is_empty() {
-            true => (self.encode_into(&request.prompt, &room, None)?, Vec::new()),
-            false => self.look(request, &room, n_virtual)?,
+            true => (self.encode_into(&request.prompt, form.as_ref(), &room, None)?, Vec::new()),
+            false => self.look(request, form.as_ref(), &room, n_virtual)?,
+        };
+        let prompt_logprobs = match request.prompt_logprobs {
+            None => None,
+            Some(n_top) => {
+                let picks =
+                    self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top, Some(request))?;
+                Some(picks.iter().map(|pick| self.token_logprob(pick)).collect::<Vec<TokenLogprob>>())
+            }
         };
         let n_prompt = encoded.ids.len();
         let start = self.decoder_start();
         let mut stops = request.stop.clone();
         let mut stream = self.tokenizer.stream();
         match (&request.prompt, &self.template) {
-            (Prompt::Chat(_), Ok(template)) => {
-                stops.extend(template.stops().iter().map(|stop| stop.to_string()))
+            (Prompt::Chat(messages), Ok((template, _))) => {
+                stops.extend(template.stops().iter().map(|stop| stop.to_string()));
+                if GenerationPrompt::after(messages) == GenerationPrompt::Continue {
+                    stream = stream.continuing();
+                }
             }
             (Prompt::Chat(_), Err(_)) => {}
             // What is written after a source is a text of its own.
             (Prompt::Text { .. } | Prompt::Infill { .. } | Prompt::Ids(_), _) if start.is_some() => {}
             (Prompt::Text { .. } | Prompt::Infill { .. } | Prompt::Ids(_), _) => stream = stream.continuing(),
         }
-        let voice = || Voice::new(stream.clone(), StopFinder::new(stops.clone()), request.logprobs.is_some());
+        let marks = form.as_ref().map_or_else(Vec::new, |form| self.marks(form));
+        let voice = |index: usize| {
+            let reading = form.as_ref().map_or_else(Reading::default, |form| {
+                let seed = call_seed(request.seed.wrapping_add(index as u64), &encoded.ids);
+                form.reading(encoded.is_thinking, request.tools.parallel, seed)
+            });
+            let stops = StopFinder::new(stops.clone());
+            Voice::new(stream.clone(), stops, Parser::new(reading), request.logprobs.is_some())
+        };
         let mut conversation = Listening {
             engine: self,
-            voices: (0..request.n).map(|_| voice()).collect(),
+            voices: (0..request.n).map(voice).collect(),
+            marks,
             n_prompt,
             n_cached: 0,
             ends: encoded.ends.clone(),
@@ -583,7 +622,8 @@ impl LanguageModel for Engine {
             };
             let n_tokens = n_virtual + prompt.len();
             let (goal, _) = self.goal(request, n_tokens, source.len(), &encoded.ends)?;
-            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, None));
+            let after = form.as_ref().and_then(|form| form.after(encoded.is_thinking));
+            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, after));
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
@@ -616,7 +656,13 @@ impl LanguageModel for Engine {
         Ok(completions
             .map(|voice| {
                 let mut completion = voice.into_completion(usage, encoded.warnings.clone(), began);
-                completion.constraint = request.constraint.as_ref().map(Constraint::name);
+                completion.prompt_logprobs = prompt_logprobs.clone();
+                completion.constraint = in_force;
+                if in_force == Some(CALL) && request.constraint.is_some() {
+                    completion
+                        .warnings
+                        .push("a call of a tool is required: the constraint waits".to_string());
+                }
                 let is_full =
                     completion.finish_reason == FinishReason::Length && request.max_tokens.is_none();
                 if is_full {
@@ -652,4 +698,18 @@ impl LanguageModel for Engine {
         };
         Ok(Score { tokens: self.score_ids(&ids, from)?, n_bytes: continuation.len() })
     }
+}
+
+/// A template, by name or by its source, and how it speaks.
+fn template_of(tokenizer: &Tokenizer, name_or_source: &str) -> Result<(ChatTemplate, Manner), Error> {
+    let template = ChatTemplate::of(tokenizer, name_or_source)?;
+    let manner = Manner::of(&template);
+    Ok((template, manner))
+}
+
+/// What the ids of calls come from: the same request gives the same, another turn others.
+fn call_seed(seed: u64, prompt: &[u32]) -> [u8; 32] {
+    let mut digest = Sha256::new().chain_update(seed.to_le_bytes());
+    prompt.iter().for_each(|id| digest.update(id.to_le_bytes()));
+    digest.finalize().into()
 }

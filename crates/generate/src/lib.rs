@@ -8,7 +8,10 @@
 //! No HTTP, no training. The loop of `steps` is the one thread of an engine.
 #![forbid(unsafe_code)]
 
+pub mod answer;
+mod capabilities;
 mod chat_template;
+mod choices;
 mod constraint;
 mod engine;
 #[cfg(test)]
@@ -18,6 +21,7 @@ mod error;
 mod fake;
 mod go_template;
 pub mod infill;
+mod jinja;
 mod kv_blocks;
 mod line;
 mod logprob;
@@ -35,9 +39,11 @@ mod source_tests;
 mod steps;
 mod stop;
 mod templates;
+mod turns;
 mod voice;
 
-pub use chat_template::{ChatTemplate, GenerationPrompt};
+pub use capabilities::{Capabilities, ToolSupport};
+pub use chat_template::{ChatTemplate, GenerationPrompt, RenderOptions};
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
 pub use prompt::{Controls, Guarded};

@@ -1,10 +1,11 @@
 //! Completions as they are spoken: tokens become text, up to a stop string, and the caller hears of it.
 
+use crate::answer::{Parser, Piece};
 use crate::engine::Engine;
 use crate::sequence::{Output, Pick};
 use crate::steps::Ticket;
 use crate::stop::StopFinder;
-use rhetor_lm::{Completion, Event, FinishReason, Timings, TokenLogprob, Usage};
+use rhetor_lm::{Completion, Event, FinishReason, Timings, TokenLogprob, ToolCall, Usage};
 use rhetor_tokenizer::Detokenizer;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -13,9 +14,15 @@ use std::time::Instant;
 pub(crate) struct Voice {
     stream: Detokenizer,
     stops: StopFinder,
+    parser: Parser,
     text: String,
+    thinking: String,
+    tool_calls: Vec<ToolCall>,
+    n_thinking: usize,
     ids: Vec<u32>,
     logprobs: Option<Vec<TokenLogprob>>,
+    /// How many of them the caller has heard of.
+    n_told: usize,
     logprob_sum: f64,
     n_constrained: usize,
     first: Option<Instant>,
@@ -26,13 +33,18 @@ pub(crate) struct Voice {
 
 impl Voice {
     /// A voice that has said nothing yet.
-    pub fn new(stream: Detokenizer, stops: StopFinder, with_logprobs: bool) -> Voice {
+    pub fn new(stream: Detokenizer, stops: StopFinder, parser: Parser, with_logprobs: bool) -> Voice {
         Voice {
             stream,
             stops,
+            parser,
             text: String::new(),
+            thinking: String::new(),
+            tool_calls: Vec::new(),
+            n_thinking: 0,
             ids: Vec::new(),
             logprobs: with_logprobs.then(Vec::new),
+            n_told: 0,
             logprob_sum: 0.0,
             n_constrained: 0,
             first: None,
@@ -47,9 +59,15 @@ impl Voice {
         let first = self.first.unwrap_or(began);
         Completion {
             text: self.text,
-            finish_reason: self.reason.unwrap_or(FinishReason::Cancelled),
+            thinking: self.thinking,
+            finish_reason: match self.reason.unwrap_or(FinishReason::Cancelled) {
+                FinishReason::Stop if !self.tool_calls.is_empty() => FinishReason::ToolCalls,
+                reason => reason,
+            },
+            tool_calls: self.tool_calls,
             usage: Usage {
                 completion_tokens: self.ids.len(),
+                thinking_tokens: self.n_thinking,
                 constrained_tokens: self.n_constrained,
                 ..usage
             },
@@ -77,6 +95,8 @@ pub(crate) struct Listening<'a> {
     pub n_cached: usize,
     /// Tokens that end an answer beside the model's own.
     pub ends: Vec<u32>,
+    /// Control tokens that are heard: those that mark thoughts and calls.
+    pub marks: Vec<(u32, String)>,
     pub on_event: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     /// Whether the caller broke off.
     pub is_cancelled: bool,
@@ -113,7 +133,7 @@ impl Listening<'_> {
             }
             Output::Token { index, pick } => {
                 if self.voices[index].reason.is_none() && self.speak(index, &pick) {
-                    self.voices[index].reason = Some(FinishReason::Stop);
+                    self.end(index, FinishReason::Stop);
                     ticket.finish(index);
                 }
             }
@@ -130,7 +150,7 @@ impl Listening<'_> {
         Ok(())
     }
 
-    /// Takes a token; true if a stop string is complete.
+    /// Takes a token; true if the completion ends with it: a stop string or the only call is complete.
     fn speak(&mut self, index: usize, pick: &Pick) -> bool {
         let voice = &mut self.voices[index];
         let now = Instant::now();
@@ -145,10 +165,17 @@ impl Listening<'_> {
         if self.engine.tokenizer().stops().contains(&pick.id) || self.ends.contains(&pick.id) {
             return false;
         }
-        let piece = voice.stream.push(pick.id);
+        let mut piece = voice.stream.push(pick.id);
+        if let Some((_, spelling)) = self.marks.iter().find(|(id, _)| *id == pick.id) {
+            piece.push_str(spelling);
+        }
         let (text, is_stop) = voice.stops.push(&piece);
-        self.emit(index, &text);
-        is_stop
+        let was_thinking = voice.parser.is_thinking();
+        let pieces = voice.parser.push(&text);
+        voice.n_thinking += usize::from(was_thinking || voice.parser.is_thinking());
+        let is_over = is_stop || voice.parser.is_over();
+        self.emit(index, pieces);
+        is_over
     }
 
     /// Gives out what was held back: it is no part of a stop string any more.
@@ -159,14 +186,49 @@ impl Listening<'_> {
         if !is_stop {
             text.push_str(&voice.stops.finish());
         }
-        voice.reason = Some(if is_stop { FinishReason::Stop } else { reason });
-        self.emit(index, &text);
+        let pieces = voice.parser.push(&text);
+        self.emit(index, pieces);
+        self.end(index, if is_stop { FinishReason::Stop } else { reason });
     }
 
-    fn emit(&mut self, index: usize, text: &str) {
-        if !text.is_empty() {
-            self.voices[index].text.push_str(text);
-            self.is_cancelled |= (self.on_event)(Event::Text { index, text, logprobs: &[] }).is_break();
+    /// Nothing more is said: what may have become a tag or a call is what it is, and all log-probabilities are told.
+    fn end(&mut self, index: usize, reason: FinishReason) {
+        let voice = &mut self.voices[index];
+        voice.reason = Some(reason);
+        let pieces = voice.parser.finish();
+        self.emit(index, pieces);
+        let voice = &self.voices[index];
+        if voice.logprobs.as_ref().is_some_and(|logprobs| logprobs.len() > voice.n_told) {
+            self.tell(index, "");
         }
+    }
+
+    fn emit(&mut self, index: usize, pieces: Vec<Piece>) {
+        for piece in pieces {
+            let voice = &mut self.voices[index];
+            match piece {
+                Piece::Content(text) => {
+                    voice.text.push_str(&text);
+                    self.tell(index, &text);
+                }
+                Piece::Thinking(text) => {
+                    voice.thinking.push_str(&text);
+                    self.is_cancelled |= (self.on_event)(Event::Thinking { index, text: &text }).is_break();
+                }
+                Piece::Call(call) => {
+                    self.is_cancelled |= (self.on_event)(Event::ToolCall { index, call: &call }).is_break();
+                    voice.tool_calls.push(call);
+                }
+            }
+        }
+    }
+
+    /// Tells a piece of text, with the log-probabilities that were not told yet.
+    fn tell(&mut self, index: usize, text: &str) {
+        let voice = &mut self.voices[index];
+        let logprobs = voice.logprobs.as_deref().unwrap_or_default();
+        let event = Event::Text { index, text, logprobs: &logprobs[voice.n_told..] };
+        self.is_cancelled |= (self.on_event)(event).is_break();
+        voice.n_told = logprobs.len();
     }
 }

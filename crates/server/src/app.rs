@@ -6,6 +6,7 @@ use crate::doors::Bodies;
 use crate::embed_queue::EmbedQueue;
 use crate::metrics::Metrics;
 use crate::residents::Residents;
+use crate::response_store::ResponseStore;
 use rhetor_store::{PullOptions, Store};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct App {
     pub(crate) details: KnownDetails,
     /// Texts that wait for their vectors.
     pub(crate) embed_queue: Arc<EmbedQueue>,
+    /// Responses that may be asked for again.
+    pub(crate) responses: ResponseStore,
     /// What has been done so far.
     pub(crate) metrics: Arc<Metrics>,
     /// Room for the bodies of requests.
@@ -36,15 +39,8 @@ impl App {
         let residents = Residents::new(&config, metrics.clone());
         let bodies = Bodies::new(config.body_bytes);
         let embed_queue = Arc::default();
-        App {
-            config,
-            store,
-            pull_options,
-            residents,
-            details: KnownDetails::default(),
-            embed_queue,
-            metrics,
-            bodies,
-        }
+        let responses = ResponseStore::default();
+        let details = KnownDetails::default();
+        App { config, store, pull_options, residents, details, embed_queue, responses, metrics, bodies }
     }
 }

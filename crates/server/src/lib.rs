@@ -19,6 +19,7 @@ mod metrics;
 mod modelfile;
 mod refusal;
 mod residents;
+mod response_store;
 mod routes;
 mod serve;
 mod speech;

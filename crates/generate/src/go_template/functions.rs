@@ -140,7 +140,7 @@ fn format<'a>(args: &[Value<'a>]) -> Result<Value<'a>, String> {
 
 /// The day of `now`, as in `2026-11-24`.
 fn date(now: i64) -> String {
-    crate::chat_template::strftime("%Y-%m-%d", now)
+    crate::jinja::strftime("%Y-%m-%d", now)
 }
 
 /// A property of a JSON Schema as TypeScript writes its type.

@@ -8,7 +8,6 @@ use crate::wire::openai::chat;
 use axum::Json;
 use axum::extract::State;
 use axum::routing::{MethodRouter, post};
-use rhetor_lm::Prompt;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -20,8 +19,8 @@ pub(super) fn methods() -> MethodRouter<Arc<App>> {
 async fn answer(State(app): State<Arc<App>>, JsonBody(body): JsonBody) -> Result<Json<Value>, Refusal> {
     let mut asked = chat::read(body, app.config.lenient)?;
     let putting = asking::put(&app, &mut asked).await?;
-    let Prompt::Chat(messages) = &putting.request.prompt else { unreachable!("a chat request has turns") };
-    let mut reply = json!({ "model": asked.model, "prompt": putting.lease.engine()?.render(messages)? });
+    let mut reply =
+        json!({ "model": asked.model, "prompt": putting.lease.engine()?.render(&putting.request)? });
     if !asked.warnings.is_empty() {
         reply["warnings"] = asked.warnings.into();
     }

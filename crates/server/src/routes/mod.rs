@@ -7,6 +7,8 @@ mod detokenize;
 mod health;
 mod ollama;
 mod openai;
+mod page;
+mod runs;
 mod score;
 mod tokenize;
 
@@ -26,7 +28,8 @@ pub struct Route {
 
 /// Every route, in the order of the documentation.
 pub const ROUTES: &[Route] = &[
-    Route { path: "/", methods: ollama::root::methods, summary: "what front-ends look for" },
+    Route { path: "/", methods: page::root, summary: "the web page; for programs, Ollama's greeting" },
+    Route { path: "/assets/{*path}", methods: page::assets, summary: "the files of the web page" },
     Route { path: "/health", methods: health::methods, summary: "whether the server is up" },
     Route {
         path: "/v1/chat/completions",
@@ -39,7 +42,19 @@ pub const ROUTES: &[Route] = &[
         summary: "the continuation of a text as it is, or what fills a hole in it",
     },
     Route { path: "/v1/embeddings", methods: openai::embeddings::methods, summary: "the vectors of texts" },
+    Route {
+        path: "/v1/responses",
+        methods: openai::responses::methods,
+        summary: "an answer that may be asked for again and continued",
+    },
+    Route { path: "/v1/responses/{id}", methods: openai::responses::one, summary: "such an answer" },
     Route { path: "/v1/models", methods: openai::models::list, summary: "the models that can be used" },
+    Route { path: "/api/runs", methods: runs::list, summary: "the training runs that can be drawn" },
+    Route {
+        path: "/api/runs/{name}/metrics",
+        methods: runs::metrics,
+        summary: "the steps of a training run",
+    },
     Route { path: "/v1/models/{*id}", methods: openai::models::one, summary: "one of them" },
     Route {
         path: "/tokenize",

@@ -14,7 +14,6 @@ pub(super) mod pull;
 pub(super) mod push;
 mod put;
 pub(super) mod registry;
-pub(super) mod root;
 pub(super) mod show;
 pub(super) mod tags;
 mod vectors;

@@ -65,7 +65,7 @@ fn message(entry: &mut Fields, before: &[Message], shown: &mut Vec<Shown>) -> Re
 }
 
 /// Content: a text, or parts of text and pictures, which become one text.
-fn text(
+pub(crate) fn text(
     entry: &mut Fields,
     content: Option<Value>,
     path: &str,

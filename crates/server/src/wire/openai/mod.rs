@@ -10,3 +10,6 @@ pub(crate) mod logprobs;
 pub(crate) mod messages;
 pub(crate) mod options;
 pub(crate) mod reply;
+pub(crate) mod response;
+pub(crate) mod response_events;
+pub(crate) mod response_items;
