@@ -213,6 +213,8 @@ impl<'a> Conversation<'a> {
             prompt_tokens = usage.prompt_tokens,
             cached_tokens = usage.cached_tokens,
             completion_tokens = usage.completion_tokens,
+            drafted_tokens = usage.drafted_tokens,
+            accepted_tokens = usage.accepted_tokens,
             prefill_seconds = timings.prefill_seconds,
             decode_seconds = timings.decode_seconds,
             "answered"

@@ -23,6 +23,7 @@ mod reading;
 mod recipes;
 mod sampling;
 pub mod session;
+mod speculation;
 mod team;
 mod tools;
 mod training;

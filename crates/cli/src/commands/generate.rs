@@ -73,7 +73,7 @@ pub struct Generate {
     prompt_logprobs: Option<usize>,
 
     /// Search with N beams instead of sampling
-    #[arg(long, value_name = "N", default_value = "1", value_parser = range(1usize, 256))]
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "speculate", value_parser = range(1usize, 256))]
     beams: usize,
 
     /// Print JSON when all is done: an object, or a list of them with --n
@@ -294,6 +294,8 @@ pub(super) fn to_json(completion: &Completion) -> Value {
             "completion_tokens": usage.completion_tokens,
             "cached_tokens": usage.cached_tokens,
             "truncated_tokens": usage.truncated_tokens,
+            "drafted_tokens": usage.drafted_tokens,
+            "accepted_tokens": usage.accepted_tokens,
         },
         "timings": {
             "prefill_seconds": timings.prefill_seconds,
