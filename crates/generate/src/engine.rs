@@ -1,25 +1,28 @@
 //! The engine at the waist: requests in, completions out.
 
 use crate::Error;
-use crate::answer::{Form, Manner, Parser, Reading};
+use crate::answer::{CALL, Form, Manner, Parser, Reading};
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
 use crate::line::Line;
 use crate::pictures;
+use crate::prefix_store::{PrefixStore, PrefixStoreOptions};
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
 use crate::sampling::validate;
 use crate::scheduler::Stats;
+use crate::search::speculative::{DrafterOptions, Speculator, Target};
 use crate::sequence::{Ending, Goal, JobSpec, Output, Pick, Picture};
 use crate::steps::Steps;
 use crate::stop::StopFinder;
 use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
+use rhetor_kernels::isa;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
     Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request,
-    Score, TokenLogprob, TokenScore, ToolChoice, Usage,
+    Score, TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
 use rhetor_tokenizer::{Special, Tokenizer};
@@ -46,8 +49,13 @@ pub struct EngineOptions {
     /// The most requests that wait for a place among them; one more is refused with [`rhetor_lm::Error::Busy`].
     /// `None` = no bound.
     pub queue: Option<usize>,
+    /// Where beginnings of prompts are kept for the next process; `None` = nowhere. They are those of texts of 256
+    /// tokens or more, with all adapters and without pictures.
+    pub prefix_store: Option<PrefixStoreOptions>,
     /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
     pub adapters: Vec<String>,
+    /// What guesses tokens ahead, so that a step may bring more than one; `None` = nothing. It changes no token.
+    pub drafter: Option<DrafterOptions>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
     pub now: Option<i64>,
 }
@@ -61,7 +69,9 @@ impl Default for EngineOptions {
             prefill_chunk: None,
             parallel: None,
             queue: None,
+            prefix_store: None,
             adapters: Vec::new(),
+            drafter: None,
             now: None,
         }
     }
@@ -101,6 +111,8 @@ pub(crate) struct Parts {
     pub config: Option<ModelConfig>,
     pub adapters: Vec<AttachedAdapter>,
     pub sight: Option<Sight>,
+    /// What guesses ahead, and how many tokens.
+    pub speculator: Option<(Speculator, usize)>,
 }
 
 impl Engine {
@@ -130,14 +142,21 @@ impl Engine {
         }
         let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
         let (adapters, sight) = (model.adapters().to_vec(), model.sight());
+        let model = Arc::new(model);
+        let target =
+            Target { model: &model, tokenizer: &tokenizer, kv: options.kv, n_pages: cache.n_pages() };
+        let speculator = match &options.drafter {
+            Some(drafter) => Some(drafter.speculator(&target)?),
+            None => None,
+        };
         let (name, runner) = (name.into(), Box::new((model, cache)));
         let config = Some(config);
-        let parts = Parts { name, runner, tokenizer, context, options, config, adapters, sight };
+        let parts = Parts { name, runner, tokenizer, context, options, config, adapters, sight, speculator };
         Engine::from_parts(parts)
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Result<Engine, Error> {
-        let Parts { name, runner, tokenizer, context, options, config, adapters, sight } = parts;
+        let Parts { name, runner, tokenizer, context, options, config, adapters, sight, speculator } = parts;
         AttachedAdapter::check(&adapters, &Active::All)?;
         let n_virtual: usize = adapters.iter().map(|adapter| adapter.n_virtual).sum();
         if n_virtual >= context {
@@ -163,6 +182,12 @@ impl Engine {
             parallel: options.parallel.unwrap_or(usize::MAX).max(1),
             queue: options.queue.unwrap_or(usize::MAX),
         };
+        let store = options.prefix_store.as_ref().map(|wanted| {
+            let settings = format!("{} {}", options.kv.name(), isa::active().name());
+            PrefixStore::open(wanted, &settings, runner.page_bytes())
+                .map_err(|source| Error::PrefixStore { dir: wanted.dir.clone(), source })
+        });
+        let store = store.transpose()?;
         let controls = Controls::of(&tokenizer);
         let source = tokenizer.chat_template().or_else(|| config.as_ref().and_then(pictures::template));
         let template = match source {
@@ -171,7 +196,14 @@ impl Engine {
         };
         Ok(Engine {
             name,
-            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens, line),
+            steps: Steps::new(
+                runner,
+                speculator,
+                options.prefill_chunk.unwrap_or(512),
+                n_tokens,
+                line,
+                store,
+            ),
             tokenizer,
             template,
             config,
@@ -254,6 +286,12 @@ impl Engine {
         self.steps.stats()
     }
 
+    /// Callers that wait.
+    #[cfg(test)]
+    pub(crate) fn n_bells(&self) -> usize {
+        self.steps.n_bells()
+    }
+
     /// Replaces the chat template: by one of [`crate::TEMPLATES`], or by Jinja source.
     pub fn set_template(&mut self, name_or_source: &str) -> Result<(), Error> {
         self.template = Ok(template_of(&self.tokenizer, name_or_source)?);
@@ -262,9 +300,15 @@ impl Engine {
 
     /// The ids that a prompt becomes, before anything is dropped for want of room.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, rhetor_lm::Error> {
+        self.encode_request(&Request::new(prompt.clone()))
+    }
+
+    /// The ids that a request's prompt becomes with its tools, before anything is dropped for want of room. Pictures
+    /// stand there as their places.
+    pub fn encode_request(&self, request: &Request) -> Result<Vec<u32>, rhetor_lm::Error> {
         let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
-        let form = self.form(&Request::new(prompt.clone()))?;
-        Ok(self.encode_into(prompt, form.as_ref(), &room, None)?.ids)
+        let form = self.form(request)?;
+        Ok(self.encode_into(&request.prompt, form.as_ref(), &room, None)?.ids)
     }
 
     /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1. The first `from` are the source of
@@ -272,7 +316,7 @@ impl Engine {
     ///
     /// The ids must fit into the context: a longer text is scored in windows by the caller.
     pub fn score_ids(&self, ids: &[u32], from: usize) -> Result<Vec<TokenScore>, rhetor_lm::Error> {
-        let picks = self.picks(ids, from, self.active(None)?, 0)?;
+        let picks = self.picks(ids, from, self.active(None)?, 0, None)?;
         let score = |pick: &Pick| TokenScore {
             text: self.token_text(pick.id),
             id: pick.id,
@@ -283,13 +327,14 @@ impl Engine {
     }
 
     /// As [`Engine::score_ids`], with these adapters on (and their virtual positions), and `n_top` alternatives for each
-    /// token.
+    /// token; broken off as `request` says.
     fn picks(
         &self,
         ids: &[u32],
         from: usize,
         (adapters, n_virtual): (Active, usize),
         n_top: usize,
+        request: Option<&Request>,
     ) -> Result<Vec<Pick>, rhetor_lm::Error> {
         let n_source = if self.decoder_start().is_some() { from.min(ids.len()) } else { 0 };
         let n_tokens = n_source.max(ids.len() - n_source);
@@ -321,8 +366,11 @@ impl Engine {
             constraint: None,
             n_top,
             breakers: Arc::default(),
-            deadline: None,
-            cancel: Cancel::default(),
+            speculate: None,
+            deadline: request.and_then(|request| request.deadline),
+            cancel: request.map_or_else(Cancel::default, |request| request.cancel.clone()),
+            run: None,
+            digests: None,
         })?;
         loop {
             let outputs = ticket.next();
@@ -335,7 +383,10 @@ impl Engine {
                     Output::Failed(reason) => {
                         return Err(self.unsupported(format!("score this text: {reason}")));
                     }
-                    Output::Prefill { .. } | Output::Token { .. } | Output::Finished { .. } => {}
+                    Output::Prefill { .. }
+                    | Output::Token { .. }
+                    | Output::Guessed { .. }
+                    | Output::Finished { .. } => {}
                 }
             }
         }
@@ -441,11 +492,8 @@ impl Engine {
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
-        // What is not built yet is refused by name.
-        let is_forced = !matches!(request.tools.choice, ToolChoice::Auto | ToolChoice::None);
-        let waits = [(is_forced, "tool_choice"), (request.speculate.is_some_and(|n| n > 0), "speculate")];
-        if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
-            return invalid(option, "this engine does not know it".to_string());
+        if request.speculate.is_some_and(|n| n > 0) && !self.steps.speculates() {
+            return invalid("speculate", "this engine was set up without a drafter".to_string());
         }
         if request.n == 0 || request.n > 1024 {
             return invalid("n", format!("{} is outside 1 to 1024", request.n));
@@ -464,16 +512,16 @@ impl Engine {
                 format!("{} completions need as many beams; there are {}", request.n, request.beams),
             );
         }
-        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
-            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
-            return invalid("beams", reason.to_string());
-        }
         if request.prompt_logprobs.is_some() && self.decoder_start().is_some() {
             let reason = "the model reads its prompt and does not write it: no token of it has a probability";
             return invalid("prompt-logprobs", reason.to_string());
         }
         if request.prompt_logprobs.is_some() && !request.pictures.is_empty() {
             return invalid("prompt-logprobs", "a prompt with pictures is not scored".to_string());
+        }
+        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
+            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
+            return invalid("beams", reason.to_string());
         }
         if request.stop.iter().any(String::is_empty) {
             return invalid("stop", "an empty string would end every answer before it begins".to_string());
@@ -557,11 +605,15 @@ impl LanguageModel for Engine {
     ) -> Result<Vec<Completion>, rhetor_lm::Error> {
         let began = Instant::now();
         self.check(request)?;
-        let grammar = request.constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (adapters, n_virtual) = self.active(request.adapters.as_deref())?;
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
         let form = self.form(request)?;
+        let (constraint, in_force) = match &form {
+            Some(form) => form.constraint(request, &self.controls, &self.tokenizer)?,
+            None => (request.constraint.clone(), request.constraint.as_ref().map(Constraint::name)),
+        };
+        let grammar = constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (encoded, seen) = match request.pictures.is_empty() {
             true => (self.encode_into(&request.prompt, form.as_ref(), &room, None)?, Vec::new()),
             false => self.look(request, form.as_ref(), &room, n_virtual)?,
@@ -569,7 +621,8 @@ impl LanguageModel for Engine {
         let prompt_logprobs = match request.prompt_logprobs {
             None => None,
             Some(n_top) => {
-                let picks = self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top)?;
+                let picks =
+                    self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top, Some(request))?;
                 Some(picks.iter().map(|pick| self.token_logprob(pick)).collect::<Vec<TokenLogprob>>())
             }
         };
@@ -617,7 +670,8 @@ impl LanguageModel for Engine {
             };
             let n_tokens = n_virtual + prompt.len();
             let (goal, _) = self.goal(request, n_tokens, source.len(), &encoded.ends)?;
-            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, None));
+            let after = form.as_ref().and_then(|form| form.after(encoded.is_thinking));
+            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, after));
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
@@ -633,8 +687,11 @@ impl LanguageModel for Engine {
                 constraint,
                 n_top,
                 breakers,
+                speculate: request.speculate,
                 deadline: request.deadline,
                 cancel: request.cancel.clone(),
+                run: None,
+                digests: None,
             };
             let ticket = self.steps.submit(spec)?;
             conversation.listen(&ticket)?;
@@ -650,8 +707,13 @@ impl LanguageModel for Engine {
         Ok(completions
             .map(|voice| {
                 let mut completion = voice.into_completion(usage, encoded.warnings.clone(), began);
-                completion.constraint = request.constraint.as_ref().map(Constraint::name);
                 completion.prompt_logprobs = prompt_logprobs.clone();
+                completion.constraint = in_force;
+                if in_force == Some(CALL) && request.constraint.is_some() {
+                    completion
+                        .warnings
+                        .push("a call of a tool is required: the constraint waits".to_string());
+                }
                 let is_full =
                     completion.finish_reason == FinishReason::Length && request.max_tokens.is_none();
                 if is_full {

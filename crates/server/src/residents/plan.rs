@@ -16,7 +16,7 @@ const TOKENS_EACH: usize = 2048;
 const WORKING_BYTES: u64 = 64 << 20;
 
 /// The name of the adapter that a model brings along; it is always on.
-pub(super) const OWN_ADAPTER: &str = "own";
+pub(super) const OWN_ADAPTER: &str = "(its own)";
 
 /// What a request's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,6 +26,8 @@ fn app(names: &[&str], config: Config) -> (tempfile::TempDir, Arc<App>) {
             settings: Default::default(),
             folder: None,
             files: vec![stored],
+            folder: None,
+            settings: rhetor_store::Settings::default(),
         };
         let manifests = home.path().join("manifests");
         std::fs::create_dir_all(&manifests).unwrap();
