@@ -26,7 +26,8 @@ fn succeed(home: &Path, args: &[&str]) {
 /// Starts the program and kills it after a while; true if it was still at work.
 fn kill_after(home: &Path, args: &[&str], millis: u64) -> bool {
     let mut command = rhetor(home);
-    let mut child = command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut child =
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     std::thread::sleep(Duration::from_millis(millis));
     let was_at_work = child.try_wait().expect("it can be asked").is_none();
     child.kill().expect("it can be killed");
@@ -66,7 +67,8 @@ impl Serving {
         let mut lines = stderr.lines().map_while(Result::ok);
         let line = lines.find(|line| line.contains("listens on ")).expect("it says where it listens");
         let address = line.split("listens on http://").nth(1).expect("an address follows");
-        let host = address.split_whitespace().next().expect("an address follows").trim_end_matches('/').to_string();
+        let host =
+            address.split_whitespace().next().expect("an address follows").trim_end_matches('/').to_string();
         // What it says later must not fill the pipe.
         std::thread::spawn(move || lines.count());
         Serving { child, host }
