@@ -71,6 +71,14 @@ pub enum Error {
     /// The vocabulary cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] rhetor_tokenizer::Error),
+    /// The drafter cannot work for this model.
+    #[error("the drafter `{method}`: {reason}")]
+    Drafter {
+        /// Its name.
+        method: String,
+        /// What is wrong, with what was given.
+        reason: String,
+    },
     /// No built-in template has that name.
     #[error("there is no chat template `{name}`; there are {known}")]
     UnknownTemplate {

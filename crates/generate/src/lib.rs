@@ -39,6 +39,8 @@ mod search;
 mod sequence;
 #[cfg(test)]
 mod source_tests;
+#[cfg(test)]
+mod speculation_tests;
 mod steps;
 mod stop;
 mod templates;
@@ -54,4 +56,5 @@ pub use prompt::{Controls, Guarded};
 pub use rng::Rng;
 pub use sampling::SAMPLING;
 pub use scheduler::Stats;
+pub use search::speculative::{DRAFT_TOKENS, DRAFTERS, DrafterOptions, Method as DraftMethod};
 pub use templates::{NamedTemplate, TEMPLATES};

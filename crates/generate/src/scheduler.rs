@@ -6,6 +6,8 @@
 //! in line is never put back, and nobody is admitted whose worst case exceeds the whole cache: so there is always a
 //! sequence that moves, and no deadlock.
 
+mod guesses;
+
 use crate::choices::Choices;
 use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
@@ -14,6 +16,7 @@ use crate::logprob;
 use crate::prefix_store::{Claim, PrefixStore, Run};
 use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
+use crate::search::speculative::{Asked, Proposal, Rates, SequenceId};
 use crate::sequence::{Goal, Job, JobSpec, Output};
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_models::{Active, Batch, SequenceSpan, SourceTokens};
@@ -32,8 +35,12 @@ pub struct Stats {
     pub steps: u64,
     /// Prompt tokens computed, cached ones not counted.
     pub tokens_prefilled: u64,
-    /// Tokens computed one at a time.
+    /// Tokens of answers computed, wrong guesses not counted.
     pub tokens_decoded: u64,
+    /// Tokens guessed ahead and computed.
+    pub tokens_drafted: u64,
+    /// Of those, tokens that were right.
+    pub tokens_accepted: u64,
     /// Prompt tokens found in the cache, in memory or on disk.
     pub tokens_cached: u64,
     /// Of those, tokens read from disk.
@@ -54,6 +61,8 @@ pub struct Stats {
     pub sequences_running: usize,
     /// Seconds inside the model.
     pub seconds_in_model: f64,
+    /// Seconds spent guessing.
+    pub seconds_in_drafter: f64,
 }
 
 /// One step: what the runner computes, and whose it is.
@@ -69,6 +78,10 @@ pub(crate) struct Plan {
     pub tables: Vec<Vec<u32>>,
     /// The tokens.
     pub batch: Batch,
+    /// Sequences of which the next tokens may be guessed.
+    pub asked: Vec<Asked>,
+    /// Rows of sequences that wait for their next tokens.
+    pub n_plain: usize,
     /// One entry for each span of the batch.
     spans: Vec<PlannedSpan>,
 }
@@ -113,6 +126,10 @@ struct PlannedSpan {
     n_computed: usize,
     /// Which of the batch's outputs are its own.
     outputs: Range<usize>,
+    /// Whose it is, if the tokens that follow may be guessed.
+    id: Option<SequenceId>,
+    /// What was guessed of them.
+    proposal: Proposal,
 }
 
 /// What two sequences must share to share pages: the set of adapters, and where which pictures stand.
@@ -150,6 +167,10 @@ pub(crate) struct Scheduler {
     scratch: Scratch,
     /// For choices made side by side.
     scratches: Mutex<Vec<Scratch>>,
+    /// The most tokens guessed ahead in a step; 0 = none.
+    n_ahead: usize,
+    /// How often guesses were right.
+    rates: Rates,
     /// Where beginnings of prompts are kept.
     store: Option<Arc<PrefixStore>>,
     /// Pages that sequences believe to be filled, until the next step.
@@ -174,6 +195,8 @@ impl Scheduler {
             n_tokens: n_tokens.min(vocab_size),
             scratch: Scratch::default(),
             scratches: Mutex::default(),
+            n_ahead: 0,
+            rates: Rates::default(),
             store: None,
             imports: Vec::new(),
             exports: VecDeque::new(),
@@ -328,7 +351,9 @@ impl Scheduler {
             let batch = Batch { adapters, ..Batch::default() };
             let mut plan = Plan { batch, ..Plan::default() };
             self.plan_decodes(&mut plan);
+            plan.n_plain = plan.spans.len();
             self.plan_prefills(&mut plan);
+            self.ask_for_guesses(&mut plan);
             if !plan.spans.is_empty() {
                 self.last_set = plan.batch.adapters.clone();
                 return plan;
@@ -524,6 +549,9 @@ impl Scheduler {
             sequence: s,
             n_computed: end,
             outputs: first_output..plan.batch.outputs.len(),
+            id: matches!(job.goal, Goal::Sample { .. })
+                .then_some(SequenceId { job: job.id, index: sequence.index }),
+            proposal: Proposal::default(),
         });
     }
 
@@ -574,6 +602,7 @@ impl Scheduler {
             let own_rows = &rows[span.outputs.clone()];
             match job.goal {
                 Goal::Score { .. } => self.score(span, own_rows),
+                Goal::Sample { .. } if !span.proposal.guess.tokens.is_empty() => self.verify(span, own_rows),
                 Goal::Sample { .. } if !own_rows.is_empty() => {
                     let chosen = self.chosen(span);
                     choices.add(span.job, chosen, own_rows[0]);

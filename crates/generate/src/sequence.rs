@@ -5,6 +5,7 @@ use crate::kv_blocks::{Chain, KvBlocks};
 use crate::prefix_store::{Digest, Run};
 use crate::sampling::Sampler;
 use crate::search::beam::Beam;
+use crate::search::speculative::Rates;
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_lm::{Cancel, FinishReason, Sampling};
 use rhetor_models::{Active, Embedded};
@@ -34,6 +35,8 @@ pub(crate) struct JobSpec {
     pub n_top: usize,
     /// By token id: whether it ends the repeats that DRY looks for. Empty = none does.
     pub breakers: Arc<[bool]>,
+    /// The most tokens guessed ahead in a step; `None` = as many as the engine does.
+    pub speculate: Option<usize>,
     /// When it ends, finished or not.
     pub deadline: Option<Instant>,
     /// Raised when nobody waits for it any more.
@@ -138,6 +141,8 @@ pub(crate) enum Output {
     Prefill { done: usize, cached: usize },
     /// Completion `index` grew by a token.
     Token { index: usize, pick: Pick },
+    /// In a step that brought completion `index` further, so many tokens had been guessed, and so many of them right.
+    Guessed { index: usize, drafted: usize, accepted: usize },
     /// Completion `index` is complete.
     Finished { index: usize, reason: FinishReason },
     /// Tokens of a text that is scored, in order.
@@ -166,6 +171,8 @@ pub(crate) struct Sequence {
     chain: Chain,
     /// Chooses the next token, unless the job does.
     pub sampler: Option<Sampler>,
+    /// How often guesses of its tokens were right.
+    pub rates: Rates,
     /// How far the answer has come in its grammar, if it must follow one.
     pub constraint: Option<State>,
     /// Whether nothing more is wanted.
@@ -190,6 +197,7 @@ impl Sequence {
             root,
             chain: root,
             sampler,
+            rates: Rates::default(),
             constraint,
             is_done: false,
         }
@@ -295,6 +303,17 @@ impl Sequence {
         }
     }
 
+    /// Takes pages for `n` tokens beyond the last, as far as there are some to be had; returns for how many there is room.
+    pub fn reserve(&mut self, n: usize, blocks: &mut KvBlocks) -> usize {
+        let n_pages = (self.tokens.len() + n).div_ceil(PAGE_LEN);
+        while self.pages.len() < n_pages
+            && let Some(page) = blocks.allocate()
+        {
+            self.pages.push(page);
+        }
+        n.min(self.pages.len() * PAGE_LEN - self.tokens.len())
+    }
+
     /// A second sequence with the same past on the same pages, at the same place of its grammar.
     pub fn fork(&self, index: usize, sampler: Option<Sampler>, blocks: &mut KvBlocks) -> Sequence {
         for &page in &self.pages {
@@ -309,6 +328,7 @@ impl Sequence {
             root: self.root,
             chain: self.chain,
             sampler,
+            rates: Rates::default(),
             constraint: self.constraint.clone(),
             is_done: false,
         }
@@ -358,6 +378,8 @@ pub(crate) struct Job {
     pub n_top: usize,
     /// See [`JobSpec::breakers`].
     pub breakers: Arc<[bool]>,
+    /// See [`JobSpec::speculate`].
+    pub speculate: Option<usize>,
     /// One until the prompt is computed; then one for each completion or beam.
     pub sequences: Vec<Sequence>,
     /// The beams, if the goal is beam search.
@@ -404,6 +426,7 @@ impl Job {
             goal: spec.goal,
             n_top: spec.n_top,
             breakers: spec.breakers,
+            speculate: spec.speculate,
             sequences: vec![Sequence::new(0, spec.prompt, sampler, spec.constraint, root)],
             beam,
             outbox: Vec::new(),

@@ -5,6 +5,7 @@ use crate::line::Line;
 use crate::prefix_store::{PAGES_MIN, PrefixStore};
 use crate::runner::Runner;
 use crate::scheduler::{Export, Plan, Scheduler, Stats};
+use crate::search::speculative::Speculator;
 use crate::sequence::{JobSpec, Output};
 use rhetor_images::Planes;
 use rhetor_kernels::kv::PAGE_LEN;
@@ -27,6 +28,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Steps {
     desk: Arc<Desk>,
     thread: Option<JoinHandle<()>>,
+    speculates: bool,
 }
 
 /// Where callers and the loop meet.
@@ -55,9 +57,11 @@ pub(crate) struct Ticket<'a> {
 }
 
 impl Steps {
-    /// An engine on `runner`, with `chunk` prompt tokens in a step; the tokenizer knows `n_tokens` ids.
+    /// An engine on `runner`, with `chunk` prompt tokens in a step; the tokenizer knows `n_tokens` ids. What guesses comes with
+    /// the most tokens of a sequence that are guessed in a step.
     pub fn new(
         runner: Box<dyn Runner>,
+        speculator: Option<(Speculator, usize)>,
         chunk: usize,
         n_tokens: usize,
         line: Line,
@@ -65,6 +69,8 @@ impl Steps {
     ) -> Steps {
         let store = store.map(Arc::new);
         let mut scheduler = Scheduler::new(runner.n_pages(), chunk, runner.vocab_size(), n_tokens, line);
+        let (speculator, n_ahead) = speculator.map_or((None, 0), |(speculator, n)| (Some(speculator), n));
+        scheduler.speculate(n_ahead);
         store.iter().for_each(|store| scheduler.keep_prefixes(store.clone()));
         let (bells, sights) = (HashMap::new(), VecDeque::new());
         let shared = Mutex::new(Shared { scheduler, bells, sights, is_leaving: false });
@@ -72,9 +78,14 @@ impl Steps {
         let own = desk.clone();
         let thread = std::thread::Builder::new()
             .name("rhetor-engine".to_string())
-            .spawn(move || own.serve(runner))
+            .spawn(move || own.serve(runner, speculator))
             .expect("the system refuses another thread");
-        Steps { desk, thread: Some(thread) }
+        Steps { desk, thread: Some(thread), speculates: n_ahead > 0 }
+    }
+
+    /// Whether tokens are guessed ahead.
+    pub fn speculates(&self) -> bool {
+        self.speculates
     }
 
     /// Puts a job in line; refused if the line is full.
@@ -135,7 +146,7 @@ impl Desk {
     }
 
     /// Makes one step after the other, as long as there is one to make.
-    fn serve(&self, mut runner: Box<dyn Runner>) {
+    fn serve(&self, mut runner: Box<dyn Runner>, mut speculator: Option<Speculator>) {
         let mut shared = self.lock();
         loop {
             if let Some((picture, tell)) = shared.sights.pop_front() {
@@ -164,7 +175,7 @@ impl Desk {
                 }
                 Ok(plan) => {
                     drop(shared);
-                    catch_unwind(AssertUnwindSafe(|| self.step(&mut *runner, &plan)))
+                    catch_unwind(AssertUnwindSafe(|| self.step(&mut *runner, speculator.as_mut(), plan)))
                 }
                 Err(panic) => {
                     drop(shared);
@@ -213,7 +224,13 @@ impl Desk {
     }
 
     /// Makes one step for everybody. Nobody is kept waiting while the model runs.
-    fn step(&self, runner: &mut dyn Runner, plan: &Plan) {
+    fn step(&self, runner: &mut dyn Runner, mut speculator: Option<&mut Speculator>, mut plan: Plan) {
+        let mut guessing = 0.0;
+        if let Some(speculator) = &mut speculator {
+            let (proposals, seconds) = speculator.guess(&mut plan.asked, plan.n_plain);
+            plan.add_guesses(proposals);
+            guessing = seconds;
+        }
         let (rows, sequences) = (plan.batch.tokens.len(), plan.batch.spans.len());
         let _span = tracing::debug_span!("step", rows, sequences).entered();
         let began = Instant::now();
@@ -227,12 +244,29 @@ impl Desk {
             let tables: Vec<&[u32]> = plan.tables.iter().map(Vec::as_slice).collect();
             runner.read(&plan.sources, &tables, &plan.batch.adapters);
         }
-        runner.forward(&plan.batch, &mut |logits| {
+        let watched = speculator.as_ref().and_then(|speculator| speculator.watches().map(<[usize]>::to_vec));
+        let mut read = |logits: &[f32], features: Option<&Tensor>| {
             let seconds = began.elapsed().as_secs_f64();
+            if let Some(speculator) = &mut speculator {
+                if plan.only_decodes() {
+                    speculator.stepped(rows, seconds);
+                }
+                if let Some(features) = features {
+                    plan.show(features, speculator);
+                }
+            }
             let scheduler = &mut self.lock().scheduler;
             scheduler.stats.seconds_in_model += seconds;
-            scheduler.postprocess(plan, logits);
-        });
+            scheduler.stats.seconds_in_drafter += guessing;
+            scheduler.postprocess(&plan, logits);
+        };
+        match watched {
+            Some(depths) => {
+                let read = &mut |logits: &[f32], features: &Tensor| read(logits, Some(features));
+                runner.forward_watched(&plan.batch, &depths, read);
+            }
+            None => runner.forward(&plan.batch, &mut |logits| read(logits, None)),
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Voice {
     n_told: usize,
     logprob_sum: f64,
     n_constrained: usize,
+    n_drafted: usize,
+    n_accepted: usize,
     first: Option<Instant>,
     last: Option<Instant>,
     /// Why it ended; `None` while it grows.
@@ -47,6 +49,8 @@ impl Voice {
             n_told: 0,
             logprob_sum: 0.0,
             n_constrained: 0,
+            n_drafted: 0,
+            n_accepted: 0,
             first: None,
             last: None,
             reason: None,
@@ -69,6 +73,9 @@ impl Voice {
                 completion_tokens: self.ids.len(),
                 thinking_tokens: self.n_thinking,
                 constrained_tokens: self.n_constrained,
+                drafted_tokens: self.n_drafted,
+                // Guesses behind a stop string may have been right, but were not wanted.
+                accepted_tokens: self.n_accepted.min(self.ids.len()),
                 ..usage
             },
             token_ids: self.ids,
@@ -136,6 +143,10 @@ impl Listening<'_> {
                     self.end(index, FinishReason::Stop);
                     ticket.finish(index);
                 }
+            }
+            Output::Guessed { index, drafted, accepted } => {
+                self.voices[index].n_drafted += drafted;
+                self.voices[index].n_accepted += accepted;
             }
             Output::Finished { index, reason } => {
                 if self.voices[index].reason.is_none() {

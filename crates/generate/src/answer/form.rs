@@ -94,8 +94,9 @@ impl<'a> Form<'a> {
         let is_open = text.trim_end().ends_with(tags.open);
         let is_closed = text.trim_end().ends_with(tags.close);
         if self.think == Some(false) && !self.manner.has_switch {
-            if !is_open {
-                text.push_str(tags.open);
+            match is_open {
+                true => text.truncate(text.trim_end().len()),
+                false => text.push_str(tags.open),
             }
             text.push_str(&format!("\n\n{}\n\n", tags.close));
             return Rendered { text, is_thinking: false };

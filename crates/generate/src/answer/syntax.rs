@@ -284,7 +284,7 @@ impl ToolSyntax {
         let any = format!("({})", any.join(" | "));
         let more = |item: &str, between: &str| match (parallel, between) {
             (false, _) => item.to_string(),
-            (true, between) => format!("{item} ({} {item})*", text(between)),
+            (true, between) => format!("{item} ({} {item}){{0,{}}}", text(between), CALLS_MAX - 1),
         };
         let calls = match self.body {
             Body::List(..) => {
@@ -306,6 +306,9 @@ impl ToolSyntax {
         Ok(rules.join("\n"))
     }
 }
+
+/// Calls that an answer may have at most where a grammar makes them: a small model would never end.
+const CALLS_MAX: usize = 16;
 
 /// Between name and arguments of a call in Mistral's later templates.
 const CALL_ID: &str = "[CALL_ID]";

@@ -95,7 +95,11 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
                 ..EngineOptions::default()
             };
             let opened = Opened { adapters: names, ..opened };
-            let engine = opened.speak(&plan.name, options).map_err(|error| failed(&error))?;
+            let mut engine = opened.speak(&plan.name, options).map_err(|error| failed(&error))?;
+            let settings = plan.manifest.as_ref().map(|manifest| &manifest.settings);
+            if let Some(template) = settings.and_then(|settings| settings.template.as_deref()) {
+                engine.set_template(template).map_err(|error| failed(&error))?;
+            }
             (Mind::Speaks(Box::new(engine)), cache.context)
         }
     };

@@ -8,15 +8,15 @@ use rhetor_generate::PrefixStoreOptions;
 use rhetor_kernels::kv::KvType;
 use rhetor_models::estimate::Estimate;
 use rhetor_models::{Family, Model, ModelConfig};
-use rhetor_store::{Manifest, PulledModel, Reference};
+use rhetor_store::{Manifest, PulledModel};
 use std::path::{Path, PathBuf};
 
 /// Tokens of the cache for each sequence that may be in flight, where the context allows more.
 const TOKENS_EACH: usize = 2048;
 /// Bytes of activations and the like, beside weights and cache.
 const WORKING_BYTES: u64 = 64 << 20;
-/// The name of the model inside the program.
-const BUILTIN: &str = "builtin";
+/// The name of the adapter that a model brings itself.
+const OWN_ADAPTER: &str = "(its own)";
 
 /// What a request's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,18 +44,13 @@ pub(super) fn choose(app: &App, name: &str) -> Result<Choice, Refusal> {
     if let Some((adapter, base, _)) = config.adapters.iter().find(|(adapter, ..)| adapter == plain) {
         return Ok(Choice { base: self::plain(base).to_string(), adapters: Some(vec![adapter.clone()]) });
     }
-    match Reference::parse(plain) {
-        Ok(Reference::Path(_)) | Err(_) => return Err(Refusal::no_model(name)),
-        Ok(
-            Reference::Name(_)
-            | Reference::Pypi { .. }
-            | Reference::Hub { .. }
-            | Reference::Registry(_)
-            | Reference::Url(_),
-        ) => {}
-    }
-    let has_adapters = config.adapters.iter().any(|(_, base, _)| self::plain(base) == plain);
-    Ok(Choice { base: plain.to_string(), adapters: has_adapters.then(Vec::new) })
+    // Names only, by any spelling: the store knows no paths.
+    let found = app.store.show(plain).map_err(|_| Refusal::no_model(name))?;
+    let base = found.name;
+    let has_adapters = config.adapters.iter().any(|(_, base_of, _)| self::plain(base_of) == base);
+    // The adapter that belongs to the model is always on.
+    let own = found.adapter.map(|_| OWN_ADAPTER.to_string());
+    Ok(Choice { base, adapters: has_adapters.then(|| own.into_iter().collect()) })
 }
 
 /// What loading a model will take.
@@ -103,8 +98,9 @@ impl Plan {
         let config = Model::config_of(&checkpoint).map_err(|error| broken(&error))?;
         let family = Family::of(&checkpoint).map_err(|error| broken(&error))?;
         let of_base = app.config.adapters.iter().filter(|(_, base, _)| plain(base) == name);
+        let own = found.adapter.iter().map(|dir| (OWN_ADAPTER.to_string(), dir.clone()));
         let adapters: Vec<(String, PathBuf)> =
-            of_base.map(|(adapter, _, dir)| (adapter.clone(), dir.clone())).collect();
+            own.chain(of_base.map(|(adapter, _, dir)| (adapter.clone(), dir.clone()))).collect();
         let sizes = adapters.iter().map(|(_, dir)| size_of(dir)).sum::<u64>();
         let weights = found.manifest.as_ref().map_or_else(|| size_of(&found.path), Manifest::size);
         let fixed = weights + sizes + WORKING_BYTES;
@@ -202,16 +198,6 @@ fn lay_out(
 
 /// The model as the store has it.
 fn find(app: &App, name: &str) -> Result<PulledModel, Refusal> {
-    if name == BUILTIN {
-        let path = app.store.resolve(name).map_err(|error| Refusal::wrong(error.to_string()))?;
-        return Ok(PulledModel {
-            name: name.to_string(),
-            path,
-            adapter: None,
-            manifest: None,
-            was_fetched: false,
-        });
-    }
     app.store.show(name).map_err(|_| Refusal::no_model(name))
 }
 

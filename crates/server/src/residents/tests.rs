@@ -24,6 +24,8 @@ fn app(names: &[&str], config: Config) -> (tempfile::TempDir, Arc<App>) {
             pulled_at: 0,
             made_by: "a test".to_string(),
             files: vec![stored],
+            folder: None,
+            settings: rhetor_store::Settings::default(),
         };
         let manifests = home.path().join("manifests");
         std::fs::create_dir_all(&manifests).unwrap();

@@ -5,6 +5,7 @@ mod asking;
 mod catalog;
 mod detokenize;
 mod health;
+mod ollama;
 mod openai;
 mod page;
 mod runs;
@@ -71,5 +72,33 @@ pub const ROUTES: &[Route] = &[
         path: "/api/catalog",
         methods: catalog::methods,
         summary: "models that can be pulled, and families that can be loaded",
+    },
+    Route { path: "/api/version", methods: ollama::version::methods, summary: "the version of Ollama's API" },
+    Route { path: "/api/generate", methods: ollama::generate::methods, summary: "an answer to a prompt" },
+    Route { path: "/api/chat", methods: ollama::chat::methods, summary: "the next turn of a conversation" },
+    Route { path: "/api/embed", methods: ollama::embed::methods, summary: "the vectors of texts" },
+    Route { path: "/api/embeddings", methods: ollama::embeddings::methods, summary: "the vector of a text" },
+    Route { path: "/api/tags", methods: ollama::tags::methods, summary: "the models of the store" },
+    Route { path: "/api/ps", methods: ollama::ps::methods, summary: "the models in memory" },
+    Route { path: "/api/show", methods: ollama::show::methods, summary: "all that is known of a model" },
+    Route { path: "/api/create", methods: ollama::create::methods, summary: "a new model" },
+    Route { path: "/api/copy", methods: ollama::copy::methods, summary: "a second name for a model" },
+    Route { path: "/api/delete", methods: ollama::delete::methods, summary: "a model goes" },
+    Route { path: "/api/pull", methods: ollama::pull::methods, summary: "a model is fetched" },
+    Route {
+        path: "/api/push",
+        methods: ollama::push::methods,
+        summary: "refused: nothing leaves this machine",
+    },
+    Route { path: "/api/blobs/{digest}", methods: ollama::blobs::methods, summary: "files for a new model" },
+    Route {
+        path: "/v2/{namespace}/{model}/manifests/{tag}",
+        methods: ollama::registry::manifests,
+        summary: "what a model is made of, for other instances",
+    },
+    Route {
+        path: "/v2/{namespace}/{model}/blobs/{digest}",
+        methods: ollama::registry::blobs,
+        summary: "its files, for other instances",
     },
 ];

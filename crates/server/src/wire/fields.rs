@@ -34,7 +34,7 @@ impl Fields {
         if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Whether the field is there.
+    /// Whether the field is there and was not taken yet.
     pub fn has(&self, name: &str) -> bool {
         self.fields.get(name).is_some_and(|value| !value.is_null())
     }
@@ -98,6 +98,15 @@ impl Fields {
                 Err(Refusal::field(&path, format!("{path}: expected a list, got {}", kind(&other))))
             }
         }
+    }
+
+    /// The fields that nobody took so far; they stay.
+    pub fn left(&self) -> Map<String, Value> {
+        self.fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     }
 
     /// A part of this object, which stands at `path`, as fields.
