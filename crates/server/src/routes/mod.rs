@@ -5,12 +5,15 @@ mod asking;
 mod catalog;
 mod detokenize;
 mod health;
+mod metrics;
 mod ollama;
 mod openai;
+mod openapi;
 mod page;
 mod runs;
 mod score;
 mod tokenize;
+mod version;
 
 use crate::app::App;
 use axum::routing::MethodRouter;
@@ -31,6 +34,9 @@ pub const ROUTES: &[Route] = &[
     Route { path: "/", methods: page::root, summary: "the web page; for programs, Ollama's greeting" },
     Route { path: "/assets/{*path}", methods: page::assets, summary: "the files of the web page" },
     Route { path: "/health", methods: health::methods, summary: "whether the server is up" },
+    Route { path: "/version", methods: version::methods, summary: "which program this is" },
+    Route { path: "/metrics", methods: metrics::methods, summary: "the server's numbers, for Prometheus" },
+    Route { path: "/openapi.json", methods: openapi::methods, summary: "this table, for programs" },
     Route {
         path: "/v1/chat/completions",
         methods: openai::chat::methods,
