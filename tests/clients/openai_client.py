@@ -5,6 +5,7 @@ import http.server
 import json
 import math
 import struct
+import tempfile
 import threading
 import time
 import urllib.request
@@ -13,6 +14,7 @@ import openai
 from openai import OpenAI
 from pydantic import BaseModel
 
+import tiny_coder
 from serving import Server, Tests
 
 CHAT = "smollm2-135m-instruct"
@@ -284,6 +286,18 @@ def a_hole_is_filled_by_those_who_can(client):
     call = lambda: client.completions.create(model=CHAT, prompt="def f(x):\n    return ", suffix="\n")
     caught = fails(openai.BadRequestError, call)
     assert "hole" in caught.message
+    with tempfile.TemporaryDirectory() as home:
+        tiny_coder.write(home)
+        with Server(home=home) as server:
+            coder = OpenAI(base_url=server.url + "/v1", api_key="none")
+            ask = dict(model=tiny_coder.NAME, prompt="def f(x):", suffix="return y", max_tokens=8, seed=1)
+            filled = coder.completions.create(**ask)
+            # Each byte is a token here, and three tokens mark the parts.
+            assert filled.usage.prompt_tokens == len(ask["prompt"] + ask["suffix"]) + 3
+            assert filled.choices[0].finish_reason in ("stop", "length")
+            streamed = coder.completions.create(**ask, stream=True)
+            assert "".join(chunk.choices[0].text for chunk in streamed) == filled.choices[0].text
+            fails(openai.BadRequestError, lambda: coder.completions.create(**ask, echo=True), param="suffix")
 
 
 @test

@@ -10,10 +10,12 @@ import traceback
 class Server:
     """`rhetor serve` on a free port, stopped at the end."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, home=None):
         binary = os.environ["RHETOR_BIN"]
+        environment = {**os.environ, "RHETOR_HOME": home} if home else None
         self.process = subprocess.Popen(
             [binary, "serve", "--listen", "127.0.0.1:0", *arguments],
+            env=environment,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,

@@ -39,16 +39,8 @@ impl App {
         let residents = Residents::new(&config, metrics.clone());
         let bodies = Bodies::new(config.body_bytes);
         let embed_queue = Arc::default();
-        App {
-            config,
-            store,
-            pull_options,
-            residents,
-            details: KnownDetails::default(),
-            embed_queue,
-            responses: ResponseStore::default(),
-            metrics,
-            bodies,
-        }
+        let responses = ResponseStore::default();
+        let details = KnownDetails::default();
+        App { config, store, pull_options, residents, details, embed_queue, responses, metrics, bodies }
     }
 }

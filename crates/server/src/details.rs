@@ -69,11 +69,6 @@ impl Details {
             "embedding_length": self.hidden_size,
         })
     }
-
-    /// Whether it can do this.
-    pub fn can(&self, capability: &str) -> bool {
-        self.capabilities.contains(&capability)
-    }
 }
 
 fn read(model: &PulledModel) -> Option<Details> {
@@ -199,7 +194,11 @@ mod tests {
         let store = rhetor_store::Store::open(home.path());
         let model = store.show("builtin").unwrap();
         let details = KnownDetails::default().of(&model);
-        assert!(details.format == "gguf" && details.n_parameters > 1_000_000 && details.can("completion"));
+        assert!(
+            details.format == "gguf"
+                && details.n_parameters > 1_000_000
+                && details.capabilities.contains(&"completion")
+        );
         let (info, tensors) = insides(&model, &details, false);
         assert!(info["general.architecture"].is_string() && tensors == json!([]));
         assert!(info["tokenizer.ggml.tokens"].is_null());

@@ -355,9 +355,24 @@ fn no_body_is_the_servers_fault() {
     });
     let outcome = runner.run(&any_body(), |(path, body)| {
         let reply = runtime.block_on(server.post(path, body.clone()));
+        println!("STATUS {path} {}", reply.status.as_u16());
         prop_assert!(reply.status.as_u16() < 500, "{path} {body}: {} {}", reply.status, reply.text);
         prop_assert!(!reply.text.contains("server_error"), "{path} {body}: {}", reply.text);
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn the_manual_shows_routes_as_they_are() {
+    let manual = std::fs::read_to_string("../../docs/serving.md").unwrap();
+    let rows = manual.lines().filter(|line| line.starts_with("| `/"));
+    let mut n_rows = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let route = rhetor_server::ROUTES.iter().find(|route| route.path == cells[1].trim_matches('`'));
+        assert_eq!(route.unwrap_or_else(|| panic!("no route {}", cells[1])).summary, cells[2]);
+        n_rows += 1;
+    }
+    assert!(n_rows > 10);
 }

@@ -35,7 +35,7 @@ fn tools() -> Vec<Tool> {
         description: Some(format!("Does {name}.")),
         parameters:
             r#"{"type":"object","properties":{"b":{"enum":["x","y"]},"a":{"type":"integer","minimum":0,
-            "maximum":99}},"required":["b","a"],"additionalProperties":false}"#
+            "maximum":99}},"required":["b","a"]}"#
                 .to_string(),
     };
     vec![tool("first"), tool("second")]
@@ -168,6 +168,28 @@ fn what_a_tool_returned_is_shown_in_the_next_turn() {
         asked.tools.choice = ToolChoice::None;
         assert!(!engine.render(&asked).unwrap().contains("Does first."));
     }
+}
+
+#[test]
+fn several_calls_of_one_turn_are_shown_to_a_template_that_knows_one_as_turns() {
+    let mut asked = request(ToolChoice::Auto);
+    let call = |id: &str, name: &str| ToolCall {
+        id: id.to_string(),
+        name: name.to_string(),
+        arguments: "{}".to_string(),
+    };
+    let called = vec![call("1", "first"), call("2", "second")];
+    let result = |id: &str| Message { tool_call_id: Some(id.to_string()), ..Message::new(Role::Tool, id) };
+    asked.prompt = Prompt::Chat(vec![
+        Message::user("Do it."),
+        Message { tool_calls: called, ..Message::assistant("") },
+        result("1"),
+        result("2"),
+    ]);
+    let shown = talker("llama3.2").render(&asked).unwrap();
+    let places = ["{\"name\": \"first\"", "\"1\"", "{\"name\": \"second\"", "\"2\""];
+    let places: Vec<usize> = places.into_iter().map(|text| shown.rfind(text).expect("is shown")).collect();
+    assert!(places.is_sorted(), "{shown}");
 }
 
 #[test]

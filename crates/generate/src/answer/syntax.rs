@@ -345,6 +345,19 @@ fn schema(tool: &Tool) -> Result<serde_json::Value, String> {
         return Err(format!("the parameters of `{}` are not a JSON Schema: {parameters}", tool.name));
     };
     schema.entry("type").or_insert_with(|| "object".into());
+    // Arguments that the tool does not declare serve nobody, unless something else in the schema may declare them.
+    let declares_elsewhere = [
+        "additionalProperties",
+        "patternProperties",
+        "unevaluatedProperties",
+        "$ref",
+        "allOf",
+        "anyOf",
+        "oneOf",
+    ];
+    if schema.contains_key("properties") && !declares_elsewhere.iter().any(|key| schema.contains_key(*key)) {
+        schema.insert("additionalProperties".to_string(), false.into());
+    }
     let layout =
         serde_json::json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
     schema.insert("x-guidance".to_string(), layout);

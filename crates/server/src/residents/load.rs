@@ -96,6 +96,7 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
                 cache_tokens: Some(cache.cache_tokens),
                 parallel: Some(cache.parallel),
                 queue: Some(cache.queue),
+                prefix_store: cache.prefixes,
                 ..EngineOptions::default()
             };
             let opened = Opened { adapters: names, ..opened };

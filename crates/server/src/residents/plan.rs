@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::refusal::Refusal;
 use axum::http::StatusCode;
 use rhetor_formats::Checkpoint;
+use rhetor_generate::PrefixStoreOptions;
 use rhetor_kernels::kv::KvType;
 use rhetor_models::estimate::Estimate;
 use rhetor_models::{Family, Model, ModelConfig};
@@ -74,7 +75,7 @@ pub(super) struct Plan {
 }
 
 /// How the cache is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CachePlan {
     pub kv: KvType,
     /// Tokens of the context.
@@ -85,6 +86,8 @@ pub(super) struct CachePlan {
     pub parallel: usize,
     /// Requests that may wait.
     pub queue: usize,
+    /// Where beginnings of prompts are kept.
+    pub prefixes: Option<PrefixStoreOptions>,
 }
 
 impl Plan {
@@ -116,7 +119,7 @@ impl Plan {
                 Some(lay_out(app, name, &config, context_wanted, &room)?)
             }
         };
-        let kv = cache.map_or(0, |cache| {
+        let kv = cache.as_ref().map_or(0, |cache| {
             Estimate { family, config: &config }.kv_bytes(app.config.kv, cache.cache_tokens)
         });
         let bytes = fixed + kv;
@@ -198,7 +201,13 @@ fn lay_out(
     if kv_bytes > left {
         return Err(too_large(name, room.fixed, kv_bytes, room.budget));
     }
-    Ok(CachePlan { kv: app.config.kv, context, cache_tokens, parallel, queue: app.config.queue })
+    // `speak` says which model it is.
+    let prefixes = app.config.cache_dir.as_ref().map(|dir| PrefixStoreOptions {
+        dir: dir.clone(),
+        max_bytes: app.config.cache_bytes,
+        model: String::new(),
+    });
+    Ok(CachePlan { kv: app.config.kv, context, cache_tokens, parallel, queue: app.config.queue, prefixes })
 }
 
 /// Bytes of a file, or of the files of a folder.

@@ -153,7 +153,7 @@ impl Fields {
 
     /// Refuses, or warns of, every field that nobody took; returns the warnings.
     pub fn finish(mut self) -> Result<Vec<String>, Refusal> {
-        for (name, _) in std::mem::take(&mut self.fields) {
+        for (name, _) in std::mem::take(&mut self.fields).into_iter().filter(|(_, value)| !value.is_null()) {
             let path = self.path(&name);
             let message = format!("unknown field {path}");
             if !self.lenient {

@@ -14,10 +14,11 @@ use crate::wire::stream;
 use axum::http::StatusCode;
 use axum::response::Response;
 use rhetor_generate::infill::InfillTemplate;
-use rhetor_generate::{ChatTemplate, Controls, Engine, GenerationPrompt, Guarded, RenderOptions};
+use rhetor_generate::{
+    ChatTemplate, Controls, Engine, GenerationPrompt, Guarded, RenderOptions, ToolSupport,
+};
 use rhetor_lm::{Message, Prompt, Request, Role};
 use rhetor_store::Settings;
-use rhetor_tokenizer::ControlTokens;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,19 +64,20 @@ pub(super) async fn reply(app: Arc<App>, mut asked: Asked, shape: Shape) -> Resu
     let (is_stream, is_rendered_only) = (asked.is_stream, asked.is_rendered_only);
     let is_raw = matches!(&asked.what, What::Generate(generate) if generate.is_raw);
     let speaker = lease.clone();
-    let (request, ids) = blocking(move || {
+    let (request, ids, shown) = blocking(move || {
         let engine = speaker.engine()?;
         let request = request(engine, &speaker, asked, &settings, &options)?;
-        let wants_ids = shape == Shape::Generate && !is_raw || is_rendered_only;
-        let ids = if wants_ids { Some(engine.encode(&request.prompt)?) } else { None };
-        Ok((request, ids))
+        if is_rendered_only {
+            let shown = engine.render(&request)?;
+            return Ok((request, None, Some(shown)));
+        }
+        let tells_context = shape == Shape::Generate && !is_raw;
+        let ids = if tells_context { Some(engine.encode(&request.prompt)?) } else { None };
+        Ok((request, ids, None))
     })
     .await?;
-    if is_rendered_only {
-        let ids = ids.unwrap_or_default();
-        let tokenizer = lease.engine()?.tokenizer();
-        let text = tokenizer.decode(&ids, ControlTokens::Show);
-        return Ok(object(&teller.rendered(&text, request.pictures.len())));
+    if let Some(shown) = shown {
+        return Ok(object(&teller.rendered(&shown, request.pictures.len())));
     }
     let mut speech = Speech::begin(lease.clone(), request);
     if !is_stream {
@@ -145,9 +147,17 @@ fn request(
         let message = format!("\"{}\" does not support vision: images cannot be read", asked.model);
         return Err(Refusal::field("images", message));
     }
+    let capabilities = engine.capabilities();
+    if !request.tools.offered.is_empty() && capabilities.tools == ToolSupport::No {
+        return Err(Refusal::field("tools", format!("\"{}\" does not support tools", asked.model)));
+    }
+    // Not to think is what a model does anyway that cannot.
+    request.think = asked.think.filter(|think| *think || capabilities.thinking);
+    if request.think == Some(true) && !capabilities.thinking {
+        return Err(Refusal::field("think", format!("\"{}\" does not support thinking", asked.model)));
+    }
     options.apply(&mut request);
     request.constraint = asked.constraint;
-    request.think = asked.think;
     request.overflow = asked.overflow;
     request.logprobs = asked.logprobs;
     request.adapters = lease.adapters();
