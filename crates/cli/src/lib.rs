@@ -23,7 +23,9 @@ mod reading;
 mod recipes;
 mod sampling;
 pub mod session;
+mod speculation;
 mod team;
+mod tools;
 mod training;
 mod voice;
 

@@ -42,7 +42,7 @@ impl<'a> Choices<'a> {
 }
 
 /// Chooses the next token of a sequence of `job`.
-fn choose(job: &mut Job, sequence: usize, row: &[f32], n_tokens: usize, scratch: &mut Scratch) {
+pub(crate) fn choose(job: &mut Job, sequence: usize, row: &[f32], n_tokens: usize, scratch: &mut Scratch) {
     let Job { sequences, goal, n_prompt, n_virtual, n_top, breakers, outbox, .. } = job;
     let Goal::Sample { ending, .. } = goal else { unreachable!("checked by the caller") };
     let sequence = &mut sequences[sequence];

@@ -7,15 +7,18 @@ use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
 use crate::line::Line;
 use crate::pictures;
+use crate::prefix_store::{PrefixStore, PrefixStoreOptions};
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
 use crate::sampling::validate;
 use crate::scheduler::Stats;
+use crate::search::speculative::{DrafterOptions, Speculator, Target};
 use crate::sequence::{Ending, Goal, JobSpec, Output, Pick, Picture};
 use crate::steps::Steps;
 use crate::stop::StopFinder;
 use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
+use rhetor_kernels::isa;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
     Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request,
@@ -46,8 +49,13 @@ pub struct EngineOptions {
     /// The most requests that wait for a place among them; one more is refused with [`rhetor_lm::Error::Busy`].
     /// `None` = no bound.
     pub queue: Option<usize>,
+    /// Where beginnings of prompts are kept for the next process; `None` = nowhere. They are those of texts of 256
+    /// tokens or more, with all adapters and without pictures.
+    pub prefix_store: Option<PrefixStoreOptions>,
     /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
     pub adapters: Vec<String>,
+    /// What guesses tokens ahead, so that a step may bring more than one; `None` = nothing. It changes no token.
+    pub drafter: Option<DrafterOptions>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
     pub now: Option<i64>,
 }
@@ -61,7 +69,9 @@ impl Default for EngineOptions {
             prefill_chunk: None,
             parallel: None,
             queue: None,
+            prefix_store: None,
             adapters: Vec::new(),
+            drafter: None,
             now: None,
         }
     }
@@ -101,6 +111,8 @@ pub(crate) struct Parts {
     pub config: Option<ModelConfig>,
     pub adapters: Vec<AttachedAdapter>,
     pub sight: Option<Sight>,
+    /// What guesses ahead, and how many tokens.
+    pub speculator: Option<(Speculator, usize)>,
 }
 
 impl Engine {
@@ -130,14 +142,21 @@ impl Engine {
         }
         let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
         let (adapters, sight) = (model.adapters().to_vec(), model.sight());
+        let model = Arc::new(model);
+        let target =
+            Target { model: &model, tokenizer: &tokenizer, kv: options.kv, n_pages: cache.n_pages() };
+        let speculator = match &options.drafter {
+            Some(drafter) => Some(drafter.speculator(&target)?),
+            None => None,
+        };
         let (name, runner) = (name.into(), Box::new((model, cache)));
         let config = Some(config);
-        let parts = Parts { name, runner, tokenizer, context, options, config, adapters, sight };
+        let parts = Parts { name, runner, tokenizer, context, options, config, adapters, sight, speculator };
         Engine::from_parts(parts)
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Result<Engine, Error> {
-        let Parts { name, runner, tokenizer, context, options, config, adapters, sight } = parts;
+        let Parts { name, runner, tokenizer, context, options, config, adapters, sight, speculator } = parts;
         AttachedAdapter::check(&adapters, &Active::All)?;
         let n_virtual: usize = adapters.iter().map(|adapter| adapter.n_virtual).sum();
         if n_virtual >= context {
@@ -163,6 +182,12 @@ impl Engine {
             parallel: options.parallel.unwrap_or(usize::MAX).max(1),
             queue: options.queue.unwrap_or(usize::MAX),
         };
+        let store = options.prefix_store.as_ref().map(|wanted| {
+            let settings = format!("{} {}", options.kv.name(), isa::active().name());
+            PrefixStore::open(wanted, &settings, runner.page_bytes())
+                .map_err(|source| Error::PrefixStore { dir: wanted.dir.clone(), source })
+        });
+        let store = store.transpose()?;
         let controls = Controls::of(&tokenizer);
         let source = tokenizer.chat_template().or_else(|| config.as_ref().and_then(pictures::template));
         let template = match source {
@@ -171,7 +196,14 @@ impl Engine {
         };
         Ok(Engine {
             name,
-            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens, line),
+            steps: Steps::new(
+                runner,
+                speculator,
+                options.prefill_chunk.unwrap_or(512),
+                n_tokens,
+                line,
+                store,
+            ),
             tokenizer,
             template,
             config,
@@ -254,6 +286,12 @@ impl Engine {
         self.steps.stats()
     }
 
+    /// Callers that wait.
+    #[cfg(test)]
+    pub(crate) fn n_bells(&self) -> usize {
+        self.steps.n_bells()
+    }
+
     /// Replaces the chat template: by one of [`crate::TEMPLATES`], or by Jinja source.
     pub fn set_template(&mut self, name_or_source: &str) -> Result<(), Error> {
         self.template = Ok(template_of(&self.tokenizer, name_or_source)?);
@@ -262,9 +300,15 @@ impl Engine {
 
     /// The ids that a prompt becomes, before anything is dropped for want of room.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, rhetor_lm::Error> {
+        self.encode_request(&Request::new(prompt.clone()))
+    }
+
+    /// The ids that a request's prompt becomes with its tools, before anything is dropped for want of room. Pictures
+    /// stand there as their places.
+    pub fn encode_request(&self, request: &Request) -> Result<Vec<u32>, rhetor_lm::Error> {
         let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
-        let form = self.form(&Request::new(prompt.clone()))?;
-        Ok(self.encode_into(prompt, form.as_ref(), &room, None)?.ids)
+        let form = self.form(request)?;
+        Ok(self.encode_into(&request.prompt, form.as_ref(), &room, None)?.ids)
     }
 
     /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1. The first `from` are the source of
@@ -322,8 +366,11 @@ impl Engine {
             constraint: None,
             n_top,
             breakers: Arc::default(),
+            speculate: None,
             deadline: request.and_then(|request| request.deadline),
             cancel: request.map_or_else(Cancel::default, |request| request.cancel.clone()),
+            run: None,
+            digests: None,
         })?;
         loop {
             let outputs = ticket.next();
@@ -336,7 +383,10 @@ impl Engine {
                     Output::Failed(reason) => {
                         return Err(self.unsupported(format!("score this text: {reason}")));
                     }
-                    Output::Prefill { .. } | Output::Token { .. } | Output::Finished { .. } => {}
+                    Output::Prefill { .. }
+                    | Output::Token { .. }
+                    | Output::Guessed { .. }
+                    | Output::Finished { .. } => {}
                 }
             }
         }
@@ -442,10 +492,8 @@ impl Engine {
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
-        // What is not built yet is refused by name.
-        let waits = [(request.speculate.is_some_and(|n| n > 0), "speculate")];
-        if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
-            return invalid(option, "this engine does not know it".to_string());
+        if request.speculate.is_some_and(|n| n > 0) && !self.steps.speculates() {
+            return invalid("speculate", "this engine was set up without a drafter".to_string());
         }
         if request.n == 0 || request.n > 1024 {
             return invalid("n", format!("{} is outside 1 to 1024", request.n));
@@ -639,8 +687,11 @@ impl LanguageModel for Engine {
                 constraint,
                 n_top,
                 breakers,
+                speculate: request.speculate,
                 deadline: request.deadline,
                 cancel: request.cancel.clone(),
+                run: None,
+                digests: None,
             };
             let ticket = self.steps.submit(spec)?;
             conversation.listen(&ticket)?;

@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, EngineOptions, Parts};
 use crate::fake::Fake;
+use crate::search::speculative::Speculator;
 use crate::{Error, Stats, sampling};
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_lm::{
@@ -11,14 +12,19 @@ use rhetor_lm::{
 use rhetor_tokenizer::Tokenizer;
 use std::ops::ControlFlow;
 
-/// A tokenizer whose tokens are the lower-case letters, space, line break and digits, and `<s>`, `</s>`, `<|x|>`.
+/// A tokenizer whose tokens are the signs of ASCII, space, line break, and `<s>`, `</s>`, `<|x|>`.
 pub(crate) fn letters() -> Tokenizer {
+    letters_to('~')
+}
+
+/// The same with the signs up to `last` alone.
+pub(crate) fn letters_to(last: char) -> Tokenizer {
     let mut vocab = serde_json::Map::new();
     for (id, piece) in ["<s>", "</s>", "<|x|>", "<unk>"].into_iter().enumerate() {
         vocab.insert(piece.to_string(), id.into());
     }
     // `Ġ` and `Ċ` are a space and a line break in byte-level vocabularies; every ASCII sign has its own token.
-    for c in ('!'..='~').chain(['Ġ', 'Ċ']) {
+    for c in ('!'..=last).chain(['Ġ', 'Ċ']) {
         let id = vocab.len();
         vocab.insert(c.to_string(), id.into());
     }
@@ -40,6 +46,17 @@ pub(crate) fn letters() -> Tokenizer {
 }
 
 pub(crate) fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_at: Option<u32>) -> Engine {
+    fake_engine(n_pages, context, chunk, panics_at, None)
+}
+
+/// An engine on the fake model, whose tokens may be guessed ahead.
+pub(crate) fn fake_engine(
+    n_pages: usize,
+    context: usize,
+    chunk: usize,
+    panics_at: Option<u32>,
+    speculator: Option<(Speculator, usize)>,
+) -> Engine {
     let tokenizer = letters();
     // Three padded rows that must never be chosen.
     let mut fake = Fake::new(n_pages, tokenizer.n_tokens() + 3);
@@ -48,7 +65,8 @@ pub(crate) fn engine_with(n_pages: usize, context: usize, chunk: usize, panics_a
     let name = "fake".to_string();
     let adapters = Vec::new();
     let (runner, sight) = (Box::new(fake), None);
-    let parts = Parts { name, runner, tokenizer, context, options, config: None, adapters, sight };
+    let parts =
+        Parts { name, runner, tokenizer, context, options, config: None, adapters, sight, speculator };
     let mut engine = Engine::from_parts(parts).unwrap();
     engine.set_template("{% for m in messages %}<s>{{ m.role }} {{ m.content }}</s>{% endfor %}<s>").unwrap();
     engine
@@ -74,7 +92,7 @@ pub(crate) fn settled(engine: &Engine) -> Stats {
 }
 
 /// Requests of many kinds; number `i` is always the same.
-fn request(i: u64) -> Request {
+pub(crate) fn request(i: u64) -> Request {
     let words = ["the quick brown fox ", "jumps over ", "lazy dogs and ", "sphinx of quartz "];
     let text: String = (0..1 + i * 7 % 23).map(|j| words[((i + j * j) % 4) as usize]).collect();
     let mut request = Request::text(format!("a common beginning of all of these prompts {text}"));
@@ -92,7 +110,7 @@ fn request(i: u64) -> Request {
     request
 }
 
-fn ids(completions: &[Completion]) -> Vec<Vec<u32>> {
+pub(crate) fn ids(completions: &[Completion]) -> Vec<Vec<u32>> {
     completions.iter().map(|completion| completion.token_ids.clone()).collect()
 }
 
@@ -409,6 +427,7 @@ fn an_engine_that_cannot_work_is_not_made() {
             config: None,
             adapters: Vec::new(),
             sight: None,
+            speculator: None,
         };
         Engine::from_parts(parts).map(|_| ())
     };

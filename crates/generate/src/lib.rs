@@ -24,9 +24,12 @@ pub mod infill;
 mod jinja;
 mod kv_blocks;
 mod line;
+#[cfg(test)]
+mod load_tests;
 mod logprob;
 pub mod open;
 pub mod pictures;
+mod prefix_store;
 mod prompt;
 mod rng;
 mod runner;
@@ -36,6 +39,8 @@ mod search;
 mod sequence;
 #[cfg(test)]
 mod source_tests;
+#[cfg(test)]
+mod speculation_tests;
 mod steps;
 mod stop;
 mod templates;
@@ -46,8 +51,10 @@ pub use capabilities::{Capabilities, ToolSupport};
 pub use chat_template::{ChatTemplate, GenerationPrompt, RenderOptions};
 pub use engine::{Engine, EngineOptions};
 pub use error::Error;
+pub use prefix_store::PrefixStoreOptions;
 pub use prompt::{Controls, Guarded};
 pub use rng::Rng;
 pub use sampling::SAMPLING;
 pub use scheduler::Stats;
+pub use search::speculative::{DRAFT_TOKENS, DRAFTERS, DrafterOptions, Method as DraftMethod};
 pub use templates::{NamedTemplate, TEMPLATES};

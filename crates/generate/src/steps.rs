@@ -2,10 +2,13 @@
 //! caller's text waits for another's step; callers put jobs in line and wait for what comes of them.
 
 use crate::line::Line;
+use crate::prefix_store::{PAGES_MIN, PrefixStore};
 use crate::runner::Runner;
-use crate::scheduler::{Plan, Scheduler, Stats};
+use crate::scheduler::{Export, Plan, Scheduler, Stats};
+use crate::search::speculative::Speculator;
 use crate::sequence::{JobSpec, Output};
 use rhetor_images::Planes;
+use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_tensor::Tensor;
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -15,6 +18,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Bytes that are copied for the disk between two steps.
+const EXPORT_BYTES: usize = 8 << 20;
+
 /// How long a waiting caller sleeps before it looks whether its request was broken off.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -22,6 +28,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Steps {
     desk: Arc<Desk>,
     thread: Option<JoinHandle<()>>,
+    speculates: bool,
 }
 
 /// Where callers and the loop meet.
@@ -29,6 +36,8 @@ struct Desk {
     shared: Mutex<Shared>,
     /// Told when there may be something to do.
     work: Condvar,
+    /// Where beginnings of prompts are kept.
+    store: Option<Arc<PrefixStore>>,
 }
 
 struct Shared {
@@ -48,22 +57,49 @@ pub(crate) struct Ticket<'a> {
 }
 
 impl Steps {
-    /// An engine on `runner`, with `chunk` prompt tokens in a step; the tokenizer knows `n_tokens` ids.
-    pub fn new(runner: Box<dyn Runner>, chunk: usize, n_tokens: usize, line: Line) -> Steps {
-        let scheduler = Scheduler::new(runner.n_pages(), chunk, runner.vocab_size(), n_tokens, line);
+    /// An engine on `runner`, with `chunk` prompt tokens in a step; the tokenizer knows `n_tokens` ids. What guesses comes with
+    /// the most tokens of a sequence that are guessed in a step.
+    pub fn new(
+        runner: Box<dyn Runner>,
+        speculator: Option<(Speculator, usize)>,
+        chunk: usize,
+        n_tokens: usize,
+        line: Line,
+        store: Option<PrefixStore>,
+    ) -> Steps {
+        let store = store.map(Arc::new);
+        let mut scheduler = Scheduler::new(runner.n_pages(), chunk, runner.vocab_size(), n_tokens, line);
+        let (speculator, n_ahead) = speculator.map_or((None, 0), |(speculator, n)| (Some(speculator), n));
+        scheduler.speculate(n_ahead);
+        store.iter().for_each(|store| scheduler.keep_prefixes(store.clone()));
         let (bells, sights) = (HashMap::new(), VecDeque::new());
         let shared = Mutex::new(Shared { scheduler, bells, sights, is_leaving: false });
-        let desk = Arc::new(Desk { shared, work: Condvar::new() });
+        let desk = Arc::new(Desk { shared, work: Condvar::new(), store });
         let own = desk.clone();
         let thread = std::thread::Builder::new()
             .name("rhetor-engine".to_string())
-            .spawn(move || own.serve(runner))
+            .spawn(move || own.serve(runner, speculator))
             .expect("the system refuses another thread");
-        Steps { desk, thread: Some(thread) }
+        Steps { desk, thread: Some(thread), speculates: n_ahead > 0 }
+    }
+
+    /// Whether tokens are guessed ahead.
+    pub fn speculates(&self) -> bool {
+        self.speculates
     }
 
     /// Puts a job in line; refused if the line is full.
-    pub fn submit(&self, spec: JobSpec) -> Result<Ticket<'_>, rhetor_lm::Error> {
+    ///
+    /// What is on disk of its prompt is read here, by the caller's thread: no step waits for it.
+    pub fn submit(&self, mut spec: JobSpec) -> Result<Ticket<'_>, rhetor_lm::Error> {
+        if let Some(store) = self.desk.store.as_ref().filter(|_| spec.is_plain()) {
+            let digests = store.digests(&spec.prompt);
+            // The last token is computed for its logits, whatever is known of it.
+            let n_reusable = (spec.prompt.len() - 1) / PAGE_LEN;
+            let n_held = self.desk.lock().scheduler.n_held(&spec.prompt);
+            spec.run = store.read(&digests[..n_reusable], n_held.min(n_reusable));
+            spec.digests = Some(digests).filter(|digests| digests.len() >= PAGES_MIN);
+        }
         let mut shared = self.desk.lock();
         let id = shared.scheduler.submit(spec)?;
         let bell = Arc::new(Condvar::new());
@@ -78,6 +114,12 @@ impl Steps {
         self.desk.lock().sights.push_back((picture, tell));
         self.desk.work.notify_one();
         rows.recv().expect("the model panicked at this picture")
+    }
+
+    /// Callers that wait.
+    #[cfg(test)]
+    pub fn n_bells(&self) -> usize {
+        self.desk.lock().bells.len()
     }
 
     /// What has been done so far.
@@ -104,7 +146,7 @@ impl Desk {
     }
 
     /// Makes one step after the other, as long as there is one to make.
-    fn serve(&self, mut runner: Box<dyn Runner>) {
+    fn serve(&self, mut runner: Box<dyn Runner>, mut speculator: Option<Speculator>) {
         let mut shared = self.lock();
         loop {
             if let Some((picture, tell)) = shared.sights.pop_front() {
@@ -121,6 +163,10 @@ impl Desk {
             shared.ring();
             let ran = match plan {
                 Ok(plan) if plan.is_empty() => {
+                    if let Some(export) = shared.scheduler.exports.pop_front() {
+                        shared = self.export(&*runner, export, shared);
+                        continue;
+                    }
                     if shared.is_leaving {
                         return;
                     }
@@ -129,7 +175,7 @@ impl Desk {
                 }
                 Ok(plan) => {
                     drop(shared);
-                    catch_unwind(AssertUnwindSafe(|| self.step(&mut *runner, &plan)))
+                    catch_unwind(AssertUnwindSafe(|| self.step(&mut *runner, speculator.as_mut(), plan)))
                 }
                 Err(panic) => {
                     drop(shared);
@@ -143,14 +189,54 @@ impl Desk {
             }
             shared.scheduler.sweep();
             shared.ring();
+            if let Some(export) = shared.scheduler.exports.pop_front() {
+                shared = self.export(&*runner, export, shared);
+            }
         }
     }
 
+    /// Copies some pages of an export, and hands it over when it has all.
+    fn export<'a>(
+        &'a self,
+        runner: &dyn Runner,
+        mut export: Export,
+        shared: MutexGuard<'a, Shared>,
+    ) -> MutexGuard<'a, Shared> {
+        drop(shared);
+        let n_pages = (EXPORT_BYTES / runner.page_bytes()).max(1);
+        let n_before = export.n_read;
+        export.n_read = export.pages.len().min(n_before + n_pages);
+        export.bytes.reserve_exact(export.pages.len() * runner.page_bytes() - export.bytes.len());
+        for &page in &export.pages[n_before..export.n_read] {
+            runner.read_page(page, &mut export.bytes);
+        }
+        let mut shared = self.lock();
+        shared.scheduler.release(&export.pages[n_before..export.n_read]);
+        if export.n_read < export.pages.len() {
+            shared.scheduler.exports.push_front(export);
+            return shared;
+        }
+        drop(shared);
+        if let Some(store) = &self.store {
+            store.write(export.claim, export.bytes);
+        }
+        self.lock()
+    }
+
     /// Makes one step for everybody. Nobody is kept waiting while the model runs.
-    fn step(&self, runner: &mut dyn Runner, plan: &Plan) {
+    fn step(&self, runner: &mut dyn Runner, mut speculator: Option<&mut Speculator>, mut plan: Plan) {
+        let mut guessing = 0.0;
+        if let Some(speculator) = &mut speculator {
+            let (proposals, seconds) = speculator.guess(&mut plan.asked, plan.n_plain);
+            plan.add_guesses(proposals);
+            guessing = seconds;
+        }
         let (rows, sequences) = (plan.batch.tokens.len(), plan.batch.spans.len());
         let _span = tracing::debug_span!("step", rows, sequences).entered();
         let began = Instant::now();
+        for import in &plan.imports {
+            runner.write_page(import.page, import.run.page(import.at));
+        }
         for &(from, to) in &plan.copies {
             runner.copy_page(from, to);
         }
@@ -158,12 +244,29 @@ impl Desk {
             let tables: Vec<&[u32]> = plan.tables.iter().map(Vec::as_slice).collect();
             runner.read(&plan.sources, &tables, &plan.batch.adapters);
         }
-        runner.forward(&plan.batch, &mut |logits| {
+        let watched = speculator.as_ref().and_then(|speculator| speculator.watches().map(<[usize]>::to_vec));
+        let mut read = |logits: &[f32], features: Option<&Tensor>| {
             let seconds = began.elapsed().as_secs_f64();
+            if let Some(speculator) = &mut speculator {
+                if plan.only_decodes() {
+                    speculator.stepped(rows, seconds);
+                }
+                if let Some(features) = features {
+                    plan.show(features, speculator);
+                }
+            }
             let scheduler = &mut self.lock().scheduler;
             scheduler.stats.seconds_in_model += seconds;
-            scheduler.postprocess(plan, logits);
-        });
+            scheduler.stats.seconds_in_drafter += guessing;
+            scheduler.postprocess(&plan, logits);
+        };
+        match watched {
+            Some(depths) => {
+                let read = &mut |logits: &[f32], features: &Tensor| read(logits, Some(features));
+                runner.forward_watched(&plan.batch, &depths, read);
+            }
+            None => runner.forward(&plan.batch, &mut |logits| read(logits, None)),
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Voice {
     n_told: usize,
     logprob_sum: f64,
     n_constrained: usize,
+    n_drafted: usize,
+    n_accepted: usize,
     first: Option<Instant>,
     last: Option<Instant>,
     /// Why it ended; `None` while it grows.
@@ -47,6 +49,8 @@ impl Voice {
             n_told: 0,
             logprob_sum: 0.0,
             n_constrained: 0,
+            n_drafted: 0,
+            n_accepted: 0,
             first: None,
             last: None,
             reason: None,
@@ -69,6 +73,9 @@ impl Voice {
                 completion_tokens: self.ids.len(),
                 thinking_tokens: self.n_thinking,
                 constrained_tokens: self.n_constrained,
+                drafted_tokens: self.n_drafted,
+                // Guesses behind a stop string may have been right, but were not wanted.
+                accepted_tokens: self.n_accepted.min(self.ids.len()),
                 ..usage
             },
             token_ids: self.ids,
@@ -129,13 +136,17 @@ impl Listening<'_> {
                 // With a source, what is computed before the answer is that and one token more.
                 let done = if self.engine.decoder_start().is_some() { done * self.n_prompt } else { done };
                 let event = Event::Prefill { done, total: self.n_prompt };
-                self.is_cancelled |= (self.on_event)(event).is_break();
+                hear(self.on_event, &mut self.is_cancelled, event);
             }
             Output::Token { index, pick } => {
                 if self.voices[index].reason.is_none() && self.speak(index, &pick) {
                     self.end(index, FinishReason::Stop);
                     ticket.finish(index);
                 }
+            }
+            Output::Guessed { index, drafted, accepted } => {
+                self.voices[index].n_drafted += drafted;
+                self.voices[index].n_accepted += accepted;
             }
             Output::Finished { index, reason } => {
                 if self.voices[index].reason.is_none() {
@@ -213,10 +224,12 @@ impl Listening<'_> {
                 }
                 Piece::Thinking(text) => {
                     voice.thinking.push_str(&text);
-                    self.is_cancelled |= (self.on_event)(Event::Thinking { index, text: &text }).is_break();
+                    let event = Event::Thinking { index, text: &text };
+                    hear(self.on_event, &mut self.is_cancelled, event);
                 }
                 Piece::Call(call) => {
-                    self.is_cancelled |= (self.on_event)(Event::ToolCall { index, call: &call }).is_break();
+                    let event = Event::ToolCall { index, call: &call };
+                    hear(self.on_event, &mut self.is_cancelled, event);
                     voice.tool_calls.push(call);
                 }
             }
@@ -228,7 +241,14 @@ impl Listening<'_> {
         let voice = &mut self.voices[index];
         let logprobs = voice.logprobs.as_deref().unwrap_or_default();
         let event = Event::Text { index, text, logprobs: &logprobs[voice.n_told..] };
-        self.is_cancelled |= (self.on_event)(event).is_break();
+        hear(self.on_event, &mut self.is_cancelled, event);
         voice.n_told = logprobs.len();
+    }
+}
+
+/// Tells a caller who has not broken off.
+fn hear(on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>, is_cancelled: &mut bool, event: Event<'_>) {
+    if !*is_cancelled {
+        *is_cancelled = on_event(event).is_break();
     }
 }

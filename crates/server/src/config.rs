@@ -1,6 +1,7 @@
 //! How a server is set up.
 
 use crate::doors::ApiKey;
+use rhetor_generate::DrafterOptions;
 use rhetor_kernels::kv::KvType;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ pub struct Config {
     pub context: Option<usize>,
     /// How keys and values are stored.
     pub kv: KvType,
+    /// What guesses tokens ahead for every model that writes; a model for which it cannot is not loaded.
+    pub drafter: Option<DrafterOptions>,
     /// Sequences that a model answers at once.
     pub parallel: usize,
     /// Requests that may wait for a model; more are told to come back later.
@@ -73,6 +76,7 @@ impl Default for Config {
             adapters: Vec::new(),
             context: None,
             kv: KvType::F16,
+            drafter: None,
             parallel: 64,
             queue: 512,
             memory: None,
