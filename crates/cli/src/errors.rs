@@ -84,7 +84,11 @@ impl From<rhetor_store::Error> for Failure {
             E::UnknownModel { .. } => {
                 (Exit::WrongInput, Some("`rhetor list --catalogue` shows the models with short names"))
             }
-            E::NotFound { .. } | E::FileName { .. } | E::Insecure { .. } => (Exit::WrongInput, None),
+            E::NotFound { .. }
+            | E::FileName { .. }
+            | E::Insecure { .. }
+            | E::Digest { .. }
+            | E::NoBlob { .. } => (Exit::WrongInput, None),
             E::NotPulled { name, .. } => {
                 let hint = format!("`rhetor pull {name}` fetches it");
                 return Failure::input(message).hint(hint);
@@ -204,7 +208,15 @@ impl From<rhetor_server::Error> for Failure {
             E::Open { .. } => {
                 Failure::input(error).hint("set --api-key, or say --insecure if everybody may use it")
             }
+            E::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Failure::refused(error).hint("another server is there; --listen :PORT chooses another port")
+            }
             E::Listen { .. } => Failure::refused(error),
+            E::Pem { .. } => {
+                Failure::input(error).hint("--tls-cert and --tls-key want PEM files: `-----BEGIN ...`")
+            }
+            E::Tls { .. } => Failure::input(error).hint("do certificate and key belong together?"),
+            E::Key { .. } => Failure::input(error),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The `rhetor` program as a library: one module per command.
 #![forbid(unsafe_code)]
 
+mod amounts;
 pub mod commands;
 pub mod config;
 mod constraint;
@@ -10,6 +11,7 @@ pub mod exit;
 mod importance;
 mod input;
 mod interrupt;
+mod listen;
 mod machine;
 pub mod manual;
 mod methods;
@@ -22,7 +24,9 @@ mod reading;
 mod recipes;
 mod sampling;
 pub mod session;
+mod speculation;
 mod team;
+mod tools;
 mod training;
 mod voice;
 

@@ -19,7 +19,7 @@ pub fn find(session: &Session, reference: &str) -> Result<PulledModel, Failure> 
         match progress {
             Progress::Planned(plan) => announce(plan, n_threads),
             Progress::Waiting => eprintln!("waiting for another pull into the same store"),
-            Progress::Downloading { file, done, total } => bar.show("fetching", file, done, total),
+            Progress::Downloading { file, done, total, .. } => bar.show("fetching", file, done, total),
             Progress::Unpacking { file, done, total } => bar.show("unpacking", file, done, Some(total)),
             Progress::Checking { file, done, total } => bar.show("checking", file, done, Some(total)),
             Progress::Retrying { file, reason, wait } => {

@@ -4,6 +4,7 @@ use crate::errors::Failure;
 use crate::models;
 use crate::range::range;
 use crate::session::Session;
+use crate::speculation::SpeculationArgs;
 pub use rhetor_generate::open::{Opened, base_of, tokenizer_of};
 use rhetor_generate::{Engine, EngineOptions};
 use rhetor_kernels::kv::KvType;
@@ -24,6 +25,9 @@ pub struct VoiceArgs {
     /// An adapter over the model, as PEFT or `rhetor train` leaves it; repeat it to stack several
     #[arg(long = "adapter", value_name = "DIR")]
     pub adapters: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub speculation: SpeculationArgs,
 }
 
 /// [`KvType`] as the person types it.
@@ -56,7 +60,9 @@ pub fn load(
 ) -> Result<Engine, Failure> {
     session.start_threads()?;
     let opened = open(session, reference, args.context, &args.adapters)?;
-    let options = EngineOptions { context: args.context, kv: args.kv.into(), ..EngineOptions::default() };
+    let drafter = args.speculation.drafter(session)?;
+    let options =
+        EngineOptions { context: args.context, kv: args.kv.into(), drafter, ..EngineOptions::default() };
     let mut engine = opened.speak(reference, options)?;
     if let Some(template) = template {
         engine.set_template(template)?;

@@ -100,6 +100,17 @@ impl Embedder {
     /// The vectors of `texts`, each with the prompt of the name `prompt` before it; `None` = the directory's default, which
     /// mostly is none.
     pub fn embed<S: AsRef<str>>(&self, texts: &[S], prompt: Option<&str>) -> Result<Embeddings, Error> {
+        let (texts, n_prompt) = self.texts(texts, prompt)?;
+        Ok(self.embed_tokens(&texts, n_prompt))
+    }
+
+    /// The tokens of `texts`, each with the prompt of the name `prompt` before it, and how many of each are the prompt's:
+    /// what [`Embedder::embed_tokens`] takes.
+    pub fn texts<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        prompt: Option<&str>,
+    ) -> Result<(Vec<Text>, usize), Error> {
         let prompt = self.prompt(prompt)?;
         let encode = |text: &S| {
             let text = format!("{prompt}{}", text.as_ref());
@@ -112,8 +123,7 @@ impl Embedder {
             let (before, _) = self.reader.tokenizer.n_around();
             before + self.reader.tokenizer.encode(prompt, Special::Parse).len()
         };
-        let encoded: Vec<Text> = texts.iter().map(encode).collect();
-        Ok(self.embed_tokens(&encoded, n_prompt))
+        Ok((texts.iter().map(encode).collect(), n_prompt))
     }
 
     /// The vectors of texts that are tokens already, of each of which the first `n_prompt` are the prompt's.

@@ -113,7 +113,11 @@ impl Reader {
 
     /// The tokens of one text, cut at the end if there is no room for all.
     pub fn text(&self, text: &str, special: Special) -> Text {
-        let mut ids = self.tokenizer.encode(text, special);
+        self.text_of(self.tokenizer.encode(text, special))
+    }
+
+    /// The text of these tokens, without those around it, cut at the end if there is no room for all.
+    pub fn text_of(&self, mut ids: Vec<u32>) -> Text {
         let n_cut = self.cut(&mut ids);
         Text { ids: self.not_empty(self.tokenizer.wrap(&ids)), segments: Vec::new(), n_cut }
     }

@@ -1,25 +1,31 @@
 //! The engine at the waist: requests in, completions out.
 
 use crate::Error;
+use crate::answer::{CALL, Form, Manner, Parser, Reading};
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
+use crate::line::Line;
 use crate::pictures;
+use crate::prefix_store::{PrefixStore, PrefixStoreOptions};
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
 use crate::sampling::validate;
 use crate::scheduler::Stats;
+use crate::search::speculative::{DrafterOptions, Speculator, Target};
 use crate::sequence::{Ending, Goal, JobSpec, Output, Pick, Picture};
-use crate::steps::{Steps, Ticket};
+use crate::steps::Steps;
 use crate::stop::StopFinder;
+use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
+use rhetor_kernels::isa;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
-    Completion, Constraint, Event, FinishReason, LanguageModel, Message, PICTURE_PLACE, Prompt, Request,
-    Score, Timings, TokenLogprob, TokenScore, Usage,
+    Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request,
+    Score, TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
-use rhetor_tokenizer::{Detokenizer, Special, Tokenizer};
+use rhetor_tokenizer::{Special, Tokenizer};
 use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
@@ -37,8 +43,19 @@ pub struct EngineOptions {
     pub cache_tokens: Option<usize>,
     /// Prompt tokens computed in one step; `None` = 512.
     pub prefill_chunk: Option<usize>,
+    /// The most sequences that are computed side by side; a request that has more of its own is computed alone.
+    /// `None` = as many as the cache has pages for.
+    pub parallel: Option<usize>,
+    /// The most requests that wait for a place among them; one more is refused with [`rhetor_lm::Error::Busy`].
+    /// `None` = no bound.
+    pub queue: Option<usize>,
+    /// Where beginnings of prompts are kept for the next process; `None` = nowhere. They are those of texts of 256
+    /// tokens or more, with all adapters and without pictures.
+    pub prefix_store: Option<PrefixStoreOptions>,
     /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
     pub adapters: Vec<String>,
+    /// What guesses tokens ahead, so that a step may bring more than one; `None` = nothing. It changes no token.
+    pub drafter: Option<DrafterOptions>,
     /// What chat templates take for the present, in seconds since 1970; `None` = the system's clock, in UTC.
     pub now: Option<i64>,
 }
@@ -50,7 +67,11 @@ impl Default for EngineOptions {
             kv: KvType::F16,
             cache_tokens: None,
             prefill_chunk: None,
+            parallel: None,
+            queue: None,
+            prefix_store: None,
             adapters: Vec::new(),
+            drafter: None,
             now: None,
         }
     }
@@ -64,7 +85,8 @@ pub struct Engine {
     name: String,
     steps: Steps,
     tokenizer: Tokenizer,
-    template: Result<ChatTemplate, String>,
+    /// With how it speaks of tools and thoughts.
+    pub(crate) template: Result<(ChatTemplate, Manner), String>,
     /// Absent where the numbers come from something else than a model: in tests.
     config: Option<ModelConfig>,
     controls: Controls,
@@ -89,6 +111,8 @@ pub(crate) struct Parts {
     pub config: Option<ModelConfig>,
     pub adapters: Vec<AttachedAdapter>,
     pub sight: Option<Sight>,
+    /// What guesses ahead, and how many tokens.
+    pub speculator: Option<(Speculator, usize)>,
 }
 
 impl Engine {
@@ -118,14 +142,21 @@ impl Engine {
         }
         let cache = KvCache::new(&config, options.kv, cache_tokens.div_ceil(PAGE_LEN));
         let (adapters, sight) = (model.adapters().to_vec(), model.sight());
+        let model = Arc::new(model);
+        let target =
+            Target { model: &model, tokenizer: &tokenizer, kv: options.kv, n_pages: cache.n_pages() };
+        let speculator = match &options.drafter {
+            Some(drafter) => Some(drafter.speculator(&target)?),
+            None => None,
+        };
         let (name, runner) = (name.into(), Box::new((model, cache)));
         let config = Some(config);
-        let parts = Parts { name, runner, tokenizer, context, options, config, adapters, sight };
+        let parts = Parts { name, runner, tokenizer, context, options, config, adapters, sight, speculator };
         Engine::from_parts(parts)
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Result<Engine, Error> {
-        let Parts { name, runner, tokenizer, context, options, config, adapters, sight } = parts;
+        let Parts { name, runner, tokenizer, context, options, config, adapters, sight, speculator } = parts;
         AttachedAdapter::check(&adapters, &Active::All)?;
         let n_virtual: usize = adapters.iter().map(|adapter| adapter.n_virtual).sum();
         if n_virtual >= context {
@@ -147,17 +178,32 @@ impl Engine {
         if cache_tokens < request_tokens {
             return Err(Error::CacheTooSmall { cache_tokens, context: request_tokens });
         }
+        let line = Line {
+            parallel: options.parallel.unwrap_or(usize::MAX).max(1),
+            queue: options.queue.unwrap_or(usize::MAX),
+        };
+        let store = options.prefix_store.as_ref().map(|wanted| {
+            let settings = format!("{} {}", options.kv.name(), isa::active().name());
+            PrefixStore::open(wanted, &settings, runner.page_bytes())
+                .map_err(|source| Error::PrefixStore { dir: wanted.dir.clone(), source })
+        });
+        let store = store.transpose()?;
         let controls = Controls::of(&tokenizer);
-        let template = match tokenizer.chat_template() {
-            Some(source) => ChatTemplate::of(&tokenizer, source).map_err(|error| error.to_string()),
-            None => match config.as_ref().and_then(pictures::template) {
-                Some(name) => ChatTemplate::of(&tokenizer, name).map_err(|error| error.to_string()),
-                None => Err("the model comes without a chat template; choose one by name".to_string()),
-            },
+        let source = tokenizer.chat_template().or_else(|| config.as_ref().and_then(pictures::template));
+        let template = match source {
+            Some(source) => template_of(&tokenizer, source).map_err(|error| error.to_string()),
+            None => Err("the model comes without a chat template; choose one by name".to_string()),
         };
         Ok(Engine {
             name,
-            steps: Steps::new(runner, options.prefill_chunk.unwrap_or(512), n_tokens),
+            steps: Steps::new(
+                runner,
+                speculator,
+                options.prefill_chunk.unwrap_or(512),
+                n_tokens,
+                line,
+                store,
+            ),
             tokenizer,
             template,
             config,
@@ -197,6 +243,11 @@ impl Engine {
         self.adapters.iter().map(|(name, _)| name.as_str())
     }
 
+    /// The spellings of its control tokens.
+    pub(crate) fn controls(&self) -> &Controls {
+        &self.controls
+    }
+
     /// The adapters of these names, or all, and the virtual positions that they put before a sequence.
     fn active(&self, names: Option<&[String]>) -> Result<(Active, usize), rhetor_lm::Error> {
         let invalid = |reason: String| rhetor_lm::Error::InvalidOption { option: "adapters", reason };
@@ -225,7 +276,7 @@ impl Engine {
     }
 
     /// The token that the model begins to write with, if it reads its prompt with an encoder.
-    fn decoder_start(&self) -> Option<u32> {
+    pub(crate) fn decoder_start(&self) -> Option<u32> {
         let config = self.config.as_ref().filter(|config| config.has_encoder())?;
         Some(config.decoder_start.unwrap_or(0))
     }
@@ -235,21 +286,29 @@ impl Engine {
         self.steps.stats()
     }
 
-    /// Replaces the chat template: by one of [`crate::TEMPLATES`], or by Jinja source.
-    pub fn set_template(&mut self, name_or_source: &str) -> Result<(), Error> {
-        self.template = Ok(ChatTemplate::of(&self.tokenizer, name_or_source)?);
-        Ok(())
+    /// Callers that wait.
+    #[cfg(test)]
+    pub(crate) fn n_bells(&self) -> usize {
+        self.steps.n_bells()
     }
 
-    /// The text that a conversation becomes, up to where the answer begins.
-    pub fn render(&self, messages: &[Message]) -> Result<String, rhetor_lm::Error> {
-        self.template()?.render(messages, GenerationPrompt::Add, None, self.now())
+    /// Replaces the chat template: by one of [`crate::TEMPLATES`], or by Jinja source.
+    pub fn set_template(&mut self, name_or_source: &str) -> Result<(), Error> {
+        self.template = Ok(template_of(&self.tokenizer, name_or_source)?);
+        Ok(())
     }
 
     /// The ids that a prompt becomes, before anything is dropped for want of room.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, rhetor_lm::Error> {
+        self.encode_request(&Request::new(prompt.clone()))
+    }
+
+    /// The ids that a request's prompt becomes with its tools, before anything is dropped for want of room. Pictures
+    /// stand there as their places.
+    pub fn encode_request(&self, request: &Request) -> Result<Vec<u32>, rhetor_lm::Error> {
         let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
-        Ok(self.encode_into(prompt, &room, None)?.ids)
+        let form = self.form(request)?;
+        Ok(self.encode_into(&request.prompt, form.as_ref(), &room, None)?.ids)
     }
 
     /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1. The first `from` are the source of
@@ -257,7 +316,26 @@ impl Engine {
     ///
     /// The ids must fit into the context: a longer text is scored in windows by the caller.
     pub fn score_ids(&self, ids: &[u32], from: usize) -> Result<Vec<TokenScore>, rhetor_lm::Error> {
-        let (adapters, n_virtual) = self.active(None)?;
+        let picks = self.picks(ids, from, self.active(None)?, 0, None)?;
+        let score = |pick: &Pick| TokenScore {
+            text: self.token_text(pick.id),
+            id: pick.id,
+            logprob: pick.logprob,
+            is_greedy: pick.is_greedy,
+        };
+        Ok(picks.iter().map(score).collect())
+    }
+
+    /// As [`Engine::score_ids`], with these adapters on (and their virtual positions), and `n_top` alternatives for each
+    /// token; broken off as `request` says.
+    fn picks(
+        &self,
+        ids: &[u32],
+        from: usize,
+        (adapters, n_virtual): (Active, usize),
+        n_top: usize,
+        request: Option<&Request>,
+    ) -> Result<Vec<Pick>, rhetor_lm::Error> {
         let n_source = if self.decoder_start().is_some() { from.min(ids.len()) } else { 0 };
         let n_tokens = n_source.max(ids.len() - n_source);
         if n_tokens > self.context - n_virtual {
@@ -286,9 +364,14 @@ impl Engine {
             adapters,
             goal: Goal::Score { from: from + n_virtual },
             constraint: None,
-            n_top: 0,
+            n_top,
             breakers: Arc::default(),
-        });
+            speculate: None,
+            deadline: request.and_then(|request| request.deadline),
+            cancel: request.map_or_else(Cancel::default, |request| request.cancel.clone()),
+            run: None,
+            digests: None,
+        })?;
         loop {
             let outputs = ticket.next();
             if outputs.is_empty() {
@@ -296,26 +379,20 @@ impl Engine {
             }
             for output in outputs {
                 match output {
-                    Output::Scores(picks) => scores.extend(picks.iter().map(|pick| TokenScore {
-                        text: self.token_text(pick.id),
-                        id: pick.id,
-                        logprob: pick.logprob,
-                        is_greedy: pick.is_greedy,
-                    })),
+                    Output::Scores(picks) => scores.extend(picks),
                     Output::Failed(reason) => {
                         return Err(self.unsupported(format!("score this text: {reason}")));
                     }
-                    Output::Prefill { .. } | Output::Token { .. } | Output::Finished { .. } => {}
+                    Output::Prefill { .. }
+                    | Output::Token { .. }
+                    | Output::Guessed { .. }
+                    | Output::Finished { .. } => {}
                 }
             }
         }
     }
 
-    fn template(&self) -> Result<&ChatTemplate, rhetor_lm::Error> {
-        self.template.as_ref().map_err(|reason| rhetor_lm::Error::Template { reason: reason.clone() })
-    }
-
-    fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.now.unwrap_or_else(|| {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
         })
@@ -325,10 +402,12 @@ impl Engine {
         Encoder { tokenizer: &self.tokenizer, controls: &self.controls, picture_rows: None }
     }
 
-    /// `picture_rows`: rows that a picture becomes, if the prompt has places for some.
+    /// `form`: how a conversation is put, where there is a template; `picture_rows`: rows that a picture becomes, if the
+    /// prompt has places for some.
     fn encode_into(
         &self,
         prompt: &Prompt,
+        form: Option<&Form<'_>>,
         room: &Room,
         picture_rows: Option<usize>,
     ) -> Result<Encoded, rhetor_lm::Error> {
@@ -341,13 +420,11 @@ impl Engine {
                     None => encoder.text(text, special, room),
                 }
             }
-            // Text-to-text models know no turns: one message is what they read.
-            Prompt::Chat(messages)
-                if self.decoder_start().is_some() && self.template.is_err() && messages.len() == 1 =>
-            {
-                encoder.source(&messages[0].content, Special::Literal, room)
-            }
-            Prompt::Chat(messages) => encoder.chat(self.template()?, messages, self.now(), room),
+            Prompt::Chat(messages) => match form {
+                Some(form) => encoder.chat(form, messages, room),
+                // Text-to-text models know no turns: one message is what they read.
+                None => encoder.source(&messages[0].content, Special::Literal, room),
+            },
             Prompt::Ids(ids) => self.encoder().ids(ids, room),
             Prompt::Infill { prefix, suffix } => {
                 let template = InfillTemplate::of(&self.tokenizer).ok_or_else(|| {
@@ -364,6 +441,7 @@ impl Engine {
     fn look(
         &self,
         request: &Request,
+        form: Option<&Form<'_>>,
         room: &Room,
         n_virtual: usize,
     ) -> Result<(Encoded, Vec<Picture>), rhetor_lm::Error> {
@@ -375,7 +453,7 @@ impl Engine {
             return Err(invalid("a prompt with pictures is not shortened".to_string()));
         }
         let prompt = pictures::placed(&request.prompt, request.pictures.len());
-        let encoded = self.encode_into(&prompt, room, Some(sight.n_rows))?;
+        let encoded = self.encode_into(&prompt, form, room, Some(sight.n_rows))?;
         if encoded.places.len() != request.pictures.len() {
             let (n, places) = (request.pictures.len(), encoded.places.len());
             return Err(invalid(format!("{n} given, and the prompt has {places} places {PICTURE_PLACE}")));
@@ -383,7 +461,7 @@ impl Engine {
         let preparation = Preparation::square(sight.side);
         let see = |(place, file): (&usize, &Arc<[u8]>)| {
             let picture = rhetor_images::Picture::decode(file).map_err(|error| invalid(error.to_string()))?;
-            let rows = self.steps.see(&preparation.apply(&picture));
+            let rows = self.steps.see(preparation.apply(&picture));
             Ok(Picture { first: n_virtual + place, rows, digest: Sha256::digest(file).into() })
         };
         let seen = encoded.places.iter().zip(&request.pictures).map(see).collect::<Result<_, _>>()?;
@@ -414,16 +492,8 @@ impl Engine {
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
-        // What is not built yet is refused by name.
-        let waits = [
-            (!request.tools.offered.is_empty(), "tools"),
-            (request.think.is_some(), "think"),
-            (request.prompt_logprobs.is_some(), "prompt-logprobs"),
-            (request.speculate.is_some_and(|n| n > 0), "speculate"),
-            (request.deadline.is_some(), "deadline"),
-        ];
-        if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
-            return invalid(option, "this engine does not know it".to_string());
+        if request.speculate.is_some_and(|n| n > 0) && !self.steps.speculates() {
+            return invalid("speculate", "this engine was set up without a drafter".to_string());
         }
         if request.n == 0 || request.n > 1024 {
             return invalid("n", format!("{} is outside 1 to 1024", request.n));
@@ -441,6 +511,13 @@ impl Engine {
                 "n",
                 format!("{} completions need as many beams; there are {}", request.n, request.beams),
             );
+        }
+        if request.prompt_logprobs.is_some() && self.decoder_start().is_some() {
+            let reason = "the model reads its prompt and does not write it: no token of it has a probability";
+            return invalid("prompt-logprobs", reason.to_string());
+        }
+        if request.prompt_logprobs.is_some() && !request.pictures.is_empty() {
+            return invalid("prompt-logprobs", "a prompt with pictures is not scored".to_string());
         }
         if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
             let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
@@ -499,7 +576,7 @@ impl Engine {
         }
     }
 
-    fn token_logprob(&self, pick: &Pick) -> TokenLogprob {
+    pub(crate) fn token_logprob(&self, pick: &Pick) -> TokenLogprob {
         TokenLogprob {
             text: self.token_text(pick.id),
             bytes: self.tokenizer.token_bytes(pick.id).to_vec(),
@@ -509,7 +586,7 @@ impl Engine {
         }
     }
 
-    fn unsupported(&self, what: String) -> rhetor_lm::Error {
+    pub(crate) fn unsupported(&self, what: String) -> rhetor_lm::Error {
         rhetor_lm::Error::Unsupported { model: self.name.clone(), what }
     }
 }
@@ -528,31 +605,56 @@ impl LanguageModel for Engine {
     ) -> Result<Vec<Completion>, rhetor_lm::Error> {
         let began = Instant::now();
         self.check(request)?;
-        let grammar = request.constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (adapters, n_virtual) = self.active(request.adapters.as_deref())?;
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
+        let form = self.form(request)?;
+        let (constraint, in_force) = match &form {
+            Some(form) => form.constraint(request, &self.controls, &self.tokenizer)?,
+            None => (request.constraint.clone(), request.constraint.as_ref().map(Constraint::name)),
+        };
+        let grammar = constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (encoded, seen) = match request.pictures.is_empty() {
-            true => (self.encode_into(&request.prompt, &room, None)?, Vec::new()),
-            false => self.look(request, &room, n_virtual)?,
+            true => (self.encode_into(&request.prompt, form.as_ref(), &room, None)?, Vec::new()),
+            false => self.look(request, form.as_ref(), &room, n_virtual)?,
+        };
+        let prompt_logprobs = match request.prompt_logprobs {
+            None => None,
+            Some(n_top) => {
+                let picks =
+                    self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top, Some(request))?;
+                Some(picks.iter().map(|pick| self.token_logprob(pick)).collect::<Vec<TokenLogprob>>())
+            }
         };
         let n_prompt = encoded.ids.len();
         let start = self.decoder_start();
         let mut stops = request.stop.clone();
         let mut stream = self.tokenizer.stream();
         match (&request.prompt, &self.template) {
-            (Prompt::Chat(_), Ok(template)) => {
-                stops.extend(template.stops().iter().map(|stop| stop.to_string()))
+            (Prompt::Chat(messages), Ok((template, _))) => {
+                stops.extend(template.stops().iter().map(|stop| stop.to_string()));
+                if GenerationPrompt::after(messages) == GenerationPrompt::Continue {
+                    stream = stream.continuing();
+                }
             }
             (Prompt::Chat(_), Err(_)) => {}
             // What is written after a source is a text of its own.
             (Prompt::Text { .. } | Prompt::Infill { .. } | Prompt::Ids(_), _) if start.is_some() => {}
             (Prompt::Text { .. } | Prompt::Infill { .. } | Prompt::Ids(_), _) => stream = stream.continuing(),
         }
-        let voice = || Voice::new(stream.clone(), StopFinder::new(stops.clone()), request.logprobs.is_some());
+        let marks = form.as_ref().map_or_else(Vec::new, |form| self.marks(form));
+        let voice = |index: usize| {
+            let reading = form.as_ref().map_or_else(Reading::default, |form| {
+                let seed = call_seed(request.seed.wrapping_add(index as u64), &encoded.ids);
+                form.reading(encoded.is_thinking, request.tools.parallel, seed)
+            });
+            let stops = StopFinder::new(stops.clone());
+            Voice::new(stream.clone(), stops, Parser::new(reading), request.logprobs.is_some())
+        };
         let mut conversation = Listening {
             engine: self,
-            voices: (0..request.n).map(|_| voice()).collect(),
+            voices: (0..request.n).map(voice).collect(),
+            marks,
             n_prompt,
             n_cached: 0,
             ends: encoded.ends.clone(),
@@ -568,7 +670,8 @@ impl LanguageModel for Engine {
             };
             let n_tokens = n_virtual + prompt.len();
             let (goal, _) = self.goal(request, n_tokens, source.len(), &encoded.ends)?;
-            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, None));
+            let after = form.as_ref().and_then(|form| form.after(encoded.is_thinking));
+            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, after));
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
@@ -584,8 +687,13 @@ impl LanguageModel for Engine {
                 constraint,
                 n_top,
                 breakers,
+                speculate: request.speculate,
+                deadline: request.deadline,
+                cancel: request.cancel.clone(),
+                run: None,
+                digests: None,
             };
-            let ticket = self.steps.submit(spec);
+            let ticket = self.steps.submit(spec)?;
             conversation.listen(&ticket)?;
         }
         let Listening { voices, n_cached, .. } = conversation;
@@ -599,7 +707,13 @@ impl LanguageModel for Engine {
         Ok(completions
             .map(|voice| {
                 let mut completion = voice.into_completion(usage, encoded.warnings.clone(), began);
-                completion.constraint = request.constraint.as_ref().map(Constraint::name);
+                completion.prompt_logprobs = prompt_logprobs.clone();
+                completion.constraint = in_force;
+                if in_force == Some(CALL) && request.constraint.is_some() {
+                    completion
+                        .warnings
+                        .push("a call of a tool is required: the constraint waits".to_string());
+                }
                 let is_full =
                     completion.finish_reason == FinishReason::Length && request.max_tokens.is_none();
                 if is_full {
@@ -637,157 +751,16 @@ impl LanguageModel for Engine {
     }
 }
 
-/// One completion as it is spoken.
-struct Voice {
-    stream: Detokenizer,
-    stops: StopFinder,
-    text: String,
-    ids: Vec<u32>,
-    logprobs: Option<Vec<TokenLogprob>>,
-    logprob_sum: f64,
-    n_constrained: usize,
-    first: Option<Instant>,
-    last: Option<Instant>,
-    reason: Option<FinishReason>,
+/// A template, by name or by its source, and how it speaks.
+fn template_of(tokenizer: &Tokenizer, name_or_source: &str) -> Result<(ChatTemplate, Manner), Error> {
+    let template = ChatTemplate::of(tokenizer, name_or_source)?;
+    let manner = Manner::of(&template);
+    Ok((template, manner))
 }
 
-impl Voice {
-    fn new(stream: Detokenizer, stops: StopFinder, with_logprobs: bool) -> Voice {
-        Voice {
-            stream,
-            stops,
-            text: String::new(),
-            ids: Vec::new(),
-            logprobs: with_logprobs.then(Vec::new),
-            logprob_sum: 0.0,
-            n_constrained: 0,
-            first: None,
-            last: None,
-            reason: None,
-        }
-    }
-
-    fn into_completion(self, usage: Usage, warnings: Vec<String>, began: Instant) -> Completion {
-        let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
-        let first = self.first.unwrap_or(began);
-        Completion {
-            text: self.text,
-            finish_reason: self.reason.unwrap_or(FinishReason::Cancelled),
-            usage: Usage {
-                completion_tokens: self.ids.len(),
-                constrained_tokens: self.n_constrained,
-                ..usage
-            },
-            token_ids: self.ids,
-            timings: Timings {
-                prefill_seconds: seconds(began, first),
-                decode_seconds: seconds(first, self.last.unwrap_or(first)),
-            },
-            logprobs: self.logprobs,
-            logprob_sum: self.logprob_sum,
-            warnings,
-            ..Completion::default()
-        }
-    }
-}
-
-/// A caller that listens to its completions.
-struct Listening<'a> {
-    engine: &'a Engine,
-    voices: Vec<Voice>,
-    n_prompt: usize,
-    n_cached: usize,
-    /// Tokens that end an answer beside the model's own.
-    ends: Vec<u32>,
-    on_event: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    is_cancelled: bool,
-}
-
-impl Listening<'_> {
-    /// Takes outputs until all completions are complete or the caller breaks off.
-    fn listen(&mut self, ticket: &Ticket<'_>) -> Result<(), rhetor_lm::Error> {
-        loop {
-            let outputs = ticket.next();
-            if outputs.is_empty() {
-                return Ok(());
-            }
-            for output in outputs {
-                self.take(output, ticket)?;
-                if self.is_cancelled {
-                    for voice in self.voices.iter_mut().filter(|voice| voice.reason.is_none()) {
-                        voice.reason = Some(FinishReason::Cancelled);
-                    }
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, output: Output, ticket: &Ticket<'_>) -> Result<(), rhetor_lm::Error> {
-        match output {
-            Output::Prefill { done, cached } => {
-                self.n_cached = cached;
-                // With a source, what is computed before the answer is that and one token more.
-                let done = if self.engine.decoder_start().is_some() { done * self.n_prompt } else { done };
-                let event = Event::Prefill { done, total: self.n_prompt };
-                self.is_cancelled |= (self.on_event)(event).is_break();
-            }
-            Output::Token { index, pick } => {
-                if self.voices[index].reason.is_none() && self.speak(index, &pick) {
-                    self.voices[index].reason = Some(FinishReason::Stop);
-                    ticket.finish(index);
-                }
-            }
-            Output::Finished { index, reason } => {
-                if self.voices[index].reason.is_none() {
-                    self.close(index, reason);
-                }
-            }
-            Output::Scores(_) => {}
-            Output::Failed(reason) => {
-                return Err(self.engine.unsupported(format!("finish this request: {reason}")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a token; true if a stop string is complete.
-    fn speak(&mut self, index: usize, pick: &Pick) -> bool {
-        let voice = &mut self.voices[index];
-        let now = Instant::now();
-        voice.first.get_or_insert(now);
-        voice.last = Some(now);
-        voice.ids.push(pick.id);
-        voice.logprob_sum += f64::from(pick.logprob);
-        voice.n_constrained += usize::from(pick.is_constrained);
-        if let Some(logprobs) = &mut voice.logprobs {
-            logprobs.push(self.engine.token_logprob(pick));
-        }
-        if self.engine.tokenizer.stops().contains(&pick.id) || self.ends.contains(&pick.id) {
-            return false;
-        }
-        let piece = voice.stream.push(pick.id);
-        let (text, is_stop) = voice.stops.push(&piece);
-        self.emit(index, &text);
-        is_stop
-    }
-
-    /// Gives out what was held back: it is no part of a stop string any more.
-    fn close(&mut self, index: usize, reason: FinishReason) {
-        let voice = &mut self.voices[index];
-        let rest = voice.stream.finish();
-        let (mut text, is_stop) = voice.stops.push(&rest);
-        if !is_stop {
-            text.push_str(&voice.stops.finish());
-        }
-        voice.reason = Some(if is_stop { FinishReason::Stop } else { reason });
-        self.emit(index, &text);
-    }
-
-    fn emit(&mut self, index: usize, text: &str) {
-        if !text.is_empty() {
-            self.voices[index].text.push_str(text);
-            self.is_cancelled |= (self.on_event)(Event::Text { index, text, logprobs: &[] }).is_break();
-        }
-    }
+/// What the ids of calls come from: the same request gives the same, another turn others.
+fn call_seed(seed: u64, prompt: &[u32]) -> [u8; 32] {
+    let mut digest = Sha256::new().chain_update(seed.to_le_bytes());
+    prompt.iter().for_each(|id| digest.update(id.to_le_bytes()));
+    digest.finalize().into()
 }

@@ -37,6 +37,14 @@ pub enum Error {
         /// Tokens of the context.
         context: usize,
     },
+    /// The folder for beginnings of prompts cannot be used.
+    #[error("{}: prefixes cannot be kept there: {source}", dir.display())]
+    PrefixStore {
+        /// The folder.
+        dir: std::path::PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The chat template is no valid Jinja.
     #[error("the chat template is not valid: {reason}")]
     InvalidTemplate {
@@ -63,6 +71,14 @@ pub enum Error {
     /// The vocabulary cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] rhetor_tokenizer::Error),
+    /// The drafter cannot work for this model.
+    #[error("the drafter `{method}`: {reason}")]
+    Drafter {
+        /// Its name.
+        method: String,
+        /// What is wrong, with what was given.
+        reason: String,
+    },
     /// No built-in template has that name.
     #[error("there is no chat template `{name}`; there are {known}")]
     UnknownTemplate {

@@ -15,15 +15,6 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Chain(u64);
 
-impl Chain {
-    /// Beginning `n`, one for each set of adapters and of pictures: prefixes of different sets are never taken for one
-    /// another.
-    pub fn root(n: usize) -> Chain {
-        // From the far end of the numbers that `register` counts up.
-        Chain((n as u64).wrapping_neg())
-    }
-}
-
 /// The tokens of a page and all that stands before it.
 type Key = (Chain, Box<[u32]>);
 
@@ -73,7 +64,8 @@ impl KvBlocks {
         self.idle.len()
     }
 
-    /// A beginning that no other sequence has.
+    /// A beginning that no other sequence has, for a set of adapters, pictures or a source: prefixes after different
+    /// beginnings are never taken for one another.
     pub fn fresh_root(&mut self) -> Chain {
         self.clock += 1;
         Chain(self.clock)
@@ -154,18 +146,40 @@ impl KvBlocks {
 
     /// The registered pages that hold the beginning of `tokens`, each taken for one more user, and the place after them.
     ///
-    /// `root` is the beginning of the sequence's [set of adapters](Chain::root).
+    /// `root` is the [beginning](KvBlocks::fresh_root) of the sequence.
     pub fn take_prefix(&mut self, root: Chain, tokens: &[u32]) -> (Vec<u32>, Chain) {
         let mut pages = Vec::new();
         let mut chain = root;
         for full in tokens.chunks_exact(PAGE_LEN) {
-            let Some(&page) = self.index.get(&(chain, Box::from(full))) else { break };
+            let Some((page, next)) = self.find(chain, full) else { break };
             self.retain(page);
             pages.push(page);
-            let registered = self.blocks[page as usize].registered.as_ref();
-            chain = registered.expect("indexed pages are registered").1;
+            chain = next;
         }
         (pages, chain)
+    }
+
+    /// The registered page that holds the page of `tokens` after `chain`, and the place after it.
+    pub fn find(&self, chain: Chain, tokens: &[u32]) -> Option<(u32, Chain)> {
+        let page = *self.index.get(&(chain, Box::from(tokens)))?;
+        let registered = self.blocks[page as usize].registered.as_ref();
+        Some((page, registered.expect("indexed pages are registered").1))
+    }
+
+    /// Registered pages that hold the beginning of `tokens` after `root`.
+    pub fn n_held(&self, root: Chain, tokens: &[u32]) -> usize {
+        let (mut chain, mut n) = (root, 0);
+        for full in tokens.chunks_exact(PAGE_LEN) {
+            let Some((_, next)) = self.find(chain, full) else { break };
+            (chain, n) = (next, n + 1);
+        }
+        n
+    }
+
+    /// Pages that a later sequence may find.
+    #[cfg(test)]
+    pub fn n_known(&self) -> usize {
+        self.index.len()
     }
 
     fn forget(&mut self, page: u32) {

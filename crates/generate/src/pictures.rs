@@ -130,6 +130,7 @@ mod tests {
             config: None,
             adapters: Vec::new(),
             sight,
+            speculator: None,
         };
         Engine::from_parts(parts).expect("the engine is small and sound")
     }

@@ -6,11 +6,12 @@
 //! nearly every one, leaves the rendered text as it is: it is encoded in one piece, to the ids that any other program
 //! gets.
 
-use crate::chat_template::{ChatTemplate, GenerationPrompt};
+use crate::answer::Form;
 use crate::infill::{InfillTemplate, encode_inside};
 use crate::pictures;
-use rhetor_lm::{Error, Message, Overflow, Role};
+use rhetor_lm::{Error, Message, Overflow, Role, Tool};
 use rhetor_tokenizer::{Special, Tokenizer};
+use serde_json::Value as Json;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -27,6 +28,8 @@ pub(crate) struct Encoded {
     pub warnings: Vec<String>,
     /// Tokens that end the answer beside the model's own.
     pub ends: Vec<u32>,
+    /// Whether it ends inside a thought.
+    pub is_thinking: bool,
 }
 
 /// The room there is for a prompt.
@@ -80,7 +83,7 @@ impl Controls {
     }
 
     /// Where `text` spells control tokens: from the left, the longest at each place, without overlap.
-    fn find(&self, text: &str) -> Vec<Range<usize>> {
+    pub(crate) fn find(&self, text: &str) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         let mut at = 0;
         while at < text.len() {
@@ -97,34 +100,39 @@ impl Controls {
     }
 }
 
-/// Messages whose spelled control tokens are hidden behind characters of private use, so that a template can render
-/// them and none of them becomes a control token.
+/// Messages and tools whose spelled control tokens are hidden behind characters of private use, so that a template can
+/// render them and none of them becomes a control token.
 #[derive(Debug)]
 pub struct Guarded {
     /// What the template is to render.
     pub messages: Vec<Message>,
+    /// The tools that it is to show.
+    pub tools: Vec<Tool>,
     /// What each character stands for.
     hidden: HashMap<char, String>,
 }
 
 impl Guarded {
-    /// Hides what `messages` spell of `controls`.
-    pub fn new(controls: &Controls, messages: &[Message]) -> Guarded {
-        let mut hidden: HashMap<String, char> = HashMap::new();
-        let used: HashSet<char> =
-            messages.iter().flat_map(|m| m.content.chars()).filter(|&c| c >= '\u{F0000}').collect();
+    /// Hides what `messages` and `tools` spell of `controls`: in contents and thoughts, names, ids, calls, results and
+    /// descriptions, and inside JSON also what is spelled with escapes.
+    pub fn new(controls: &Controls, messages: &[Message], tools: &[Tool]) -> Guarded {
+        let (mut messages, mut tools) = (messages.to_vec(), tools.to_vec());
+        let mut used = HashSet::new();
+        each_text(&mut messages, &mut tools, &mut |text| {
+            used.extend(text.chars().filter(|&c| c >= '\u{F0000}'));
+        });
         let mut unused = ('\u{F0000}'..='\u{10FFFD}').filter(|c| !used.contains(c));
-        let mut guarded = messages.to_vec();
-        for message in &mut guarded {
-            for range in controls.find(&message.content).into_iter().rev() {
-                let spelling = message.content[range.clone()].to_string();
+        let mut hidden: HashMap<String, char> = HashMap::new();
+        each_text(&mut messages, &mut tools, &mut |text| {
+            for range in controls.find(text).into_iter().rev() {
+                let spelling = text[range.clone()].to_string();
                 let stand_in = *hidden.entry(spelling).or_insert_with(|| {
                     unused.next().expect("fewer spellings than characters of private use")
                 });
-                message.content.replace_range(range, stand_in.encode_utf8(&mut [0; 4]));
+                text.replace_range(range, stand_in.encode_utf8(&mut [0; 4]));
             }
-        }
-        Guarded { messages: guarded, hidden: hidden.into_iter().map(|(spelling, c)| (c, spelling)).collect() }
+        });
+        Guarded { messages, tools, hidden: hidden.into_iter().map(|(spelling, c)| (c, spelling)).collect() }
     }
 
     /// The ids of what a template rendered: its own control tokens parsed, those of the messages as literal text.
@@ -150,6 +158,53 @@ impl Guarded {
             }
             text
         })
+    }
+}
+
+/// Shows every text of `messages` and `tools` to `change`; of JSON, each string and key by itself.
+fn each_text(messages: &mut [Message], tools: &mut [Tool], change: &mut dyn FnMut(&mut String)) {
+    for message in messages {
+        change(&mut message.content);
+        let more = [&mut message.thinking, &mut message.tool_call_id, &mut message.name];
+        more.into_iter().flatten().for_each(&mut *change);
+        for call in &mut message.tool_calls {
+            change(&mut call.id);
+            change(&mut call.name);
+            each_text_of_json(&mut call.arguments, change);
+        }
+    }
+    for tool in tools {
+        change(&mut tool.name);
+        tool.description.iter_mut().for_each(&mut *change);
+        each_text_of_json(&mut tool.parameters, change);
+    }
+}
+
+/// As [`each_text`]; text that is no JSON is one text. What is not changed stays as it was written.
+fn each_text_of_json(text: &mut String, change: &mut dyn FnMut(&mut String)) {
+    let Ok(before) = serde_json::from_str::<Json>(text) else { return change(text) };
+    let mut after = before.clone();
+    each_string(&mut after, change);
+    if after != before {
+        *text = after.to_string();
+    }
+}
+
+fn each_string(value: &mut Json, change: &mut dyn FnMut(&mut String)) {
+    match value {
+        Json::String(text) => change(text),
+        Json::Array(items) => items.iter_mut().for_each(|item| each_string(item, change)),
+        Json::Object(map) => {
+            let entries = std::mem::take(map).into_iter();
+            *map = entries
+                .map(|(mut key, mut item)| {
+                    change(&mut key);
+                    each_string(&mut item, change);
+                    (key, item)
+                })
+                .collect();
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) => {}
     }
 }
 
@@ -267,56 +322,40 @@ impl Encoder<'_> {
     }
 
     /// Renders and encodes a conversation.
-    pub fn chat(
-        &self,
-        template: &ChatTemplate,
-        messages: &[Message],
-        now: i64,
-        room: &Room,
-    ) -> Result<Encoded, Error> {
+    pub fn chat(&self, form: &Form<'_>, messages: &[Message], room: &Room) -> Result<Encoded, Error> {
         if messages.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        let (ids, places) = self.conversation(template, messages, now)?;
-        let n_all = ids.len();
+        let whole = self.conversation(form, messages)?;
+        let n_all = whole.ids.len();
         if n_all <= room.n_prompt_max() {
-            return Ok(Encoded { ids, places, ..Encoded::default() });
+            return Ok(whole);
         }
         if room.overflow == Overflow::Error {
             return Err(room.overflow(n_all));
         }
         let mut kept = messages.to_vec();
         while drop_oldest(&mut kept) {
-            let (ids, places) = self.conversation(template, &kept, now)?;
-            if ids.len() <= room.n_prompt_kept() {
-                let n_truncated = n_all - ids.len();
+            let encoded = self.conversation(form, &kept)?;
+            if encoded.ids.len() <= room.n_prompt_kept() {
+                let n_truncated = n_all - encoded.ids.len();
                 let warning = format!(
                     "the oldest {} of {} messages ({n_truncated} tokens) were dropped to fit the context of {}",
                     messages.len() - kept.len(),
                     messages.len(),
                     room.context
                 );
-                return Ok(Encoded {
-                    ids,
-                    places,
-                    n_truncated,
-                    warnings: vec![warning],
-                    ..Encoded::default()
-                });
+                return Ok(Encoded { n_truncated, warnings: vec![warning], ..encoded });
             }
         }
-        Err(room.overflow(self.conversation(template, &kept, now)?.0.len()))
+        Err(room.overflow(self.conversation(form, &kept)?.ids.len()))
     }
 
-    fn conversation(
-        &self,
-        template: &ChatTemplate,
-        messages: &[Message],
-        now: i64,
-    ) -> Result<(Vec<u32>, Vec<usize>), Error> {
-        let guarded = Guarded::new(self.controls, messages);
-        let rendered = template.render(&guarded.messages, GenerationPrompt::Add, None, now)?;
-        Ok(self.pieces(&rendered, |piece| guarded.encode(self.tokenizer, piece)))
+    fn conversation(&self, form: &Form<'_>, messages: &[Message]) -> Result<Encoded, Error> {
+        let guarded = Guarded::new(self.controls, messages, &form.tools);
+        let rendered = form.render(&guarded.messages, &guarded.tools)?;
+        let (ids, places) = self.pieces(&rendered.text, |piece| guarded.encode(self.tokenizer, piece));
+        Ok(Encoded { ids, places, is_thinking: rendered.is_thinking, ..Encoded::default() })
     }
 
     /// The ids of a text, and where the rows of its pictures begin.

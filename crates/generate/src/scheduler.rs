@@ -6,16 +6,24 @@
 //! in line is never put back, and nobody is admitted whose worst case exceeds the whole cache: so there is always a
 //! sequence that moves, and no deadlock.
 
+mod guesses;
+
+use crate::choices::Choices;
 use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
+use crate::line::Line;
 use crate::logprob;
+use crate::prefix_store::{Claim, PrefixStore, Run};
 use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
+use crate::search::speculative::{Asked, Proposal, Rates, SequenceId};
 use crate::sequence::{Goal, Job, JobSpec, Output};
 use rhetor_kernels::kv::PAGE_LEN;
-use rhetor_lm::FinishReason;
 use rhetor_models::{Active, Batch, SequenceSpan, SourceTokens};
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// Logits that a step may materialise, in numbers: 64 MiB.
 const LOGITS_MAX: usize = 16 << 20;
@@ -27,10 +35,16 @@ pub struct Stats {
     pub steps: u64,
     /// Prompt tokens computed, cached ones not counted.
     pub tokens_prefilled: u64,
-    /// Tokens computed one at a time.
+    /// Tokens of answers computed, wrong guesses not counted.
     pub tokens_decoded: u64,
-    /// Prompt tokens found in the cache.
+    /// Tokens guessed ahead and computed.
+    pub tokens_drafted: u64,
+    /// Of those, tokens that were right.
+    pub tokens_accepted: u64,
+    /// Prompt tokens found in the cache, in memory or on disk.
     pub tokens_cached: u64,
+    /// Of those, tokens read from disk.
+    pub tokens_loaded: u64,
     /// Sequences put back because pages ran out.
     pub preemptions: u64,
     /// Pages copied because two sequences went different ways.
@@ -41,13 +55,21 @@ pub struct Stats {
     pub cache_pages_used: usize,
     /// Pages kept only because a later prompt may begin with them.
     pub cache_pages_idle: usize,
+    /// Requests that have not begun.
+    pub requests_waiting: usize,
+    /// Sequences that have begun and are not complete.
+    pub sequences_running: usize,
     /// Seconds inside the model.
     pub seconds_in_model: f64,
+    /// Seconds spent guessing.
+    pub seconds_in_drafter: f64,
 }
 
 /// One step: what the runner computes, and whose it is.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
+    /// Pages to fill before all else.
+    pub imports: Vec<Import>,
     /// Pages to copy before, in order, (from, to).
     pub copies: Vec<(u32, u32)>,
     /// Sources to read before.
@@ -56,8 +78,43 @@ pub(crate) struct Plan {
     pub tables: Vec<Vec<u32>>,
     /// The tokens.
     pub batch: Batch,
+    /// Sequences of which the next tokens may be guessed.
+    pub asked: Vec<Asked>,
+    /// Rows of sequences that wait for their next tokens.
+    pub n_plain: usize,
     /// One entry for each span of the batch.
     spans: Vec<PlannedSpan>,
+}
+
+/// A page that comes from the disk.
+#[derive(Debug)]
+pub(crate) struct Import {
+    /// Where it belongs.
+    pub page: u32,
+    /// What was read.
+    pub run: Arc<Run>,
+    /// Which of the run's pages.
+    pub at: usize,
+}
+
+/// Pages of a prompt that go to the disk, a few after each step.
+#[derive(Debug)]
+pub(crate) struct Export {
+    /// Which they are.
+    pub claim: Claim,
+    /// The pages, each taken for one more user; the first `n_read` have been read.
+    pub pages: Vec<u32>,
+    /// See `pages`.
+    pub n_read: usize,
+    /// What was read.
+    pub bytes: Vec<u8>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.batch.tokens.is_empty()
+    }
 }
 
 /// A part of a sequence in a step.
@@ -69,10 +126,27 @@ struct PlannedSpan {
     n_computed: usize,
     /// Which of the batch's outputs are its own.
     outputs: Range<usize>,
+    /// Whose it is, if the tokens that follow may be guessed.
+    id: Option<SequenceId>,
+    /// What was guessed of them.
+    proposal: Proposal,
 }
 
 /// What two sequences must share to share pages: the set of adapters, and where which pictures stand.
-type Root = (usize, Vec<(usize, [u8; 32])>);
+type Root = (Active, Vec<(usize, [u8; 32])>);
+
+/// Beginnings that are remembered; what was computed after one that is not is computed again.
+const ROOTS_MAX: usize = 256;
+
+/// What [`Scheduler::sizes`] counts.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Sizes {
+    pub jobs: usize,
+    pub roots: usize,
+    pub pages: usize,
+    pub scratches: usize,
+}
 
 /// The jobs in flight and the books of their pages.
 #[derive(Debug)]
@@ -80,56 +154,115 @@ pub(crate) struct Scheduler {
     jobs: Vec<Job>,
     blocks: KvBlocks,
     next_id: u64,
-    /// The sets of adapters met so far; a step is for one of them.
-    sets: Vec<Active>,
-    /// The beginnings of sequences met so far.
-    roots: Vec<Root>,
-    /// Of the last step.
-    last_set: usize,
+    line: Line,
+    /// The beginnings met last, but for that without adapters chosen and pictures; the last one used stands last.
+    roots: Vec<(Root, Chain)>,
+    /// The adapters of the last step.
+    last_set: Active,
     /// Prompt tokens in a step.
     chunk: usize,
     vocab_size: usize,
     /// Ids that may be chosen: those the tokenizer knows.
     n_tokens: usize,
     scratch: Scratch,
+    /// For choices made side by side.
+    scratches: Mutex<Vec<Scratch>>,
+    /// The most tokens guessed ahead in a step; 0 = none.
+    n_ahead: usize,
+    /// How often guesses were right.
+    rates: Rates,
+    /// Where beginnings of prompts are kept.
+    store: Option<Arc<PrefixStore>>,
+    /// Pages that sequences believe to be filled, until the next step.
+    imports: Vec<Import>,
+    /// What is on its way to the disk.
+    pub exports: VecDeque<Export>,
     pub stats: Stats,
 }
 
 impl Scheduler {
     /// A scheduler over `n_pages` pages for a model of `vocab_size` logits, of which the tokenizer knows `n_tokens`.
-    pub fn new(n_pages: usize, chunk: usize, vocab_size: usize, n_tokens: usize) -> Scheduler {
+    pub fn new(n_pages: usize, chunk: usize, vocab_size: usize, n_tokens: usize, line: Line) -> Scheduler {
         Scheduler {
             jobs: Vec::new(),
             blocks: KvBlocks::new(n_pages),
             next_id: 0,
-            sets: vec![Active::All],
-            roots: vec![(0, Vec::new())],
-            last_set: 0,
+            line,
+            roots: Vec::new(),
+            last_set: Active::All,
             chunk: chunk.max(1),
             vocab_size,
             n_tokens: n_tokens.min(vocab_size),
             scratch: Scratch::default(),
+            scratches: Mutex::default(),
+            n_ahead: 0,
+            rates: Rates::default(),
+            store: None,
+            imports: Vec::new(),
+            exports: VecDeque::new(),
             stats: Stats::default(),
         }
     }
 
-    /// Puts a job at the end of the line and returns its number.
-    pub fn submit(&mut self, spec: JobSpec) -> u64 {
+    /// Keeps beginnings of prompts in `store` from now on.
+    pub fn keep_prefixes(&mut self, store: Arc<PrefixStore>) {
+        self.store = Some(store);
+    }
+
+    /// The pages of a text's beginning, without pictures and with all adapters, that are in memory.
+    pub fn n_held(&self, tokens: &[u32]) -> usize {
+        self.blocks.n_held(Chain::default(), tokens)
+    }
+
+    /// Gives back pages that were taken for an export.
+    pub fn release(&mut self, pages: &[u32]) {
+        self.blocks.release_all(pages);
+    }
+
+    /// Puts a job at the end of the line and returns its number; refused if the line is full.
+    pub fn submit(&mut self, spec: JobSpec) -> Result<u64, rhetor_lm::Error> {
+        self.line.admit(self.n_waiting(), self.n_running())?;
         let id = self.next_id;
         self.next_id += 1;
-        let set = self.sets.iter().position(|set| *set == spec.adapters).unwrap_or_else(|| {
-            self.sets.push(spec.adapters.clone());
-            self.sets.len() - 1
-        });
-        let root = (set, spec.pictures.iter().map(|picture| (picture.first, picture.digest)).collect());
-        let number = self.roots.iter().position(|known| *known == root).unwrap_or_else(|| {
-            self.roots.push(root);
-            self.roots.len() - 1
-        });
         // What follows a source is never taken for what follows another.
-        let root = if spec.source.is_empty() { Chain::root(number) } else { self.blocks.fresh_root() };
+        let root = if spec.source.is_empty() { self.root(&spec) } else { self.blocks.fresh_root() };
         self.jobs.push(Job::new(id, spec, root));
-        id
+        Ok(id)
+    }
+
+    /// The place before the first page of sequences with these adapters and pictures.
+    fn root(&mut self, spec: &JobSpec) -> Chain {
+        let pictures: Vec<_> = spec.pictures.iter().map(|picture| (picture.first, picture.digest)).collect();
+        if spec.adapters == Active::All && pictures.is_empty() {
+            return Chain::default();
+        }
+        let root = (spec.adapters.clone(), pictures);
+        let known = self.roots.iter().position(|(known, _)| *known == root);
+        let entry = match known {
+            Some(i) => self.roots.remove(i),
+            None => (root, self.blocks.fresh_root()),
+        };
+        let chain = entry.1;
+        if self.roots.len() == ROOTS_MAX {
+            self.roots.remove(0);
+        }
+        self.roots.push(entry);
+        chain
+    }
+
+    /// Jobs that have not begun.
+    fn n_waiting(&self) -> usize {
+        self.jobs.iter().filter(|job| !job.is_over() && !job.has_begun()).count()
+    }
+
+    /// Sequences of the jobs that have begun, those to come of them included.
+    fn n_running(&self) -> usize {
+        self.jobs.iter().filter(|job| job.has_begun()).map(Job::n_wanted).sum()
+    }
+
+    /// The jobs whose callers have something to hear.
+    pub fn heard(&self) -> impl Iterator<Item = u64> {
+        self.jobs.iter().filter(|job| !job.outbox.is_empty() || job.is_over()).map(|job| job.id)
     }
 
     /// The job of that number, which has not been closed.
@@ -139,7 +272,9 @@ impl Scheduler {
 
     /// Removes what is no longer wanted and gives its pages back. Only between steps.
     pub fn sweep(&mut self) {
+        let now = Instant::now();
         for job in &mut self.jobs {
+            job.break_off(now);
             let is_closed = job.is_closed;
             for sequence in job.sequences.iter_mut().filter(|s| is_closed || s.is_done) {
                 sequence.put_back(&mut self.blocks);
@@ -152,6 +287,8 @@ impl Scheduler {
     /// Ends every job with an error and forgets the whole cache, whose content is in doubt.
     pub fn fail_all(&mut self, reason: &str) {
         self.blocks = KvBlocks::new(self.blocks.n_pages());
+        self.imports.clear();
+        self.exports.clear();
         for job in &mut self.jobs {
             for sequence in &mut job.sequences {
                 sequence.pages.clear();
@@ -170,39 +307,73 @@ impl Scheduler {
             cache_pages_total: total,
             cache_pages_used: total - available,
             cache_pages_idle: idle,
+            requests_waiting: self.n_waiting(),
+            sequences_running: self.n_running(),
             ..self.stats
         }
     }
 
+    /// How much the books hold.
+    #[cfg(test)]
+    pub fn sizes(&self) -> Sizes {
+        let scratches = self.scratches.lock().expect("nobody panicked").len();
+        Sizes { jobs: self.jobs.len(), roots: self.roots.len(), pages: self.blocks.n_known(), scratches }
+    }
+
     /// Chooses the next step. It is empty only if no job wants one.
     pub fn schedule(&mut self) -> Plan {
+        loop {
+            let mut plan = self.plan();
+            if !plan.is_empty() {
+                plan.imports = std::mem::take(&mut self.imports);
+                return plan;
+            }
+            if !self.fail_stuck() {
+                return plan;
+            }
+        }
+    }
+
+    /// The next step, if any job can move.
+    fn plan(&mut self) -> Plan {
         self.sweep();
         self.start_waiting();
         // Sets of adapters take turns: a step runs with one of them.
-        for turn in 1..=self.sets.len() {
-            let set = (self.last_set + turn) % self.sets.len();
-            let adapters = self.sets[set].clone();
-            if self.jobs.iter().all(|job| job.adapters != adapters) {
-                continue;
+        let mut sets: Vec<Active> = Vec::new();
+        for job in &self.jobs {
+            if !sets.contains(&job.adapters) {
+                sets.push(job.adapters.clone());
             }
+        }
+        let last = sets.iter().position(|set| *set == self.last_set);
+        sets.rotate_left(last.map_or(0, |last| last + 1));
+        for adapters in sets {
             let batch = Batch { adapters, ..Batch::default() };
             let mut plan = Plan { batch, ..Plan::default() };
             self.plan_decodes(&mut plan);
+            plan.n_plain = plan.spans.len();
             self.plan_prefills(&mut plan);
+            self.ask_for_guesses(&mut plan);
             if !plan.spans.is_empty() {
-                self.last_set = set;
+                self.last_set = plan.batch.adapters.clone();
                 return plan;
             }
             debug_assert!(plan.copies.is_empty(), "pages are copied for sequences of the step");
         }
-        self.fail_stuck();
         Plan::default()
     }
 
     /// Gives pages to sequences that have none, in order, as long as there are enough.
     fn start_waiting(&mut self) {
-        let Scheduler { jobs, blocks, stats, .. } = self;
+        let mut n_running = self.n_running();
+        let Scheduler { jobs, blocks, stats, line, imports, .. } = self;
         for job in jobs.iter_mut() {
+            if !job.has_begun() && !job.is_over() {
+                if !line.has_room(job.n_wanted(), n_running) {
+                    return;
+                }
+                n_running += job.n_wanted();
+            }
             for i in 0..job.sequences.len() {
                 if job.sequences[i].is_done || !job.sequences[i].pages.is_empty() {
                     continue;
@@ -210,6 +381,13 @@ impl Scheduler {
                 if !job.start(i, blocks) {
                     // Those behind wait too: else a long prompt could wait for ever.
                     return;
+                }
+                if let Some(run) = job.run.take() {
+                    let n_reusable = job.n_reusable(&job.sequences[i]);
+                    let filled = job.sequences[i].fill(&run, n_reusable, blocks);
+                    stats.tokens_loaded += (filled.len() * PAGE_LEN) as u64;
+                    let import = |(at, page)| Import { page, run: run.clone(), at };
+                    imports.extend(filled.into_iter().map(import));
                 }
                 if job.n_cached.is_none() {
                     let n_cached = job.sequences[i].n_computed;
@@ -289,29 +467,37 @@ impl Scheduler {
         })
     }
 
-    /// Fills the step up with parts of prompts, an equal share for each sequence that has one.
+    /// Fills the step up with parts of prompts.
     fn plan_prefills(&mut self, plan: &mut Plan) {
         let mut waiting = Vec::new();
-        let of_set = self.jobs.iter().enumerate().filter(|(_, job)| job.adapters == plan.batch.adapters);
+        let mut leaders = HashSet::new();
+        let Scheduler { jobs, blocks, stats, .. } = self;
+        let of_set = jobs.iter_mut().enumerate().filter(|(_, job)| job.adapters == plan.batch.adapters);
         for (j, job) in of_set {
-            for (s, sequence) in job.sequences.iter().enumerate() {
+            for s in 0..job.sequences.len() {
+                let n_reusable = job.n_reusable(&job.sequences[s]);
+                let sequence = &mut job.sequences[s];
+                if sequence.is_done || sequence.pages.is_empty() {
+                    continue;
+                }
+                let n_shared = sequence.share(blocks, n_reusable);
+                if n_shared > 0 {
+                    stats.tokens_cached += n_shared as u64;
+                    job.n_cached = job.n_cached.map(|n| n + n_shared);
+                }
                 // Beams that were put back are computed up to their last token; that one they take together.
                 let n_left = sequence.n_pending() - usize::from(sequence.tokens.len() > job.n_prompt);
-                if !sequence.is_done && !sequence.pages.is_empty() && n_left > 0 {
+                // What one computes, others with the same beginning find in the next step.
+                let is_leader = sequence.next_page(n_reusable).is_none_or(|page| leaders.insert(page));
+                if n_left > 0 && is_leader {
                     waiting.push((j, s, n_left));
                 }
             }
         }
         // Those who are being answered wait for the whole step: it stays short while there are any.
-        let mut budget = if plan.spans.is_empty() { self.chunk } else { self.chunk.div_ceil(4) };
-        let n_waiting = waiting.len();
-        for (i, (job, sequence, n_left)) in waiting.into_iter().enumerate() {
-            let share = (budget / (n_waiting - i)).max(PAGE_LEN.min(self.chunk));
-            let len = self.limit_outputs(job, sequence, n_left.min(share).min(budget));
-            if len == 0 {
-                break;
-            }
-            budget -= len;
+        let budget = if plan.spans.is_empty() { self.chunk } else { self.chunk.div_ceil(4) };
+        for (job, sequence, share) in shares(waiting, budget) {
+            let len = self.limit_outputs(job, sequence, share);
             self.stats.tokens_prefilled += len as u64;
             self.plan_span(plan, job, sequence, len);
         }
@@ -363,22 +549,34 @@ impl Scheduler {
             sequence: s,
             n_computed: end,
             outputs: first_output..plan.batch.outputs.len(),
+            id: matches!(job.goal, Goal::Sample { .. })
+                .then_some(SequenceId { job: job.id, index: sequence.index }),
+            proposal: Proposal::default(),
         });
     }
 
-    /// A job that can never move would make everybody wait: it fails instead. Does nothing if no job is left to move.
-    fn fail_stuck(&mut self) {
-        let stuck = |job: &&mut Job| job.sequences.iter().any(|sequence| !sequence.is_done);
-        if let Some(job) = self.jobs.iter_mut().find(stuck) {
-            job.fail("its tokens do not fit into the cache".to_string());
+    /// A job that can never move would make everybody wait: it fails instead. False if no job is left to move.
+    fn fail_stuck(&mut self) -> bool {
+        let stuck = self.jobs.iter_mut().find(|job| !job.is_over());
+        // Pages on their way to the disk must be in nobody's way: they are given up.
+        if stuck.is_some() && !self.exports.is_empty() {
+            for export in std::mem::take(&mut self.exports) {
+                self.blocks.release_all(&export.pages[export.n_read..]);
+            }
+            return true;
         }
+        if let Some(job) = stuck {
+            job.fail("its tokens do not fit into the cache".to_string());
+            return true;
+        }
+        false
     }
 
     /// Takes the logits of a step, `[plan.batch.outputs.len(), V]`, and moves every sequence of it on.
     pub fn postprocess(&mut self, plan: &Plan, logits: &[f32]) {
         self.stats.steps += 1;
         let rows: Vec<&[f32]> = logits.chunks_exact(self.vocab_size).collect();
-        let mut beams = Vec::new();
+        let (mut beams, mut choices) = (Vec::new(), Choices::default());
         for span in &plan.spans {
             let Scheduler { jobs, blocks, .. } = self;
             let job = &mut jobs[span.job];
@@ -390,18 +588,31 @@ impl Scheduler {
                 let (done, cached) = (tokens(span.n_computed), tokens(job.n_cached.unwrap_or(0)));
                 job.outbox.push(Output::Prefill { done, cached });
             }
+            if was_prompt && span.n_computed >= job.n_prompt {
+                let claim = job.digests.take().and_then(|digests| self.store.as_ref()?.claim(&digests));
+                self.exports.extend(claim.map(|claim| {
+                    let pages = sequence.pages[claim.first..claim.end()].to_vec();
+                    pages.iter().for_each(|&page| blocks.retain(page));
+                    Export { claim, pages, n_read: 0, bytes: Vec::new() }
+                }));
+            }
             if sequence.is_done || job.is_closed {
                 continue;
             }
             let own_rows = &rows[span.outputs.clone()];
             match job.goal {
                 Goal::Score { .. } => self.score(span, own_rows),
-                Goal::Sample { .. } if !own_rows.is_empty() => self.sample(span, own_rows[0]),
+                Goal::Sample { .. } if !span.proposal.guess.tokens.is_empty() => self.verify(span, own_rows),
+                Goal::Sample { .. } if !own_rows.is_empty() => {
+                    let chosen = self.chosen(span);
+                    choices.add(span.job, chosen, own_rows[0]);
+                }
                 // Beams stand together in the plan; the first one speaks for all.
                 Goal::Beam { .. } if !own_rows.is_empty() && span.sequence == 0 => beams.push(span),
                 Goal::Sample { .. } | Goal::Beam { .. } => {}
             }
         }
+        choices.make(&mut self.jobs, self.n_tokens, &self.scratches);
         for span in beams {
             let n = self.jobs[span.job].sequences.len();
             self.advance_beams(span.job, &rows[span.outputs.start..span.outputs.start + n]);
@@ -422,12 +633,13 @@ impl Scheduler {
         sequence.is_done = sequence.n_pending() == 0;
     }
 
-    /// Chooses the next token of a sequence; after a prompt, that of all the job's completions.
-    fn sample(&mut self, span: &PlannedSpan, row: &[f32]) {
+    /// The sequences whose next tokens the logits of a span choose; after a prompt, all the job's completions.
+    fn chosen(&mut self, span: &PlannedSpan) -> Vec<usize> {
         let job = &mut self.jobs[span.job];
         let Goal::Sample { sampling, seed, n, .. } = &job.goal else { unreachable!("checked by the caller") };
         if let Some(Err(reason)) = job.sequences[span.sequence].constraint.as_mut().map(State::mask) {
-            return job.fail(reason);
+            job.fail(reason);
+            return Vec::new();
         }
         let mut chosen = vec![span.sequence];
         if job.sequences.len() < *n {
@@ -438,43 +650,7 @@ impl Scheduler {
                 job.sequences.push(fork);
             }
         }
-        for i in chosen {
-            self.choose(span.job, i, row);
-        }
-    }
-
-    fn choose(&mut self, job: usize, sequence: usize, row: &[f32]) {
-        let job = &mut self.jobs[job];
-        let Job { sequences, goal, n_prompt, n_virtual, n_top, breakers, outbox, .. } = job;
-        let Goal::Sample { ending, .. } = goal else { unreachable!("checked by the caller") };
-        let sequence = &mut sequences[sequence];
-        let mask = match sequence.constraint.as_mut().map(State::mask).transpose() {
-            Ok(mask) => mask,
-            Err(reason) => return job.fail(reason),
-        };
-        let past =
-            Past { tokens: &sequence.tokens[*n_virtual..], n_prompt: *n_prompt - *n_virtual, breakers };
-        let sampler = sequence.sampler.as_mut().expect("sampled sequences have a sampler");
-        let row_of_text = &row[..self.n_tokens];
-        let Some(id) = sampler.next_of(row_of_text, mask.as_deref(), &past, &mut self.scratch) else {
-            return job.fail("no token that may follow has a finite logit".to_string());
-        };
-        sequence.tokens.push(id);
-        let mut pick = logprob::pick(row, id, self.n_tokens, *n_top);
-        pick.is_constrained = mask.is_some_and(|mask| !mask.allows_all());
-        outbox.push(Output::Token { index: sequence.index, pick });
-        let mut is_complete = false;
-        if let Some(state) = &mut sequence.constraint {
-            if let Err(reason) = state.commit(id) {
-                return job.fail(reason);
-            }
-            is_complete = state.is_complete();
-        }
-        let ended = ending.reached(id, sequence.tokens.len() - *n_prompt);
-        if let Some(reason) = if is_complete { Some(FinishReason::Stop) } else { ended } {
-            outbox.push(Output::Finished { index: sequence.index, reason });
-            sequence.is_done = true;
-        }
+        chosen
     }
 
     /// Moves a beam search on by one token.
@@ -524,4 +700,23 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// What each of `waiting` (job, sequence, tokens left, in order of arrival) gets of `budget` tokens.
+///
+/// The first in line has half of them, so that no prompt waits for ever; the other half goes to those with the fewest
+/// tokens left, so that a short prompt does not wait for a long one.
+fn shares(mut waiting: Vec<(usize, usize, usize)>, budget: usize) -> Vec<(usize, usize, usize)> {
+    let Some(first) = waiting.first_mut() else { return waiting };
+    let n_first = first.2.min(budget.div_ceil(2).max(PAGE_LEN.min(budget)));
+    let mut rest = budget - n_first;
+    let wanted = std::mem::replace(&mut first.2, n_first) - n_first;
+    waiting[1..].sort_by_key(|(_, _, n_left)| *n_left);
+    for (_, _, n_left) in &mut waiting[1..] {
+        *n_left = rest.min(*n_left);
+        rest -= *n_left;
+    }
+    waiting[0].2 += rest.min(wanted);
+    waiting.retain(|(_, _, share)| *share > 0);
+    waiting
 }

@@ -2,14 +2,17 @@
 
 use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
+use crate::prefix_store::{Digest, Run};
 use crate::sampling::Sampler;
 use crate::search::beam::Beam;
+use crate::search::speculative::Rates;
 use rhetor_kernels::kv::PAGE_LEN;
-use rhetor_lm::{FinishReason, Sampling};
+use rhetor_lm::{Cancel, FinishReason, Sampling};
 use rhetor_models::{Active, Embedded};
 use rhetor_tensor::{Tensor, ops};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What is asked of the engine, in tokens.
 #[derive(Debug, Clone)]
@@ -32,6 +35,24 @@ pub(crate) struct JobSpec {
     pub n_top: usize,
     /// By token id: whether it ends the repeats that DRY looks for. Empty = none does.
     pub breakers: Arc<[bool]>,
+    /// The most tokens guessed ahead in a step; `None` = as many as the engine does.
+    pub speculate: Option<usize>,
+    /// When it ends, finished or not.
+    pub deadline: Option<Instant>,
+    /// Raised when nobody waits for it any more.
+    pub cancel: Cancel,
+    /// What was on disk of the prompt's beginning.
+    pub run: Option<Arc<Run>>,
+    /// What the prompt's pages are called there, if they may be kept.
+    pub digests: Option<Arc<[Digest]>>,
+}
+
+impl JobSpec {
+    /// Whether keys and values of the prompt depend on nothing but its tokens and the model.
+    pub fn is_plain(&self) -> bool {
+        let is_plain = self.source.is_empty() && self.pictures.is_empty() && self.n_virtual == 0;
+        is_plain && self.adapters == Active::All && !matches!(self.goal, Goal::Score { .. })
+    }
 }
 
 /// The rows of a picture among a prompt's tokens.
@@ -120,6 +141,8 @@ pub(crate) enum Output {
     Prefill { done: usize, cached: usize },
     /// Completion `index` grew by a token.
     Token { index: usize, pick: Pick },
+    /// In a step that brought completion `index` further, so many tokens had been guessed, and so many of them right.
+    Guessed { index: usize, drafted: usize, accepted: usize },
     /// Completion `index` is complete.
     Finished { index: usize, reason: FinishReason },
     /// Tokens of a text that is scored, in order.
@@ -148,6 +171,8 @@ pub(crate) struct Sequence {
     chain: Chain,
     /// Chooses the next token, unless the job does.
     pub sampler: Option<Sampler>,
+    /// How often guesses of its tokens were right.
+    pub rates: Rates,
     /// How far the answer has come in its grammar, if it must follow one.
     pub constraint: Option<State>,
     /// Whether nothing more is wanted.
@@ -172,6 +197,7 @@ impl Sequence {
             root,
             chain: root,
             sampler,
+            rates: Rates::default(),
             constraint,
             is_done: false,
         }
@@ -197,6 +223,40 @@ impl Sequence {
         self.n_registered = n_cached;
         self.n_computed = n_cached * PAGE_LEN;
         true
+    }
+
+    /// Puts pages that others have computed meanwhile in the place of its own empty ones, at most `n_reusable` tokens;
+    /// returns the tokens gained.
+    pub fn share(&mut self, blocks: &mut KvBlocks, n_reusable: usize) -> usize {
+        let before = self.n_computed;
+        while let Some((chain, tokens)) = self.next_page(n_reusable) {
+            let Some((page, next)) = blocks.find(chain, &tokens) else { break };
+            blocks.retain(page);
+            blocks.release(std::mem::replace(&mut self.pages[self.n_registered], page));
+            self.chain = next;
+            self.n_registered += 1;
+            self.n_computed += PAGE_LEN;
+        }
+        self.n_computed - before
+    }
+
+    /// The page to be computed next and the place before it, if it is a whole one of the first `n_reusable` tokens.
+    pub fn next_page(&self, n_reusable: usize) -> Option<(Chain, Box<[u32]>)> {
+        let at = self.n_computed;
+        let is_whole = at == self.n_registered * PAGE_LEN && at + PAGE_LEN <= n_reusable;
+        is_whole.then(|| (self.chain, Box::from(&self.tokens[at..at + PAGE_LEN])))
+    }
+
+    /// Takes what was read from the disk as computed, at most `n_reusable` tokens; returns which of its pages belong
+    /// where.
+    pub fn fill(&mut self, run: &Run, n_reusable: usize, blocks: &mut KvBlocks) -> Vec<(usize, u32)> {
+        let from = self.n_registered;
+        let end = (run.first + run.n_pages()).min(n_reusable / PAGE_LEN);
+        if run.first > from || end <= from {
+            return Vec::new();
+        }
+        self.computed(end * PAGE_LEN, blocks);
+        (from..end).map(|i| (i - run.first, self.pages[i])).collect()
     }
 
     /// Gives all pages back; they stay findable as long as their room is not needed.
@@ -243,6 +303,17 @@ impl Sequence {
         }
     }
 
+    /// Takes pages for `n` tokens beyond the last, as far as there are some to be had; returns for how many there is room.
+    pub fn reserve(&mut self, n: usize, blocks: &mut KvBlocks) -> usize {
+        let n_pages = (self.tokens.len() + n).div_ceil(PAGE_LEN);
+        while self.pages.len() < n_pages
+            && let Some(page) = blocks.allocate()
+        {
+            self.pages.push(page);
+        }
+        n.min(self.pages.len() * PAGE_LEN - self.tokens.len())
+    }
+
     /// A second sequence with the same past on the same pages, at the same place of its grammar.
     pub fn fork(&self, index: usize, sampler: Option<Sampler>, blocks: &mut KvBlocks) -> Sequence {
         for &page in &self.pages {
@@ -257,6 +328,7 @@ impl Sequence {
             root: self.root,
             chain: self.chain,
             sampler,
+            rates: Rates::default(),
             constraint: self.constraint.clone(),
             is_done: false,
         }
@@ -306,12 +378,22 @@ pub(crate) struct Job {
     pub n_top: usize,
     /// See [`JobSpec::breakers`].
     pub breakers: Arc<[bool]>,
+    /// See [`JobSpec::speculate`].
+    pub speculate: Option<usize>,
     /// One until the prompt is computed; then one for each completion or beam.
     pub sequences: Vec<Sequence>,
     /// The beams, if the goal is beam search.
     pub beam: Option<Beam>,
     /// What the caller has not collected yet.
     pub outbox: Vec<Output>,
+    /// See [`JobSpec::deadline`].
+    pub deadline: Option<Instant>,
+    /// See [`JobSpec::cancel`].
+    pub cancel: Cancel,
+    /// See [`JobSpec::run`]; until it begins.
+    pub run: Option<Arc<Run>>,
+    /// See [`JobSpec::digests`]; until the prompt is computed.
+    pub digests: Option<Arc<[Digest]>>,
     /// Prompt tokens that were found in the cache at the first start.
     pub n_cached: Option<usize>,
     /// Whether the caller has left.
@@ -344,12 +426,60 @@ impl Job {
             goal: spec.goal,
             n_top: spec.n_top,
             breakers: spec.breakers,
+            speculate: spec.speculate,
             sequences: vec![Sequence::new(0, spec.prompt, sampler, spec.constraint, root)],
             beam,
             outbox: Vec::new(),
+            deadline: spec.deadline,
+            cancel: spec.cancel,
+            run: spec.run,
+            digests: spec.digests,
             n_cached: None,
             is_closed: false,
         }
+    }
+
+    /// Whether nothing more is wanted of any of its sequences.
+    pub fn is_over(&self) -> bool {
+        self.is_closed || self.sequences.iter().all(|sequence| sequence.is_done)
+    }
+
+    /// Whether it was given pages before; it may have been put back since.
+    pub fn has_begun(&self) -> bool {
+        self.n_cached.is_some()
+    }
+
+    /// Sequences that it has, or will have once its prompt is computed, and that are not complete.
+    pub fn n_wanted(&self) -> usize {
+        let n_done = self.sequences.iter().filter(|sequence| sequence.is_done).count();
+        let n = match self.goal {
+            Goal::Sample { n, .. } => n,
+            Goal::Beam { width, .. } => width,
+            Goal::Score { .. } => 1,
+        };
+        if self.is_over() { 0 } else { n.max(self.sequences.len()) - n_done }
+    }
+
+    /// Ends it if its caller has cancelled it or its time is over.
+    pub fn break_off(&mut self, now: Instant) {
+        let reason = match self.deadline {
+            _ if self.cancel.is_cancelled() => FinishReason::Cancelled,
+            Some(deadline) if deadline <= now => FinishReason::Deadline,
+            _ => return,
+        };
+        if self.is_over() {
+            return;
+        }
+        let n = match self.goal {
+            Goal::Sample { n, .. } | Goal::Beam { n, .. } => n,
+            Goal::Score { .. } => 1,
+        };
+        let is_beam = self.moves_together();
+        // Beams are no completions before the search is over; completions that are not there yet end too.
+        let is_complete = |index| !is_beam && self.sequences.iter().any(|s| s.index == index && s.is_done);
+        let open = (0..n).filter(|&index| !is_complete(index));
+        self.outbox.extend(open.map(|index| Output::Finished { index, reason }));
+        self.sequences.iter_mut().for_each(|sequence| sequence.is_done = true);
     }
 
     /// Gives sequence `i` pages, and the source too if it has none; false if there are too few.

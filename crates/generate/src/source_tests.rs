@@ -24,6 +24,7 @@ fn engine(n_pages: usize, context: usize, chunk: usize) -> Engine {
         config: Some(config),
         adapters: Vec::new(),
         sight: None,
+        speculator: None,
     })
     .unwrap()
 }

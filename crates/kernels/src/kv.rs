@@ -134,8 +134,29 @@ impl KvPages {
         self.n_pages * self.page_bytes()
     }
 
-    fn page_bytes(&self) -> usize {
+    /// Bytes of one page.
+    pub fn page_bytes(&self) -> usize {
         self.n_kv_heads * self.layout.n_bytes
+    }
+
+    /// A page as it is stored: [`KvPages::page_bytes`] bytes, good for pages of the same type and shape alone.
+    ///
+    /// Panics if there is no such page.
+    #[track_caller]
+    pub fn page(&self, page: u32) -> &[u8] {
+        assert!((page as usize) < self.n_pages, "page {page} of {}", self.n_pages);
+        let start = self.block_start(page, 0);
+        &self.memory[start..start + self.page_bytes()]
+    }
+
+    /// Replaces a page by what [`KvPages::page`] gave for one of the same type and shape.
+    ///
+    /// Panics if there is no such page, or the length is not that of a page.
+    #[track_caller]
+    pub fn set_page(&mut self, page: u32, bytes: &[u8]) {
+        assert!((page as usize) < self.n_pages, "page {page} of {}", self.n_pages);
+        let (start, n_bytes) = (self.block_start(page, 0), self.page_bytes());
+        self.memory[start..start + n_bytes].copy_from_slice(bytes);
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -429,6 +450,24 @@ mod tests {
                     assert_eq!(read(&kv, position, head), before[from * 2 + head], "{kind:?} {position}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_page_taken_out_and_put_elsewhere_reads_the_same() {
+        for kind in KvType::ALL {
+            let mut from = KvPages::new(kind, 2, 40, 3);
+            let (k, v) = (noise(32 * 80, 1), noise(32 * 80, 2));
+            from.write(&[2], 0, &k, &v, 80, 32);
+            let mut to = KvPages::new(kind, 2, 40, 2);
+            to.set_page(1, from.page(2));
+            let read = |kv: &KvPages, page| {
+                let (mut k, mut v) = (vec![0.0; 40], vec![0.0; 40]);
+                kv.read(page, 17, 1, &mut k, &mut v);
+                (k, v)
+            };
+            assert_eq!(read(&to, 1), read(&from, 2));
+            assert!(to.page(0).iter().all(|byte| *byte == 0), "its neighbour is untouched");
         }
     }
 

@@ -45,6 +45,33 @@ impl KvCache {
         }
     }
 
+    /// Bytes of one page in all layers, those of sources left out.
+    pub fn page_bytes(&self) -> usize {
+        self.layers.iter().map(KvPages::page_bytes).sum()
+    }
+
+    /// Appends page `page` of every layer to `bytes`, as it is stored: [`KvCache::page_bytes`] bytes.
+    ///
+    /// Panics if there is no such page.
+    #[track_caller]
+    pub fn read_page(&self, page: u32, bytes: &mut Vec<u8>) {
+        self.layers.iter().for_each(|layer| bytes.extend_from_slice(layer.page(page)));
+    }
+
+    /// Replaces page `page` of every layer by what [`KvCache::read_page`] gave for a cache of the same configuration.
+    ///
+    /// Panics if there is no such page, or `bytes` is not as long as a page.
+    #[track_caller]
+    pub fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.page_bytes(), "bytes of a page");
+        let mut rest = bytes;
+        for layer in &mut self.layers {
+            let (own, others) = rest.split_at(layer.page_bytes());
+            layer.set_page(page, own);
+            rest = others;
+        }
+    }
+
     /// Keeps some rows of a span that ended a sequence, ascending, and forgets the others: those of the accepted path of a
     /// [`TokenTree`](crate::TokenTree). The keys and values of `rows[i]` move to position `start + i`.
     ///

@@ -1,5 +1,7 @@
 //! How a server is set up.
 
+use crate::doors::ApiKey;
+use rhetor_generate::DrafterOptions;
 use rhetor_kernels::kv::KvType;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
     /// Keys of which one must be shown; empty = none is wanted, which is allowed on loopback only.
-    pub api_keys: Vec<String>,
+    pub api_keys: Vec<ApiKey>,
     /// Listen on other addresses than loopback without a key.
     pub insecure: bool,
     /// Certificate chain and key in PEM.
@@ -30,6 +32,8 @@ pub struct Config {
     pub context: Option<usize>,
     /// How keys and values are stored.
     pub kv: KvType,
+    /// What guesses tokens ahead for every model that writes; a model for which it cannot is not loaded.
+    pub drafter: Option<DrafterOptions>,
     /// Sequences that a model answers at once.
     pub parallel: usize,
     /// Requests that may wait for a model; more are told to come back later.
@@ -48,6 +52,10 @@ pub struct Config {
     pub image_hosts: Vec<String>,
     /// The largest body of a request, in bytes; uploads of model files have no limit but the disk.
     pub body_bytes: usize,
+    /// Connections that may be open at once; more are closed when they come.
+    pub connections: usize,
+    /// How long a connection may be silent: before and in the midst of a head, and between pieces of a body.
+    pub idle_time: Duration,
     /// The longest time that a request may take.
     pub request_time: Duration,
     /// How long running requests may go on once the server is told to stop.
@@ -68,6 +76,7 @@ impl Default for Config {
             adapters: Vec::new(),
             context: None,
             kv: KvType::F16,
+            drafter: None,
             parallel: 64,
             queue: 512,
             memory: None,
@@ -77,6 +86,8 @@ impl Default for Config {
             runs: None,
             image_hosts: Vec::new(),
             body_bytes: 32 << 20,
+            connections: 1000,
+            idle_time: Duration::from_secs(60),
             request_time: Duration::from_secs(600),
             grace: Duration::from_secs(30),
         }

@@ -1,6 +1,7 @@
 //! Why a server cannot start.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Why a server cannot start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -18,5 +19,29 @@ pub enum Error {
     Open {
         /// Where it should have listened.
         address: SocketAddr,
+    },
+    /// An API key that nobody could show.
+    #[error("{reason}")]
+    Key {
+        /// What is wrong with it; not the key.
+        reason: String,
+    },
+    /// A file of a certificate or a key.
+    #[error("{}: {reason}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        reason: String,
+    },
+    /// Certificate and key cannot be used.
+    #[error("the certificate in {} and the key in {} cannot be used: {reason}", chain.display(), key.display())]
+    Tls {
+        /// The certificate chain.
+        chain: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// What rustls says.
+        reason: String,
     },
 }

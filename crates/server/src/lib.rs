@@ -10,18 +10,28 @@
 
 mod app;
 mod config;
+mod details;
 mod doors;
+mod embed_queue;
 mod error;
+mod making;
+mod metrics;
+mod modelfile;
 mod refusal;
 mod residents;
+mod response_store;
 mod routes;
 mod serve;
 mod speech;
+mod tls;
 mod wire;
 
 pub use app::App;
 pub use config::Config;
+pub use doors::ApiKey;
 pub use error::Error;
+pub use making::{Making, MakingError, Step, modelfile_of};
+pub use modelfile::{Command, Modelfile, ModelfileError};
 pub use refusal::Refusal;
 pub use routes::{ROUTES, Route};
-pub use serve::{Server, router};
+pub use serve::{Farewell, Server, router};

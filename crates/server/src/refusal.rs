@@ -71,6 +71,11 @@ impl Refusal {
         }
     }
 
+    /// 500: the model failed in the midst of this request.
+    pub fn panicked() -> Refusal {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the model failed at this request")
+    }
+
     /// Adds OpenAI's code.
     pub fn code(self, code: &'static str) -> Refusal {
         Refusal { code: Some(code), ..self }
@@ -113,7 +118,9 @@ impl From<rhetor_lm::Error> for Refusal {
         let message = error.to_string();
         match error {
             E::ContextOverflow { .. } => Refusal::wrong(message).code("context_length_exceeded"),
-            E::InvalidOption { option, .. } => Refusal::field(option, message).code("invalid_value"),
+            E::InvalidOption { option, .. } => {
+                Refusal::field(option.replace('-', "_"), message).code("invalid_value")
+            }
             E::Busy { .. } => {
                 Refusal { retry_after: Some(1), ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, message) }
             }

@@ -4,6 +4,8 @@
 
 use crate::Error;
 use crate::error::at;
+use crate::manifest::{Manifest, StoredFile};
+use crate::{Settings, sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,23 @@ pub const BUILTIN: &str = "builtin";
 
 /// The GGUF file.
 const BYTES: &[u8] = include_bytes!("../../../recipes/builtin/builtin.gguf");
+
+/// What the store knows about it.
+pub fn manifest() -> Manifest {
+    let (size, sha256) = (BYTES.len() as u64, sha256::of_bytes(BYTES));
+    Manifest {
+        schema: 1,
+        name: BUILTIN.to_string(),
+        source: "comes with the program".to_string(),
+        licence: None,
+        licence_terms: None,
+        pulled_at: 0,
+        made_by: crate::create::made_by(),
+        files: vec![StoredFile { path: "builtin.gguf".to_string(), size, sha256 }],
+        folder: None,
+        settings: Settings::default(),
+    }
+}
 
 /// The file in the store at `home`, written if it is not there or is another version's.
 pub fn file(home: &Path) -> Result<PathBuf, Error> {

@@ -96,17 +96,27 @@ impl<'a> Client<'a> {
         accept: &str,
         on_progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<serde_json::Value, Error> {
+        let bytes = self.bytes(url, accept, INDEX_BYTES_MAX, on_progress)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::Protocol { url: url.to_string(), reason: e.to_string() })
+    }
+
+    /// Fetches a document of at most `limit` bytes.
+    pub fn bytes(
+        &self,
+        url: &str,
+        accept: &str,
+        limit: u64,
+        on_progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<u8>, Error> {
         let mut tries = Tries::new(url, self.options);
         loop {
             let answer = self.get(url, &[("accept", accept.to_string())]).and_then(|mut response| {
-                let bytes = response.body_mut().with_config().limit(INDEX_BYTES_MAX).read_to_vec();
+                let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
                 bytes.map_err(|e| classify(url, e))
             });
             match answer {
-                Ok(bytes) => {
-                    return serde_json::from_slice(&bytes)
-                        .map_err(|e| Error::Protocol { url: url.to_string(), reason: e.to_string() });
-                }
+                Ok(bytes) => return Ok(bytes),
                 Err(attempt) => tries.after(attempt, url, on_progress)?,
             }
         }
@@ -215,7 +225,9 @@ impl<'a> Client<'a> {
                 return Err(protocol(format!("the file has more than the {limit} bytes announced")).into());
             }
             part.append(&buffer[..n])?;
-            let done = Progress::Downloading { file: &what.name, done: part.len, total: total.or(what.size) };
+            let sha256 = what.sha256.as_deref();
+            let total = total.or(what.size);
+            let done = Progress::Downloading { file: &what.name, done: part.len, total, sha256 };
             if on_progress(done).is_break() {
                 return Err(Error::Cancelled.into());
             }
@@ -228,7 +240,7 @@ impl<'a> Client<'a> {
             return Err(Error::Offline { wanted: url.to_string() }.into());
         }
         let is_https = url.starts_with("https://");
-        if !is_https && !is_loopback(url) {
+        if !is_https && !is_loopback(url) && !self.options.insecure {
             return Err(Error::Insecure { url: url.to_string() }.into());
         }
         let mut request = self.agent.get(url).config().https_only(is_https).build();
@@ -392,7 +404,7 @@ pub fn from_url(url: &str) -> Result<Download, Error> {
 }
 
 /// Whether `url` leads to this machine, where plain http harms nobody.
-fn is_loopback(url: &str) -> bool {
+pub fn is_loopback(url: &str) -> bool {
     let Some(authority) = url.strip_prefix("http://").and_then(|rest| rest.split(['/', '?', '#']).next())
     else {
         return false;

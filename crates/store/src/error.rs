@@ -14,6 +14,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The text is no sha256.
+    #[error("`{text}` is no digest; expected `sha256:` and 64 hexadecimal digits in lower case")]
+    Digest {
+        /// What was given.
+        text: String,
+    },
+    /// No blob of the store has this digest.
+    #[error("blob sha256:{sha256} not found; upload it first")]
+    NoBlob {
+        /// sha256 in hex.
+        sha256: String,
+    },
     /// No catalogue entry, stored model or file has this name.
     #[error("there is no model `{name}`: neither the catalogue nor the store nor this folder has it")]
     UnknownModel {

@@ -1,7 +1,7 @@
 //! What the store knows about a pulled model.
 
 use crate::error::at;
-use crate::{Error, file_name};
+use crate::{Error, Settings, file_name, sha256};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
@@ -26,6 +26,12 @@ pub struct Manifest {
     pub made_by: String,
     /// Its files: one: the model is that file; more: the model is a folder.
     pub files: Vec<StoredFile>,
+    /// The folder below `models` that holds them, if it is not called as the model is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// What it adds to them.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
 }
 
 /// One file of a pulled model.
@@ -43,7 +49,12 @@ pub struct StoredFile {
 impl Manifest {
     /// Bytes of the model on disk.
     pub fn size(&self) -> u64 {
-        self.files.iter().map(|file| file.size).sum()
+        self.all_files().map(|file| file.size).sum()
+    }
+
+    /// The model's files, then those of its adapter.
+    pub fn all_files(&self) -> impl Iterator<Item = &StoredFile> {
+        self.files.iter().chain(&self.settings.adapter)
     }
 
     /// Reads and checks the manifest in `path`; `None` if there is none.
@@ -61,12 +72,13 @@ impl Manifest {
         if manifest.files.is_empty() {
             return Err(broken("it lists no file".to_string()));
         }
-        for file in &manifest.files {
+        for file in manifest.all_files() {
             file_name::check(&file.path).map_err(|e| broken(e.to_string()))?;
-            let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-            if file.sha256.len() != 64 || !file.sha256.chars().all(is_hex) {
-                return Err(broken(format!("`{}` is no sha256", file.sha256)));
-            }
+            sha256::check(&file.sha256).map_err(|e| broken(e.to_string()))?;
+        }
+        if let Some(folder) = manifest.folder.as_deref().filter(|folder| file_name::slug(folder) != **folder)
+        {
+            return Err(broken(format!("`{folder}` is no name of a folder")));
         }
         Ok(Some(manifest))
     }

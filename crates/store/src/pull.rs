@@ -7,7 +7,7 @@ use crate::error::at;
 use crate::manifest::StoredFile;
 use crate::sha256::hex;
 use crate::store::Store;
-use crate::{Error, Reference, file_name, hub, pypi};
+use crate::{Error, Reference, Settings, file_name, hub, pypi, registry};
 use sha2::{Digest, Sha256};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -37,6 +37,8 @@ pub struct PullOptions {
     pub timeout_read: Duration,
     /// Tells the bytes left on the disk of a folder.
     pub free_space: fn(&Path) -> io::Result<u64>,
+    /// Whether other machines may be asked without encryption, where a caller said so of this pull.
+    pub insecure: bool,
     /// The models that have short names.
     pub catalogue: &'static [CatalogueEntry],
 }
@@ -54,6 +56,7 @@ impl Default for PullOptions {
             timeout_connect: Duration::from_secs(20),
             timeout_read: Duration::from_secs(60),
             free_space: crate::free_space,
+            insecure: false,
             catalogue: CATALOGUE,
         }
     }
@@ -102,6 +105,8 @@ pub enum Progress<'a> {
         done: u64,
         /// Bytes of the file, if known.
         total: Option<u64>,
+        /// sha256 of the file in hex, if the source says it.
+        sha256: Option<&'a str>,
     },
     /// An attempt failed; another follows.
     Retrying {
@@ -135,8 +140,18 @@ pub enum Progress<'a> {
 /// What must be fetched for a model, and how it is put together.
 pub(crate) struct Recipe {
     pub plan: Plan,
+    /// What the model adds to its files.
+    pub settings: Settings,
+    /// How many of the files, the last ones, belong to its adapter.
+    pub n_adapter: usize,
     downloads: Vec<Download>,
     unpack: Unpack,
+}
+
+impl Recipe {
+    fn new(plan: Plan, downloads: Vec<Download>, unpack: Unpack) -> Recipe {
+        Recipe { plan, settings: Settings::default(), n_adapter: 0, downloads, unpack }
+    }
 }
 
 enum Unpack {
@@ -180,7 +195,7 @@ pub(crate) fn find(
             };
             let downloads = vec![found.download];
             let plan = plain(source.to_string(), &downloads);
-            Ok(Recipe { plan, downloads, unpack: Unpack::Chosen(file.clone()) })
+            Ok(Recipe::new(plan, downloads, Unpack::Chosen(file.clone())))
         }
         Reference::Hub { repository, revision, file } => {
             let (revision, file) = (revision.as_deref(), file.as_deref());
@@ -193,11 +208,21 @@ pub(crate) fn find(
             let mut plan = plain(source.to_string(), &found.downloads);
             plan.model_bytes = plan.download_bytes;
             plan.licence = found.licence;
-            Ok(Recipe { plan, downloads: found.downloads, unpack: Unpack::Nothing })
+            Ok(Recipe::new(plan, found.downloads, Unpack::Nothing))
+        }
+        Reference::Registry(wanted) => {
+            let found = registry::find(client, options, wanted, on_progress)?;
+            let n_adapter = found.adapter.len();
+            let downloads = [found.files, found.adapter].concat();
+            let mut plan = plain(wanted.to_string(), &downloads);
+            plan.model_bytes = plan.download_bytes;
+            (plan.licence, plan.licence_terms) = found.licence;
+            let recipe = Recipe::new(plan, downloads, Unpack::Nothing);
+            Ok(Recipe { settings: found.settings, n_adapter, ..recipe })
         }
         Reference::Url(url) => {
             let downloads = vec![from_url(url)?];
-            Ok(Recipe { plan: plain(url.clone(), &downloads), downloads, unpack: Unpack::Nothing })
+            Ok(Recipe::new(plain(url.clone(), &downloads), downloads, Unpack::Nothing))
         }
         Reference::Path(path) => unreachable!("{} is used in place", path.display()),
     }
@@ -228,7 +253,7 @@ fn find_listed(
         licence: Some(entry.licence.to_string()),
         licence_terms: entry.licence_terms.map(str::to_string),
     };
-    Ok(Recipe { plan, downloads, unpack: Unpack::Listed(entry.files) })
+    Ok(Recipe::new(plan, downloads, Unpack::Listed(entry.files)))
 }
 
 /// Carries `recipe` out. The model's files are blobs of `store` when this returns, but no manifest names them yet.

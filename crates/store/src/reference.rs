@@ -1,13 +1,13 @@
 //! What the user calls a model.
 
-use crate::Error;
+use crate::{Error, ModelName};
 use std::fmt;
 use std::path::PathBuf;
 
 /// What the user calls a model, taken apart. `Display` gives its canonical spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
-    /// A catalogue alias: `smollm2-135m-instruct`.
+    /// A catalogue alias or a model made here: `smollm2-135m-instruct`, `mine:v2`.
     Name(String),
     /// A file inside a package of the Python package index: `pypi:PACKAGE[==VERSION][:FILE]`.
     Pypi {
@@ -27,6 +27,8 @@ pub enum Reference {
         /// A file; without it the only model in there.
         file: Option<String>,
     },
+    /// A model of a registry that speaks as Ollama's: `HOST/NAMESPACE/MODEL[:TAG]`.
+    Registry(ModelName),
     /// An address.
     Url(String),
     /// A file or folder on this machine, used in place.
@@ -99,15 +101,25 @@ impl Reference {
         if text.starts_with("https://") || text.starts_with("http://") {
             return Ok(Reference::Url(text.to_string()));
         }
+        let is_file = [".gguf", ".safetensors", ".bin", ".json"].iter().any(|end| text.ends_with(end));
+        if let Ok(name) = ModelName::parse(text)
+            && !is_file
+        {
+            // A host is told from a folder by its port or its dots.
+            if name.has_host() && (name.host.contains([':', '.']) || name.host == "localhost") {
+                return Ok(Reference::Registry(name));
+            }
+            if !text.contains('/') {
+                return Ok(Reference::Name(name.stored()));
+            }
+        }
         if let Some((scheme, _)) = text.split_once(':')
             && scheme.len() > 1
             && scheme.chars().all(|c| c.is_ascii_alphanumeric())
         {
             return refuse("the part before `:` is none of `pypi`, `hf`, `https`");
         }
-        let is_name = !text.starts_with('.')
-            && !text.contains(['/', '\\', ':'])
-            && ![".gguf", ".safetensors", ".bin", ".json"].iter().any(|end| text.ends_with(end));
+        let is_name = !text.starts_with('.') && !text.contains(['/', '\\', ':']) && !is_file;
         Ok(if is_name { Reference::Name(text.to_string()) } else { Reference::Path(PathBuf::from(text)) })
     }
 }
@@ -126,6 +138,7 @@ impl fmt::Display for Reference {
             Reference::Hub { repository, revision, file } => {
                 write!(f, "hf:{repository}{}{}", suffix("@", revision), suffix(":", file))
             }
+            Reference::Registry(name) => f.write_str(&name.stored()),
             Reference::Url(url) => f.write_str(url),
             Reference::Path(path) => write!(f, "{}", path.display()),
         }
@@ -169,6 +182,10 @@ mod tests {
         check("hf:org/Repo.x", "Hub hf:org/Repo.x");
         check("hf:org/repo@v1:q4.gguf", "Hub hf:org/repo@v1:q4.gguf");
         check("https://example.org/m.gguf", "Url https://example.org/m.gguf");
+        check("mine:v2", "Name mine:v2");
+        check("mine:latest", "Name mine");
+        check("127.0.0.1:80/a/m", "Registry 127.0.0.1:80/a/m");
+        check("example.org/a/m:v1", "Registry example.org/a/m:v1");
         check("./here", "Path ./here");
         check("dir/model", "Path dir/model");
         check("model.gguf", "Path model.gguf");
@@ -179,8 +196,8 @@ mod tests {
     fn what_is_no_reference_is_refused_with_the_reason() {
         check("", "error: `` is no model reference: it is empty or has control characters");
         check(
-            "ftp:x",
-            "error: `ftp:x` is no model reference: the part before `:` is none of `pypi`, `hf`, `https`",
+            "ftp://x",
+            "error: `ftp://x` is no model reference: the part before `:` is none of `pypi`, `hf`, `https`",
         );
         for bad in ["pypi:", "pypi:../x", "pypi:a==", "pypi:a:", "hf:a", "hf:a/b/c", "hf:a/../b", "hf:a/b@"] {
             assert!(matches!(Reference::parse(bad), Err(Error::Reference { .. })), "{bad}");

@@ -1,7 +1,17 @@
 //! Hashes as the store writes them.
 
+use crate::Error;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
+
+/// Returns `digest` if it is a sha256 in lower-case hex, and so a plain file name.
+pub fn check(digest: &str) -> Result<&str, Error> {
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    if digest.len() == 64 && digest.chars().all(is_hex) {
+        return Ok(digest);
+    }
+    Err(Error::Digest { text: digest.to_string() })
+}
 
 /// sha256 of `bytes` in hex.
 pub fn of_bytes(bytes: &[u8]) -> String {

@@ -9,19 +9,22 @@
 //! ```
 
 use crate::builtin::{self, BUILTIN};
+use crate::create::{made_by, now};
 use crate::download::{self, Client, Download};
 use crate::error::at;
 use crate::file_name::slug;
 use crate::manifest::{Manifest, StoredFile};
 use crate::pull::{self, Network, Progress, PullOptions};
 use crate::sha256::{self, hex};
-use crate::{CATALOGUE, CatalogueEntry, Error, Reference};
+use crate::{CATALOGUE, CatalogueEntry, Error, ModelName, Reference, Settings};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The folder inside a model's own that holds its adapter.
+const ADAPTER: &str = ".adapter";
 
 /// The models on this machine, below one folder.
 #[derive(Debug, Clone)]
@@ -36,6 +39,8 @@ pub struct PulledModel {
     pub name: String,
     /// The file or folder to open.
     pub path: PathBuf,
+    /// The folder of the adapter that is attached to it, in PEFT's format.
+    pub adapter: Option<PathBuf>,
     /// What the store knows about it; none for a file of the user's own.
     pub manifest: Option<Manifest>,
     /// Whether this pull has fetched anything.
@@ -111,20 +116,21 @@ impl Store {
         if on_progress(Progress::Planned(&recipe.plan)).is_break() {
             return Err(Error::Cancelled);
         }
-        let files = pull::carry_out(&client, options, self, &recipe, on_progress)?;
+        let mut files = pull::carry_out(&client, options, self, &recipe, on_progress)?;
+        let adapter = files.split_off(files.len() - recipe.n_adapter);
         let plan = recipe.plan;
-        let manifest = Manifest {
+        let manifest = self.put(Manifest {
             schema: 1,
             name: plan.name,
             source: plan.source,
             licence: plan.licence,
             licence_terms: plan.licence_terms,
-            pulled_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-            made_by: concat!("rhetor ", env!("CARGO_PKG_VERSION")).to_string(),
+            pulled_at: now(),
+            made_by: made_by(),
             files,
-        };
-        self.link(&manifest)?;
-        manifest.write(&self.manifest_path(&manifest.name))?;
+            folder: None,
+            settings: Settings { adapter, ..recipe.settings },
+        })?;
         drop(lock);
         Ok(PulledModel { was_fetched: true, ..self.pulled(manifest) })
     }
@@ -173,33 +179,28 @@ impl Store {
         Ok(manifests)
     }
 
-    /// What the store knows about a pulled model.
+    /// What the store knows about a pulled model, or the one that comes with the program; no path of the user's.
     pub fn show(&self, reference: &str) -> Result<PulledModel, Error> {
-        let name = Reference::parse(reference)?.to_string();
-        match Manifest::read(&self.manifest_path(&name))? {
-            Some(manifest) => Ok(self.pulled(manifest)),
-            None => Err(Error::NotPulled { name, home: self.home.clone() }),
+        if reference == BUILTIN || reference == "builtin:latest" {
+            let path = builtin::file(&self.home)?;
+            let manifest = Some(builtin::manifest());
+            return Ok(PulledModel { manifest, ..in_place(BUILTIN.to_string(), path) });
         }
+        Ok(self.pulled(self.find(reference)?))
     }
 
-    /// Removes a pulled model; files that another model shares stay.
-    pub fn remove(&self, reference: &str) -> Result<Removed, Error> {
-        let manifest = self.show(reference)?.manifest.expect("a shown model has a manifest");
-        let _lock = self.lock(&mut |_| ControlFlow::Continue(()))?;
-        let manifest_path = self.manifest_path(&manifest.name);
-        fs::remove_file(&manifest_path).map_err(at(&manifest_path))?;
-        let folder = self.model_folder(&manifest.name);
-        remove_folder(&folder)?;
-        let others = self.list()?;
-        let mut bytes = 0;
-        for file in &manifest.files {
-            let is_shared = |other: &Manifest| other.files.iter().any(|f| f.sha256 == file.sha256);
-            if !others.iter().any(is_shared) {
-                self.drop_blob(&file.sha256)?;
-                bytes += file.size;
+    /// The manifest of a pulled model, by any spelling of its name.
+    pub(crate) fn find(&self, text: &str) -> Result<Manifest, Error> {
+        let keys =
+            [ModelName::parse(text).map(|name| name.key()), Reference::parse(text).map(|r| r.to_string())];
+        for key in keys.iter().flatten() {
+            if let Some(manifest) = Manifest::read(&self.manifest_path(key))? {
+                return Ok(manifest);
             }
         }
-        Ok(Removed { name: manifest.name, bytes })
+        let [name, reference] = keys;
+        let name = reference.or(name)?;
+        Err(Error::NotPulled { name, home: self.home.clone() })
     }
 
     /// Reads every file of a pulled model and compares it with its sha256.
@@ -208,10 +209,11 @@ impl Store {
         reference: &str,
         on_progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Vec<FileCheck>, Error> {
-        let manifest = self.show(reference)?.manifest.expect("a shown model has a manifest");
-        let folder = self.model_folder(&manifest.name);
+        let manifest = self.find(reference)?;
+        let folder = self.folder_of(&manifest);
         let mut checks = Vec::new();
-        for file in manifest.files {
+        let adapter = manifest.settings.adapter.into_iter().map(|file| (folder.join(ADAPTER), file));
+        for (folder, file) in manifest.files.into_iter().map(|file| (folder.clone(), file)).chain(adapter) {
             let path = folder.join(&file.path);
             let state = match File::open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => FileState::Missing,
@@ -265,16 +267,21 @@ impl Store {
         if name == BUILTIN {
             return Ok(in_place(name, builtin::file(&self.home)?));
         }
-        if !matches!(reference, Reference::Path(_))
-            && let Some(manifest) = Manifest::read(&self.manifest_path(&name))?
-        {
-            let folder = self.model_folder(&name);
-            let is_there = |file: &StoredFile| {
-                fs::metadata(folder.join(&file.path)).is_ok_and(|found| found.len() == file.size)
-            };
-            if manifest.files.iter().all(is_there) {
-                return Ok(self.pulled(manifest));
+        match self.find(text) {
+            Ok(manifest) => {
+                let folder = self.folder_of(&manifest);
+                let is_there = |folder: &Path, file: &StoredFile| {
+                    fs::metadata(folder.join(&file.path)).is_ok_and(|found| found.len() == file.size)
+                };
+                let adapter = folder.join(ADAPTER);
+                if manifest.files.iter().all(|file| is_there(&folder, file))
+                    && manifest.settings.adapter.iter().all(|file| is_there(&adapter, file))
+                {
+                    return Ok(self.pulled(manifest));
+                }
             }
+            Err(Error::NotPulled { .. } | Error::Reference { .. } | Error::FileName { .. }) => {}
+            Err(error) => return Err(error),
         }
         let is_listed = catalogue.iter().any(|entry| entry.name == name);
         match reference {
@@ -286,22 +293,32 @@ impl Store {
         }
     }
 
-    fn pulled(&self, manifest: Manifest) -> PulledModel {
-        let folder = self.model_folder(&manifest.name);
+    /// A model of the store as it is opened.
+    pub(crate) fn pulled(&self, manifest: Manifest) -> PulledModel {
+        let folder = self.folder_of(&manifest);
+        let adapter = (!manifest.settings.adapter.is_empty()).then(|| folder.join(ADAPTER));
         let path = match manifest.files.as_slice() {
             [file] => folder.join(&file.path),
             _ => folder,
         };
-        PulledModel { name: manifest.name.clone(), path, manifest: Some(manifest), was_fetched: false }
+        PulledModel {
+            name: manifest.name.clone(),
+            path,
+            adapter,
+            manifest: Some(manifest),
+            was_fetched: false,
+        }
     }
 
     /// Gives the blobs of `manifest` their own names, all at once.
-    fn link(&self, manifest: &Manifest) -> Result<(), Error> {
+    pub(crate) fn link(&self, manifest: &Manifest) -> Result<(), Error> {
         let models = self.home.join("models");
         fs::create_dir_all(&models).map_err(at(&models))?;
         let temporary = tempfile::Builder::new().prefix(".new-").tempdir_in(&models).map_err(at(&models))?;
-        for file in &manifest.files {
-            let path = temporary.path().join(&file.path);
+        let adapter = temporary.path().join(ADAPTER);
+        let files = manifest.files.iter().map(|file| (temporary.path(), file));
+        for (folder, file) in files.chain(manifest.settings.adapter.iter().map(|f| (adapter.as_path(), f))) {
+            let path = folder.join(&file.path);
             let folder = path.parent().expect("a file has a folder");
             fs::create_dir_all(folder).map_err(at(folder))?;
             let blob = self.blob(&file.sha256);
@@ -310,15 +327,31 @@ impl Store {
                 fs::copy(&blob, &path).map_err(at(&path))?;
             }
         }
-        let folder = self.model_folder(&manifest.name);
+        let folder = self.folder_of(manifest);
         remove_folder(&folder)?;
         fs::rename(temporary.keep(), &folder).map_err(at(&folder))?;
         sync_folder(&models);
         Ok(())
     }
 
+    /// The folder of a model about to be linked: called as the model, unless a manifest names that folder already with
+    /// other files, which must stay whole until the new manifest is written.
+    pub(crate) fn new_folder(&self, manifest: &Manifest) -> Result<Option<String>, Error> {
+        let Some(there) = Manifest::read(&self.manifest_path(&manifest.name))? else { return Ok(None) };
+        if there.files == manifest.files && there.settings.adapter == manifest.settings.adapter {
+            return Ok(there.folder);
+        }
+        let files: String =
+            manifest.all_files().map(|file| format!("{} {}\n", file.path, file.sha256)).collect();
+        let told_apart = format!("{}.{}", manifest.name, &sha256::of_bytes(files.as_bytes())[..12]);
+        Ok(Some(slug(&told_apart)))
+    }
+
     /// Waits until no other process changes the store.
-    fn lock(&self, on_progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<File, Error> {
+    pub(crate) fn lock(
+        &self,
+        on_progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<File, Error> {
         fs::create_dir_all(&self.home).map_err(at(&self.home))?;
         let path = self.home.join("lock");
         let file =
@@ -335,16 +368,20 @@ impl Store {
         Ok(file)
     }
 
-    fn blob(&self, sha256: &str) -> PathBuf {
+    /// Where the blob of this sha256 lies or will lie.
+    pub(crate) fn blob(&self, sha256: &str) -> PathBuf {
         self.home.join("blobs").join(format!("sha256-{sha256}"))
     }
 
-    fn model_folder(&self, name: &str) -> PathBuf {
-        self.home.join("models").join(slug(name))
+    /// The folder in which a model's files have their own names.
+    pub(crate) fn folder_of(&self, manifest: &Manifest) -> PathBuf {
+        self.home.join("models").join(slug(manifest.folder.as_deref().unwrap_or(&manifest.name)))
     }
 
-    fn manifest_path(&self, name: &str) -> PathBuf {
-        self.home.join("manifests").join(format!("{}.json", slug(name)))
+    /// The manifest of the model of this name.
+    pub(crate) fn manifest_path(&self, name: &str) -> PathBuf {
+        let name = ModelName::parse(name).map_or_else(|_| name.to_string(), |name| name.key());
+        self.home.join("manifests").join(format!("{}.json", slug(&name)))
     }
 }
 
@@ -356,7 +393,7 @@ pub fn free_space(folder: &Path) -> io::Result<u64> {
 }
 
 fn in_place(name: String, path: PathBuf) -> PulledModel {
-    PulledModel { name, path, manifest: None, was_fetched: false }
+    PulledModel { name, path, adapter: None, manifest: None, was_fetched: false }
 }
 
 fn hash_of(

@@ -445,7 +445,7 @@ fn a_path_is_used_in_place_and_an_unknown_name_is_refused() {
     assert_eq!(store.resolve(file.to_str().unwrap()).unwrap(), file);
     assert!(matches!(store.resolve("./no-such-file.gguf"), Err(Error::NoFile { .. })));
     assert!(matches!(store.resolve("no-such-model"), Err(Error::UnknownModel { .. })));
-    assert!(matches!(store.resolve("ftp:x"), Err(Error::Reference { .. })));
+    assert!(matches!(store.resolve("ftp://x"), Err(Error::Reference { .. })));
     assert!(matches!(store.resolve("all-minilm-l6-v2"), Err(Error::NotPulled { .. })));
     assert!(!home.path().join("store").exists(), "looking creates nothing");
 }

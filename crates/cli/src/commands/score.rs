@@ -6,6 +6,7 @@ use crate::exit::Exit;
 use crate::perplexity::{self, Cut};
 use crate::range::range;
 use crate::session::Session;
+use crate::speculation::SpeculationArgs;
 use crate::voice::{self, KvArg, VoiceArgs};
 use crate::{input, output};
 use serde_json::json;
@@ -63,7 +64,12 @@ impl Run for ScoreText {
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         let text = input::file(&self.file)?;
-        let voice_args = VoiceArgs { context: self.context, kv: self.kv, adapters: self.adapters.clone() };
+        let voice_args = VoiceArgs {
+            context: self.context,
+            kv: self.kv,
+            adapters: self.adapters.clone(),
+            speculation: SpeculationArgs::default(),
+        };
         let engine = voice::load(session, &self.model, &voice_args, None)?;
         let tokenizer = engine.tokenizer();
         let context = self.context.unwrap_or(512.min(engine.context_len()));

@@ -100,8 +100,17 @@ fn engine() -> Engine {
     let runner = Box::new(Fake::new(200, tokenizer.n_tokens()));
     let (name, adapters) = ("fake".to_string(), Vec::new());
     let options = EngineOptions::default();
-    let parts =
-        Parts { name, runner, tokenizer, context: 1500, options, config: None, adapters, sight: None };
+    let parts = Parts {
+        name,
+        runner,
+        tokenizer,
+        context: 1500,
+        options,
+        config: None,
+        adapters,
+        sight: None,
+        speculator: None,
+    };
     Engine::from_parts(parts).unwrap()
 }
 

@@ -34,9 +34,19 @@ impl Fields {
         if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
     }
 
+    /// Whether the field is there and was not taken yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// The field as it is, if it is there.
     pub fn value(&mut self, name: &str) -> Option<Value> {
         self.fields.shift_remove(name).filter(|value| !value.is_null())
+    }
+
+    /// What was not taken, as an object again.
+    pub fn rest(self) -> Value {
+        self.fields.into()
     }
 
     /// The field as a `T`, if it is there.
@@ -90,6 +100,46 @@ impl Fields {
         }
     }
 
+    /// The fields that nobody took so far; they stay.
+    pub fn left(&self) -> Map<String, Value> {
+        self.fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    }
+
+    /// A part of this object, which stands at `path`, as fields.
+    pub fn part(&self, value: Value, path: impl Into<String>) -> Result<Fields, Refusal> {
+        Fields::of(value, path, self.lenient)
+    }
+
+    /// Ends the reading of a part of this object, whose warnings become this one's.
+    pub fn close(&mut self, part: Fields) -> Result<(), Refusal> {
+        self.warnings.extend(part.finish()?);
+        Ok(())
+    }
+
+    /// Takes fields that say something to the caller and nothing to the model.
+    pub fn labels(&mut self, names: &[&str]) {
+        for name in names {
+            self.fields.shift_remove(*name);
+        }
+    }
+
+    /// Refuses, or warns of, the known field `name` if it is there, for the reason `why`.
+    pub fn refuse(&mut self, name: &str, why: &str) -> Result<(), Refusal> {
+        match self.value(name) {
+            Some(_) => self.unsupported(name, why),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a warning.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
     /// A field that is known and has no effect here with this value: refused, or warned of.
     pub fn unsupported(&mut self, name: &str, why: &str) -> Result<(), Refusal> {
         let path = self.path(name);
@@ -103,7 +153,7 @@ impl Fields {
 
     /// Refuses, or warns of, every field that nobody took; returns the warnings.
     pub fn finish(mut self) -> Result<Vec<String>, Refusal> {
-        for (name, _) in std::mem::take(&mut self.fields) {
+        for (name, _) in std::mem::take(&mut self.fields).into_iter().filter(|(_, value)| !value.is_null()) {
             let path = self.path(&name);
             let message = format!("unknown field {path}");
             if !self.lenient {

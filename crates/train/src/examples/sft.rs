@@ -13,7 +13,7 @@ use super::stand_ins::places;
 use crate::data::Row;
 use crate::example::Picture;
 use crate::{Example, Label, Sequence, Skip};
-use rhetor_generate::{ChatTemplate, Controls, GenerationPrompt, Guarded, pictures};
+use rhetor_generate::{ChatTemplate, Controls, GenerationPrompt, Guarded, RenderOptions, pictures};
 use rhetor_lm::{Message, Prompt, Role};
 use rhetor_tokenizer::{Special, Tokenizer};
 use std::ops::Range;
@@ -102,9 +102,11 @@ impl<'a> Sft<'a> {
         let Prompt::Chat(turns) = pictures::placed(&asked, 1).into_owned() else {
             unreachable!("a conversation stays one")
         };
-        let guarded = Guarded::new(&self.controls, &turns);
+        let guarded = Guarded::new(&self.controls, &turns, &[]);
         let text = match self.template {
-            Some(template) => template.render(&guarded.messages, GenerationPrompt::Add, None, self.now),
+            Some(template) => {
+                template.render(&guarded.messages, &RenderOptions::at(GenerationPrompt::Add, self.now))
+            }
             None => Ok(guarded.messages[0].content.clone()),
         };
         let text = text.map_err(|error| Skip::Template(error.to_string()))?;
@@ -142,10 +144,10 @@ impl<'a> Sft<'a> {
         let last =
             messages.iter().rposition(|message| message.role == Role::Assistant).ok_or(Skip::NoAnswer)?;
         let first = if answers == Answers::Last { last } else { 0 };
-        let guarded = Guarded::new(&self.controls, &messages[..=last]);
+        let guarded = Guarded::new(&self.controls, &messages[..=last], &[]);
         let turns = &guarded.messages;
         let render = |turns: &[Message], prompt| {
-            let rendered = template.render(turns, prompt, None, self.now);
+            let rendered = template.render(turns, &RenderOptions::at(prompt, self.now));
             rendered.map_err(|error| Skip::Template(error.to_string()))
         };
         let whole = render(turns, GenerationPrompt::Omit)?;

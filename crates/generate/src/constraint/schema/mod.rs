@@ -90,7 +90,7 @@ pub(super) fn prepare(text: &str) -> Result<Value, String> {
         _ => return Err("at #: no value satisfies `false`".to_string()),
     };
     schema.shift_remove("$schema");
-    schema.insert("x-guidance".to_string(), json!({ "whitespace_pattern": WHITESPACE }));
+    schema.entry("x-guidance").or_insert_with(|| json!({ "whitespace_pattern": WHITESPACE }));
     Ok(Value::Object(schema))
 }
 
@@ -198,6 +198,7 @@ impl<'a> Walk<'a> {
             // `false` asks for nothing.
             "uniqueItems" if value == &Value::Bool(false) => Ok(()),
             "$id" | "id" if place == "#" => Ok(()),
+            "x-guidance" if place == "#" && is_layout(value) => Ok(()),
             _ if ASSERTS.contains(&keyword) || ANNOTATES.contains(&keyword) => Ok(()),
             _ if keyword.starts_with("x-") && keyword != "x-guidance" => Ok(()),
             _ => Err(format!("at {place}: the keyword `{keyword}` is not supported")),
@@ -220,6 +221,12 @@ impl<'a> Walk<'a> {
             Ok(())
         }
     }
+}
+
+/// Whether what is said to the compiler is only how JSON is laid out.
+fn is_layout(value: &Value) -> bool {
+    let known = ["item_separator", "key_separator", "whitespace_flexible", "whitespace_pattern"];
+    value.as_object().is_some_and(|layout| layout.keys().all(|key| known.contains(&key.as_str())))
 }
 
 fn bounded(value: &Value, max: u64, at: &str) -> Result<(), String> {
