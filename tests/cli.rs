@@ -427,9 +427,9 @@ fn a_call_of_a_tool_is_a_line_of_json_and_thoughts_go_to_stderr() {
     let json = shell.run(&[&args[..], &["--json"]].concat()).json();
     assert_eq!(
         (json["thinking"].as_str(), &json["usage"]["thinking_tokens"]),
-        (Some(&*thinks.stderr), &9.into())
+        (Some(&*thinks.stderr), &6.into())
     );
-    shell.run(&["generate", &model, "-p", "x", "--think", "on"]).fails(1, "no place for thoughts");
+    shell.run(&["generate", &model, "-p", "x", "--think", "on"]).fails(2, "no place for thoughts");
     let scored =
         ["generate", &model, "-p", "abc", "--raw", "--max-tokens", "0", "--json", "--prompt-logprobs", "1"];
     assert_eq!(shell.run(&scored).json()["prompt_logprobs"].as_array().unwrap().len(), 2);

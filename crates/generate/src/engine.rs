@@ -609,15 +609,15 @@ impl LanguageModel for Engine {
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
         let form = self.form(request)?;
-        let (constraint, in_force) = match &form {
-            Some(form) => form.constraint(request, &self.controls, &self.tokenizer)?,
-            None => (request.constraint.clone(), request.constraint.as_ref().map(Constraint::name)),
-        };
-        let grammar = constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (encoded, seen) = match request.pictures.is_empty() {
             true => (self.encode_into(&request.prompt, form.as_ref(), &room, None)?, Vec::new()),
             false => self.look(request, form.as_ref(), &room, n_virtual)?,
         };
+        let (constraint, in_force) = match &form {
+            Some(form) => form.constraint(request, encoded.is_thinking, &self.controls, &self.tokenizer)?,
+            None => (request.constraint.clone(), request.constraint.as_ref().map(Constraint::name)),
+        };
+        let grammar = constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let prompt_logprobs = match request.prompt_logprobs {
             None => None,
             Some(n_top) => {

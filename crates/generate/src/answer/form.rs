@@ -141,12 +141,13 @@ impl<'a> Form<'a> {
     }
 
     /// What the answer must look like, and its name: a call that is required, calls or what the request's own constraint
-    /// asks for, or that constraint alone. It begins behind the thoughts.
+    /// asks for, or that constraint alone. It begins behind the thoughts, if the prompt ends inside one.
     ///
     /// Where a call is required, the request's own constraint waits.
     pub fn constraint(
         &self,
         request: &Request,
+        is_thinking: bool,
         controls: &Controls,
         tokenizer: &Tokenizer,
     ) -> Result<(Option<Constraint>, Option<&'static str>), Error> {
@@ -157,8 +158,11 @@ impl<'a> Form<'a> {
         };
         let own = || (request.constraint.clone(), request.constraint.as_ref().map(Constraint::name));
         let all: Vec<&Tool> = self.tools.iter().collect();
-        // Line breaks behind a thought.
-        let start = "start: LINES? answer\nLINES: /\\n{1,2}/\n";
+        // Line breaks behind a thought belong to nothing.
+        let start = match is_thinking {
+            true => "start: LINES? answer\nLINES: /\\n{1,2}/\n",
+            false => "start: answer\n",
+        };
         let (grammar, name) = match (&request.tools.choice, &request.constraint) {
             (ToolChoice::Required, _) => (format!("{start}answer: calls\n{}", calls(&all)?), CALL),
             (ToolChoice::Named(name), _) => {
