@@ -208,8 +208,15 @@ impl From<rhetor_server::Error> for Failure {
             E::Open { .. } => {
                 Failure::input(error).hint("set --api-key, or say --insecure if everybody may use it")
             }
+            E::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Failure::refused(error).hint("another server is there; --listen :PORT chooses another port")
+            }
             E::Listen { .. } => Failure::refused(error),
-            E::Key { .. } | E::Pem { .. } | E::Tls { .. } => Failure::input(error),
+            E::Pem { .. } => {
+                Failure::input(error).hint("--tls-cert and --tls-key want PEM files: `-----BEGIN ...`")
+            }
+            E::Tls { .. } => Failure::input(error).hint("do certificate and key belong together?"),
+            E::Key { .. } => Failure::input(error),
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn raised() -> bool {
     RAISED.load(Ordering::SeqCst)
 }
 
-/// Waits for Ctrl-C or for the system's wish that the program ends. A second Ctrl-C ends it at once.
+/// Waits for Ctrl-C or for the system's wish that the program ends. A second of either ends it at once.
 pub async fn stopped() {
     let _stops = StopsAnswer::begin();
     let pressed = async {
@@ -55,6 +55,11 @@ pub async fn stopped() {
                 () = pressed => {}
                 _ = terminate.recv() => {}
             }
+            tokio::spawn(async move {
+                if terminate.recv().await.is_some() {
+                    std::process::exit(Exit::Interrupted.code().into());
+                }
+            });
         }
         Err(_) => pressed.await,
     }

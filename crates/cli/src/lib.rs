@@ -1,6 +1,7 @@
 //! The `rhetor` program as a library: one module per command.
 #![forbid(unsafe_code)]
 
+mod amounts;
 pub mod commands;
 pub mod config;
 mod conversation;
@@ -9,6 +10,7 @@ pub mod exit;
 mod importance;
 mod input;
 mod interrupt;
+mod listen;
 mod machine;
 pub mod manual;
 mod methods;

@@ -1,7 +1,7 @@
 //! The engine at the waist: requests in, completions out.
 
 use crate::Error;
-use crate::answer::{Form, Manner, Parser, Reading};
+use crate::answer::{CALL, Form, Manner, Parser, Reading};
 use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
@@ -20,7 +20,7 @@ use rhetor_images::Preparation;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
     Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request,
-    Score, TokenLogprob, TokenScore, ToolChoice, Usage,
+    Score, TokenLogprob, TokenScore, Usage,
 };
 use rhetor_models::{Active, AttachedAdapter, KvCache, Model, ModelConfig, Sight};
 use rhetor_tokenizer::{Special, Tokenizer};
@@ -285,7 +285,7 @@ impl Engine {
     ///
     /// The ids must fit into the context: a longer text is scored in windows by the caller.
     pub fn score_ids(&self, ids: &[u32], from: usize) -> Result<Vec<TokenScore>, rhetor_lm::Error> {
-        let picks = self.picks(ids, from, self.active(None)?, 0)?;
+        let picks = self.picks(ids, from, self.active(None)?, 0, None)?;
         let score = |pick: &Pick| TokenScore {
             text: self.token_text(pick.id),
             id: pick.id,
@@ -296,13 +296,14 @@ impl Engine {
     }
 
     /// As [`Engine::score_ids`], with these adapters on (and their virtual positions), and `n_top` alternatives for each
-    /// token.
+    /// token; broken off as `request` says.
     fn picks(
         &self,
         ids: &[u32],
         from: usize,
         (adapters, n_virtual): (Active, usize),
         n_top: usize,
+        request: Option<&Request>,
     ) -> Result<Vec<Pick>, rhetor_lm::Error> {
         let n_source = if self.decoder_start().is_some() { from.min(ids.len()) } else { 0 };
         let n_tokens = n_source.max(ids.len() - n_source);
@@ -335,8 +336,8 @@ impl Engine {
             n_top,
             breakers: Arc::default(),
             speculate: None,
-            deadline: None,
-            cancel: Cancel::default(),
+            deadline: request.and_then(|request| request.deadline),
+            cancel: request.map_or_else(Cancel::default, |request| request.cancel.clone()),
         })?;
         loop {
             let outputs = ticket.next();
@@ -458,14 +459,13 @@ impl Engine {
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
-        // What is not built yet is refused by name.
-        let is_forced = !matches!(request.tools.choice, ToolChoice::Auto | ToolChoice::None);
-        let waits = [(is_forced, "tool_choice")];
-        if let Some((_, option)) = waits.into_iter().find(|(is_set, _)| *is_set) {
-            return invalid(option, "this engine does not know it".to_string());
-        }
-        if request.speculate.is_some_and(|n| n > 0) && !self.steps.speculates() {
-            return invalid("speculate", "this engine was set up without a drafter".to_string());
+        if request.speculate.is_some_and(|n| n > 0) {
+            if !self.steps.speculates() {
+                return invalid("speculate", "this engine was set up without a drafter".to_string());
+            }
+            if request.beams > 1 {
+                return invalid("speculate", format!("{} beams exclude guessing ahead", request.beams));
+            }
         }
         if request.n == 0 || request.n > 1024 {
             return invalid("n", format!("{} is outside 1 to 1024", request.n));
@@ -484,16 +484,16 @@ impl Engine {
                 format!("{} completions need as many beams; there are {}", request.n, request.beams),
             );
         }
-        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
-            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
-            return invalid("beams", reason.to_string());
-        }
         if request.prompt_logprobs.is_some() && self.decoder_start().is_some() {
             let reason = "the model reads its prompt and does not write it: no token of it has a probability";
             return invalid("prompt-logprobs", reason.to_string());
         }
         if request.prompt_logprobs.is_some() && !request.pictures.is_empty() {
             return invalid("prompt-logprobs", "a prompt with pictures is not scored".to_string());
+        }
+        if request.beams > 1 && request.constraint.is_some() && self.tokenizer.stops().is_empty() {
+            let reason = "beams with a constraint need a token that ends a text; the vocabulary has none";
+            return invalid("beams", reason.to_string());
         }
         if request.stop.iter().any(String::is_empty) {
             return invalid("stop", "an empty string would end every answer before it begins".to_string());
@@ -577,11 +577,15 @@ impl LanguageModel for Engine {
     ) -> Result<Vec<Completion>, rhetor_lm::Error> {
         let began = Instant::now();
         self.check(request)?;
-        let grammar = request.constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (adapters, n_virtual) = self.active(request.adapters.as_deref())?;
         let context = self.context - n_virtual;
         let room = Room { context, max_tokens: request.max_tokens, overflow: request.overflow };
         let form = self.form(request)?;
+        let (constraint, in_force) = match &form {
+            Some(form) => form.constraint(request, &self.controls, &self.tokenizer)?,
+            None => (request.constraint.clone(), request.constraint.as_ref().map(Constraint::name)),
+        };
+        let grammar = constraint.as_ref().map(|constraint| self.grammar(constraint)).transpose()?;
         let (encoded, seen) = match request.pictures.is_empty() {
             true => (self.encode_into(&request.prompt, form.as_ref(), &room, None)?, Vec::new()),
             false => self.look(request, form.as_ref(), &room, n_virtual)?,
@@ -589,7 +593,8 @@ impl LanguageModel for Engine {
         let prompt_logprobs = match request.prompt_logprobs {
             None => None,
             Some(n_top) => {
-                let picks = self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top)?;
+                let picks =
+                    self.picks(&encoded.ids, 1, (adapters.clone(), n_virtual), n_top, Some(request))?;
                 Some(picks.iter().map(|pick| self.token_logprob(pick)).collect::<Vec<TokenLogprob>>())
             }
         };
@@ -637,7 +642,8 @@ impl LanguageModel for Engine {
             };
             let n_tokens = n_virtual + prompt.len();
             let (goal, _) = self.goal(request, n_tokens, source.len(), &encoded.ends)?;
-            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, None));
+            let after = form.as_ref().and_then(|form| form.after(encoded.is_thinking));
+            let constraint = grammar.map(|grammar| self.begin(&grammar, &goal, after));
             let breakers =
                 if request.sampling.dry_multiplier > 0.0 { self.breakers() } else { Arc::default() };
             let n_top = request.logprobs.unwrap_or(0);
@@ -671,8 +677,13 @@ impl LanguageModel for Engine {
         Ok(completions
             .map(|voice| {
                 let mut completion = voice.into_completion(usage, encoded.warnings.clone(), began);
-                completion.constraint = request.constraint.as_ref().map(Constraint::name);
                 completion.prompt_logprobs = prompt_logprobs.clone();
+                completion.constraint = in_force;
+                if in_force == Some(CALL) && request.constraint.is_some() {
+                    completion
+                        .warnings
+                        .push("a call of a tool is required: the constraint waits".to_string());
+                }
                 let is_full =
                     completion.finish_reason == FinishReason::Length && request.max_tokens.is_none();
                 if is_full {

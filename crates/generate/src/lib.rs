@@ -11,6 +11,7 @@
 pub mod answer;
 mod capabilities;
 mod chat_template;
+mod choices;
 mod constraint;
 mod engine;
 #[cfg(test)]

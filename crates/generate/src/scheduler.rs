@@ -8,6 +8,7 @@
 
 mod guesses;
 
+use crate::choices::Choices;
 use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
 use crate::line::Line;
@@ -17,9 +18,9 @@ use crate::search::beam::Advance;
 use crate::search::speculative::{Asked, Proposal, Rates, SequenceId};
 use crate::sequence::{Goal, Job, JobSpec, Output};
 use rhetor_kernels::kv::PAGE_LEN;
-use rhetor_lm::FinishReason;
 use rhetor_models::{Active, Batch, SequenceSpan, SourceTokens};
 use std::ops::Range;
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// Logits that a step may materialise, in numbers: 64 MiB.
@@ -128,6 +129,8 @@ pub(crate) struct Scheduler {
     n_ahead: usize,
     /// How often guesses were right.
     rates: Rates,
+    /// For choices made side by side.
+    scratches: Mutex<Vec<Scratch>>,
     pub stats: Stats,
 }
 
@@ -147,6 +150,7 @@ impl Scheduler {
             scratch: Scratch::default(),
             n_ahead: 0,
             rates: Rates::default(),
+            scratches: Mutex::default(),
             stats: Stats::default(),
         }
     }
@@ -472,7 +476,7 @@ impl Scheduler {
     pub fn postprocess(&mut self, plan: &Plan, logits: &[f32]) {
         self.stats.steps += 1;
         let rows: Vec<&[f32]> = logits.chunks_exact(self.vocab_size).collect();
-        let mut beams = Vec::new();
+        let (mut beams, mut choices) = (Vec::new(), Choices::default());
         for span in &plan.spans {
             let Scheduler { jobs, blocks, .. } = self;
             let job = &mut jobs[span.job];
@@ -490,12 +494,18 @@ impl Scheduler {
             let own_rows = &rows[span.outputs.clone()];
             match job.goal {
                 Goal::Score { .. } => self.score(span, own_rows),
-                Goal::Sample { .. } if !span.proposal.guess.tokens.is_empty() => self.verify(span, own_rows),
-                Goal::Sample { .. } if !own_rows.is_empty() => self.sample(span, own_rows[0]),
+                Goal::Sample { .. } if !own_rows.is_empty() => {
+                    let chosen = self.chosen(span);
+                    choices.add(span.job, chosen, own_rows, &span.proposal.guess.tokens);
+                }
                 // Beams stand together in the plan; the first one speaks for all.
                 Goal::Beam { .. } if !own_rows.is_empty() && span.sequence == 0 => beams.push(span),
                 Goal::Sample { .. } | Goal::Beam { .. } => {}
             }
+        }
+        choices.make(&mut self.jobs, self.n_tokens, &self.scratches);
+        for span in plan.spans.iter().filter(|span| !span.proposal.guess.tokens.is_empty()) {
+            self.settle(span);
         }
         for span in beams {
             let n = self.jobs[span.job].sequences.len();
@@ -517,12 +527,13 @@ impl Scheduler {
         sequence.is_done = sequence.n_pending() == 0;
     }
 
-    /// Chooses the next token of a sequence; after a prompt, that of all the job's completions.
-    fn sample(&mut self, span: &PlannedSpan, row: &[f32]) {
+    /// The sequences whose next tokens the logits of a span choose; after a prompt, all the job's completions.
+    fn chosen(&mut self, span: &PlannedSpan) -> Vec<usize> {
         let job = &mut self.jobs[span.job];
         let Goal::Sample { sampling, seed, n, .. } = &job.goal else { unreachable!("checked by the caller") };
         if let Some(Err(reason)) = job.sequences[span.sequence].constraint.as_mut().map(State::mask) {
-            return job.fail(reason);
+            job.fail(reason);
+            return Vec::new();
         }
         let mut chosen = vec![span.sequence];
         if job.sequences.len() < *n {
@@ -533,43 +544,7 @@ impl Scheduler {
                 job.sequences.push(fork);
             }
         }
-        for i in chosen {
-            self.choose(span.job, i, row);
-        }
-    }
-
-    fn choose(&mut self, job: usize, sequence: usize, row: &[f32]) {
-        let job = &mut self.jobs[job];
-        let Job { sequences, goal, n_prompt, n_virtual, n_top, breakers, outbox, .. } = job;
-        let Goal::Sample { ending, .. } = goal else { unreachable!("checked by the caller") };
-        let sequence = &mut sequences[sequence];
-        let mask = match sequence.constraint.as_mut().map(State::mask).transpose() {
-            Ok(mask) => mask,
-            Err(reason) => return job.fail(reason),
-        };
-        let past =
-            Past { tokens: &sequence.tokens[*n_virtual..], n_prompt: *n_prompt - *n_virtual, breakers };
-        let sampler = sequence.sampler.as_mut().expect("sampled sequences have a sampler");
-        let row_of_text = &row[..self.n_tokens];
-        let Some(id) = sampler.next_of(row_of_text, mask.as_deref(), &past, &mut self.scratch) else {
-            return job.fail("no token that may follow has a finite logit".to_string());
-        };
-        sequence.tokens.push(id);
-        let mut pick = logprob::pick(row, id, self.n_tokens, *n_top);
-        pick.is_constrained = mask.is_some_and(|mask| !mask.allows_all());
-        outbox.push(Output::Token { index: sequence.index, pick });
-        let mut is_complete = false;
-        if let Some(state) = &mut sequence.constraint {
-            if let Err(reason) = state.commit(id) {
-                return job.fail(reason);
-            }
-            is_complete = state.is_complete();
-        }
-        let ended = ending.reached(id, sequence.tokens.len() - *n_prompt);
-        if let Some(reason) = if is_complete { Some(FinishReason::Stop) } else { ended } {
-            outbox.push(Output::Finished { index: sequence.index, reason });
-            sequence.is_done = true;
-        }
+        chosen
     }
 
     /// Moves a beam search on by one token.

@@ -270,7 +270,7 @@ pub struct Completion {
     pub logprobs: Option<Vec<TokenLogprob>>,
     /// For each token of the prompt but the first, if asked for.
     pub prompt_logprobs: Option<Vec<TokenLogprob>>,
-    /// The constraint that was in force, by [`Constraint::name`].
+    /// The constraint that was in force, by [`Constraint::name`], or `tool_call` where a call was required.
     pub constraint: Option<&'static str>,
     /// Sum of the log-probabilities of the generated tokens.
     pub logprob_sum: f64,

@@ -8,6 +8,9 @@ use crate::prompt::Controls;
 use rhetor_lm::{Constraint, Error, Message, Request, Role, Tool, ToolChoice};
 use rhetor_tokenizer::Tokenizer;
 
+/// The name of the constraint that makes an answer a call.
+pub(crate) const CALL: &str = "tool_call";
+
 /// What a request makes of a template.
 #[derive(Debug)]
 pub(crate) struct Form<'a> {
@@ -129,38 +132,39 @@ impl<'a> Form<'a> {
         self.manner.thinking.filter(|_| is_thinking).map(|tags| tags.close)
     }
 
-    /// The grammar that the answer must follow, if tools make one: of a call that is required, or of calls or what the
-    /// request's own constraint asks for.
+    /// What the answer must look like, and its name: a call that is required, calls or what the request's own constraint
+    /// asks for, or that constraint alone. It begins behind the thoughts.
     ///
-    /// The request's constraint is of no account if a call is required.
-    pub fn grammar(
+    /// Where a call is required, the request's own constraint waits.
+    pub fn constraint(
         &self,
         request: &Request,
         controls: &Controls,
         tokenizer: &Tokenizer,
-    ) -> Result<Option<Constraint>, Error> {
+    ) -> Result<(Option<Constraint>, Option<&'static str>), Error> {
         let refused = |reason| Error::InvalidOption { option: "tools", reason };
         let text = |text: &str| lark_text(text, controls, tokenizer);
         let calls = |tools: &[&Tool]| {
             self.manner.syntax.grammar(tools, request.tools.parallel, &text).map_err(refused)
         };
+        let own = || (request.constraint.clone(), request.constraint.as_ref().map(Constraint::name));
         let all: Vec<&Tool> = self.tools.iter().collect();
         // Line breaks behind a thought.
         let start = "start: LINES? answer\nLINES: /\\n{1,2}/\n";
-        let grammar = match (&request.tools.choice, &request.constraint) {
-            (ToolChoice::None, _) => return Ok(None),
-            (ToolChoice::Required, _) => format!("{start}answer: calls\n{}", calls(&all)?),
+        let (grammar, name) = match (&request.tools.choice, &request.constraint) {
+            (ToolChoice::Required, _) => (format!("{start}answer: calls\n{}", calls(&all)?), CALL),
             (ToolChoice::Named(name), _) => {
                 let named: Vec<&Tool> = all.into_iter().filter(|tool| tool.name == *name).collect();
-                format!("{start}answer: calls\n{}", calls(&named)?)
+                (format!("{start}answer: calls\n{}", calls(&named)?), CALL)
             }
             (ToolChoice::Auto, Some(constraint)) if !all.is_empty() => {
                 let own = inside_lark(constraint)?;
-                format!("{start}answer: calls | own\nown: {own}\n{}", calls(&all)?)
+                let grammar = format!("{start}answer: calls | own\nown: {own}\n{}", calls(&all)?);
+                (grammar, constraint.name())
             }
-            (ToolChoice::Auto, _) => return Ok(None),
+            (ToolChoice::Auto | ToolChoice::None, _) => return Ok(own()),
         };
-        Ok(Some(Constraint::Lark(grammar)))
+        Ok((Some(Constraint::Lark(grammar)), Some(name)))
     }
 }
 

@@ -13,7 +13,7 @@ mod parser_tests;
 mod syntax;
 mod thinking;
 
-pub(crate) use form::Form;
+pub(crate) use form::{CALL, Form};
 pub(crate) use manner::Manner;
 pub(crate) use parser::{Parser, Piece, Reading};
 pub use syntax::{Body, TOOL_SYNTAX, ToolSyntax};

@@ -89,6 +89,7 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
                 context: Some(cache.context),
                 kv: cache.kv,
                 cache_tokens: Some(cache.cache_tokens),
+                drafter: plan.drafter,
                 ..EngineOptions::default()
             };
             let opened = Opened { adapters: names, ..opened };

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::refusal::Refusal;
 use axum::http::StatusCode;
 use rhetor_formats::Checkpoint;
+use rhetor_generate::DrafterOptions;
 use rhetor_kernels::kv::KvType;
 use rhetor_models::estimate::Estimate;
 use rhetor_models::{Family, Model, ModelConfig};
@@ -70,6 +71,8 @@ pub(super) struct Plan {
     pub context_wanted: Option<usize>,
     /// How the cache is laid out; `None` for a model that only reads.
     pub cache: Option<CachePlan>,
+    /// What guesses tokens ahead.
+    pub drafter: Option<DrafterOptions>,
     /// Bytes of all that.
     pub bytes: u64,
 }
@@ -102,7 +105,10 @@ impl Plan {
         let of_base = app.config.adapters.iter().filter(|(_, base, _)| plain(base) == name);
         let adapters: Vec<(String, PathBuf)> =
             of_base.map(|(adapter, _, dir)| (adapter.clone(), dir.clone())).collect();
-        let sizes = adapters.iter().map(|(_, dir)| size_of(dir)).sum::<u64>();
+        let drafter = app.config.drafter.clone();
+        let draft_model = drafter.iter().filter_map(|drafter| drafter.checkpoint.as_ref());
+        let beside = adapters.iter().map(|(_, dir)| dir).chain(draft_model);
+        let sizes = beside.map(|path| size_of(path)).sum::<u64>();
         let weights = found.manifest.as_ref().map_or_else(|| size_of(&found.path), Manifest::size);
         let fixed = weights + sizes + WORKING_BYTES;
         let context_wanted = context.or(app.config.context);
@@ -123,7 +129,7 @@ impl Plan {
             return Err(too_large(name, fixed, kv, budget));
         }
         let (path, manifest) = (found.path, found.manifest);
-        Ok(Plan { name: name.clone(), path, manifest, adapters, context_wanted, cache, bytes })
+        Ok(Plan { name: name.clone(), path, manifest, adapters, context_wanted, cache, drafter, bytes })
     }
 
     /// 503: the models in use leave no room.

@@ -19,7 +19,8 @@ pub(super) fn methods() -> MethodRouter<Arc<App>> {
 async fn answer(State(app): State<Arc<App>>, JsonBody(body): JsonBody) -> Result<Json<Value>, Refusal> {
     let mut asked = chat::read(body, app.config.lenient)?;
     let putting = asking::put(&app, &mut asked).await?;
-    let mut reply = json!({ "model": asked.model, "prompt": putting.lease.engine()?.render(&putting.request)? });
+    let mut reply =
+        json!({ "model": asked.model, "prompt": putting.lease.engine()?.render(&putting.request)? });
     if !asked.warnings.is_empty() {
         reply["warnings"] = asked.warnings.into();
     }

@@ -6,6 +6,8 @@ mod catalog;
 mod detokenize;
 mod health;
 mod openai;
+mod page;
+mod runs;
 mod score;
 mod tokenize;
 
@@ -25,6 +27,8 @@ pub struct Route {
 
 /// Every route, in the order of the documentation.
 pub const ROUTES: &[Route] = &[
+    Route { path: "/", methods: page::root, summary: "the web page; for programs, Ollama's greeting" },
+    Route { path: "/assets/{*path}", methods: page::assets, summary: "the files of the web page" },
     Route { path: "/health", methods: health::methods, summary: "whether the server is up" },
     Route {
         path: "/v1/chat/completions",
@@ -44,6 +48,12 @@ pub const ROUTES: &[Route] = &[
     },
     Route { path: "/v1/responses/{id}", methods: openai::responses::one, summary: "such an answer" },
     Route { path: "/v1/models", methods: openai::models::list, summary: "the models that can be used" },
+    Route { path: "/api/runs", methods: runs::list, summary: "the training runs that can be drawn" },
+    Route {
+        path: "/api/runs/{name}/metrics",
+        methods: runs::metrics,
+        summary: "the steps of a training run",
+    },
     Route { path: "/v1/models/{*id}", methods: openai::models::one, summary: "one of them" },
     Route {
         path: "/tokenize",

@@ -44,11 +44,6 @@ impl Fields {
         self.fields.shift_remove(name).filter(|value| !value.is_null())
     }
 
-    /// Whether the field is there and was not taken yet.
-    pub fn has(&self, name: &str) -> bool {
-        self.fields.get(name).is_some_and(|value| !value.is_null())
-    }
-
     /// What was not taken, as an object again.
     pub fn rest(self) -> Value {
         self.fields.into()
