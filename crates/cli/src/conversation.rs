@@ -56,6 +56,8 @@ pub struct Settings {
     pub seed: u64,
     /// What happens when the conversation outgrows the context.
     pub overflow: Overflow,
+    /// Whether a model that can think before it speaks does.
+    pub think: Option<bool>,
 }
 
 /// A conversation as `/save` writes it.
@@ -181,13 +183,19 @@ impl<'a> Conversation<'a> {
             stop: settings.stop.clone(),
             seed: settings.seed,
             overflow: settings.overflow,
+            think: settings.think,
             ..Request::new(Prompt::Chat(self.messages.clone()))
         };
         let mut failed = None;
         let completions = self.lm.generate(&request, &mut |event| {
-            if let Event::Text { text, .. } = event {
-                let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-                failed = written.err();
+            match event {
+                Event::Text { text, .. } => {
+                    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                    failed = written.err();
+                }
+                // The answer alone is data.
+                Event::Thinking { text, .. } => eprint!("{text}"),
+                Event::Prefill { .. } | Event::ToolCall { .. } => {}
             }
             if failed.is_some() || is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
@@ -198,7 +206,8 @@ impl<'a> Conversation<'a> {
         let broken_off = if completion.finish_reason == FinishReason::Cancelled { " [stopped]" } else { "" };
         writeln!(out, "{broken_off}")?;
         settings.seed = settings.seed.wrapping_add(1);
-        self.messages.push(Message::assistant(completion.text.clone()));
+        let thinking = Some(completion.thinking.clone()).filter(|text| !text.is_empty());
+        self.messages.push(Message { thinking, ..Message::assistant(completion.text.clone()) });
         let (usage, timings) = (completion.usage, completion.timings);
         tracing::info!(
             prompt_tokens = usage.prompt_tokens,
@@ -283,6 +292,7 @@ mod tests {
             stop: Vec::new(),
             seed: 7,
             overflow: Overflow::TruncateOldest,
+            think: None,
         }
     }
 

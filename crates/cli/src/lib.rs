@@ -25,6 +25,7 @@ mod sampling;
 pub mod session;
 mod speculation;
 mod team;
+mod tools;
 mod training;
 mod voice;
 

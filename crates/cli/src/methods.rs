@@ -3,7 +3,7 @@
 use crate::manual;
 use crate::recipes::RECIPES;
 use rhetor_catalog::{About, Source};
-use rhetor_generate::{DRAFTERS, TEMPLATES, infill::INFILL, sampling::SAMPLING};
+use rhetor_generate::{DRAFTERS, TEMPLATES, answer::TOOL_SYNTAX, infill::INFILL, sampling::SAMPLING};
 use rhetor_models::presets::{PRESETS, Preset};
 use rhetor_models::{FAMILIES, Family, Published, TensorName, adapters::ADAPTERS};
 use rhetor_train::Recipe;
@@ -90,6 +90,7 @@ pub fn tables() -> Vec<Table> {
         Table { name: "families", singular: "family", entries: FAMILIES.iter().map(|f| family(f)).collect() },
         of("samplers", "sampler", SAMPLING.iter().map(|step| step.about()).collect()),
         of("templates", "template", TEMPLATES.iter().map(|template| &template.about).collect()),
+        of("tools", "syntax of tool calls", TOOL_SYNTAX.iter().map(|syntax| &syntax.about).collect()),
         of("infill", "infill template", INFILL.iter().map(|template| &template.about).collect()),
         of("drafters", "drafter", DRAFTERS.iter().map(|method| &method.about).collect()),
     ]

@@ -150,7 +150,7 @@ impl ChatTemplate {
         }
         let mut messages = messages.to_vec();
         if let Some(last) = messages.last_mut() {
-            last.content.push(END);
+            last.content.extend([END, ' ']);
         }
         let options = RenderOptions { prompt: GenerationPrompt::Omit, ..*options };
         let mut rendered = self.render_whole(&messages, &options)?;
@@ -158,7 +158,12 @@ impl ChatTemplate {
             let reason = "it does not show the last message, which is to be continued".to_string();
             return Err(rhetor_lm::Error::Template { reason });
         };
+        // A template that cuts white space off a message cuts it off one that was begun too.
+        let is_trimmed = !rendered[end..].starts_with([END, ' '].iter().collect::<String>().as_str());
         rendered.truncate(end);
+        if is_trimmed {
+            rendered.truncate(rendered.trim_end().len());
+        }
         Ok(rendered)
     }
 

@@ -9,28 +9,16 @@ use rhetor_lm::FinishReason;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The tokens to be chosen after a step, by job.
+/// The tokens to be chosen after a step: by job, the sequences and the logits `[V]` that each is chosen from.
 #[derive(Debug, Default)]
 pub(crate) struct Choices<'a> {
-    of_jobs: BTreeMap<usize, Vec<Choice<'a>>>,
-}
-
-/// The next tokens of a sequence.
-#[derive(Debug)]
-struct Choice<'a> {
-    sequence: usize,
-    /// The logits `[V]` after its last token, and after each of the guesses that were computed.
-    rows: &'a [&'a [f32]],
-    /// The tokens that were guessed: a row after the first counts only if all before it were right.
-    guess: &'a [u32],
+    of_jobs: BTreeMap<usize, Vec<(usize, &'a [f32])>>,
 }
 
 impl<'a> Choices<'a> {
-    /// Job `job` wants a token for each of `sequences`, chosen from the first of `rows`, and one more from each row that stands
-    /// behind a right guess.
-    pub fn add(&mut self, job: usize, sequences: Vec<usize>, rows: &'a [&'a [f32]], guess: &'a [u32]) {
-        let choices = sequences.into_iter().map(|sequence| Choice { sequence, rows, guess });
-        self.of_jobs.entry(job).or_default().extend(choices);
+    /// Job `job` wants a token for each of `sequences`, chosen from `row`.
+    pub fn add(&mut self, job: usize, sequences: Vec<usize>, row: &'a [f32]) {
+        self.of_jobs.entry(job).or_default().extend(sequences.into_iter().map(|sequence| (sequence, row)));
     }
 
     /// Chooses all, of the first `n_tokens` tokens, jobs side by side. No job sees another: the threads do not matter.
@@ -45,43 +33,28 @@ impl<'a> Choices<'a> {
             let mut part = parts[i].lock().unwrap_or_else(PoisonError::into_inner);
             let (job, choices) = &mut *part;
             let mut scratch = spare().pop().unwrap_or_default();
-            for choice in choices {
-                for (i, row) in choice.rows.iter().enumerate() {
-                    let chosen = choose(job, choice.sequence, row, n_tokens, &mut scratch);
-                    if chosen.is_none() || chosen != choice.guess.get(i).copied() {
-                        break;
-                    }
-                }
+            for (sequence, row) in choices {
+                choose(job, *sequence, row, n_tokens, &mut scratch);
             }
             spare().push(scratch);
         });
     }
 }
 
-/// Chooses the next token of a sequence of `job`; returns it if more are wanted.
-fn choose(
-    job: &mut Job,
-    sequence: usize,
-    row: &[f32],
-    n_tokens: usize,
-    scratch: &mut Scratch,
-) -> Option<u32> {
+/// Chooses the next token of a sequence of `job`.
+pub(crate) fn choose(job: &mut Job, sequence: usize, row: &[f32], n_tokens: usize, scratch: &mut Scratch) {
     let Job { sequences, goal, n_prompt, n_virtual, n_top, breakers, outbox, .. } = job;
     let Goal::Sample { ending, .. } = goal else { unreachable!("checked by the caller") };
     let sequence = &mut sequences[sequence];
     let mask = match sequence.constraint.as_mut().map(State::mask).transpose() {
         Ok(mask) => mask,
-        Err(reason) => {
-            job.fail(reason);
-            return None;
-        }
+        Err(reason) => return job.fail(reason),
     };
     let past = Past { tokens: &sequence.tokens[*n_virtual..], n_prompt: *n_prompt - *n_virtual, breakers };
     let sampler = sequence.sampler.as_mut().expect("sampled sequences have a sampler");
     let row_of_text = &row[..n_tokens];
     let Some(id) = sampler.next_of(row_of_text, mask.as_deref(), &past, scratch) else {
-        job.fail("no token that may follow has a finite logit".to_string());
-        return None;
+        return job.fail("no token that may follow has a finite logit".to_string());
     };
     sequence.tokens.push(id);
     let mut pick = logprob::pick(row, id, n_tokens, *n_top);
@@ -90,8 +63,7 @@ fn choose(
     let mut is_complete = false;
     if let Some(state) = &mut sequence.constraint {
         if let Err(reason) = state.commit(id) {
-            job.fail(reason);
-            return None;
+            return job.fail(reason);
         }
         is_complete = state.is_complete();
     }
@@ -99,7 +71,5 @@ fn choose(
     if let Some(reason) = if is_complete { Some(FinishReason::Stop) } else { ended } {
         outbox.push(Output::Finished { index: sequence.index, reason });
         sequence.is_done = true;
-        return None;
     }
-    Some(id)
 }

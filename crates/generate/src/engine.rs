@@ -7,6 +7,7 @@ use crate::constraint::{Grammar, Grammars, State, Trigger};
 use crate::infill::InfillTemplate;
 use crate::line::Line;
 use crate::pictures;
+use crate::prefix_store::{PrefixStore, PrefixStoreOptions};
 use crate::prompt::{Controls, Encoded, Encoder, Room};
 use crate::runner::Runner;
 use crate::sampling::validate;
@@ -17,6 +18,7 @@ use crate::steps::Steps;
 use crate::stop::StopFinder;
 use crate::voice::{Listening, Voice};
 use rhetor_images::Preparation;
+use rhetor_kernels::isa;
 use rhetor_kernels::kv::{KvType, PAGE_LEN};
 use rhetor_lm::{
     Cancel, Completion, Constraint, Event, FinishReason, LanguageModel, PICTURE_PLACE, Prompt, Request,
@@ -47,6 +49,9 @@ pub struct EngineOptions {
     /// The most requests that wait for a place among them; one more is refused with [`rhetor_lm::Error::Busy`].
     /// `None` = no bound.
     pub queue: Option<usize>,
+    /// Where beginnings of prompts are kept for the next process; `None` = nowhere. They are those of texts of 256
+    /// tokens or more, with all adapters and without pictures.
+    pub prefix_store: Option<PrefixStoreOptions>,
     /// Names of the model's adapters, in the order in which they were attached; those without a name go by their number.
     pub adapters: Vec<String>,
     /// What guesses tokens ahead, so that a step may bring more than one; `None` = nothing. It changes no token.
@@ -64,6 +69,7 @@ impl Default for EngineOptions {
             prefill_chunk: None,
             parallel: None,
             queue: None,
+            prefix_store: None,
             adapters: Vec::new(),
             drafter: None,
             now: None,
@@ -176,6 +182,12 @@ impl Engine {
             parallel: options.parallel.unwrap_or(usize::MAX).max(1),
             queue: options.queue.unwrap_or(usize::MAX),
         };
+        let store = options.prefix_store.as_ref().map(|wanted| {
+            let settings = format!("{} {}", options.kv.name(), isa::active().name());
+            PrefixStore::open(wanted, &settings, runner.page_bytes())
+                .map_err(|source| Error::PrefixStore { dir: wanted.dir.clone(), source })
+        });
+        let store = store.transpose()?;
         let controls = Controls::of(&tokenizer);
         let source = tokenizer.chat_template().or_else(|| config.as_ref().and_then(pictures::template));
         let template = match source {
@@ -184,7 +196,14 @@ impl Engine {
         };
         Ok(Engine {
             name,
-            steps: Steps::new(runner, speculator, options.prefill_chunk.unwrap_or(512), n_tokens, line),
+            steps: Steps::new(
+                runner,
+                speculator,
+                options.prefill_chunk.unwrap_or(512),
+                n_tokens,
+                line,
+                store,
+            ),
             tokenizer,
             template,
             config,
@@ -267,6 +286,12 @@ impl Engine {
         self.steps.stats()
     }
 
+    /// Callers that wait.
+    #[cfg(test)]
+    pub(crate) fn n_bells(&self) -> usize {
+        self.steps.n_bells()
+    }
+
     /// Replaces the chat template: by one of [`crate::TEMPLATES`], or by Jinja source.
     pub fn set_template(&mut self, name_or_source: &str) -> Result<(), Error> {
         self.template = Ok(template_of(&self.tokenizer, name_or_source)?);
@@ -275,9 +300,15 @@ impl Engine {
 
     /// The ids that a prompt becomes, before anything is dropped for want of room.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, rhetor_lm::Error> {
+        self.encode_request(&Request::new(prompt.clone()))
+    }
+
+    /// The ids that a request's prompt becomes with its tools, before anything is dropped for want of room. Pictures
+    /// stand there as their places.
+    pub fn encode_request(&self, request: &Request) -> Result<Vec<u32>, rhetor_lm::Error> {
         let room = Room { context: usize::MAX, max_tokens: None, overflow: rhetor_lm::Overflow::Error };
-        let form = self.form(&Request::new(prompt.clone()))?;
-        Ok(self.encode_into(prompt, form.as_ref(), &room, None)?.ids)
+        let form = self.form(request)?;
+        Ok(self.encode_into(&request.prompt, form.as_ref(), &room, None)?.ids)
     }
 
     /// How likely each of `ids[from..]` is, given all ids before it; `from` is at least 1. The first `from` are the source of
@@ -338,6 +369,8 @@ impl Engine {
             speculate: None,
             deadline: request.and_then(|request| request.deadline),
             cancel: request.map_or_else(Cancel::default, |request| request.cancel.clone()),
+            run: None,
+            digests: None,
         })?;
         loop {
             let outputs = ticket.next();
@@ -662,6 +695,8 @@ impl LanguageModel for Engine {
                 speculate: request.speculate,
                 deadline: request.deadline,
                 cancel: request.cancel.clone(),
+                run: None,
+                digests: None,
             };
             let ticket = self.steps.submit(spec)?;
             conversation.listen(&ticket)?;

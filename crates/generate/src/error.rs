@@ -37,6 +37,14 @@ pub enum Error {
         /// Tokens of the context.
         context: usize,
     },
+    /// The folder for beginnings of prompts cannot be used.
+    #[error("{}: prefixes cannot be kept there: {source}", dir.display())]
+    PrefixStore {
+        /// The folder.
+        dir: std::path::PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The chat template is no valid Jinja.
     #[error("the chat template is not valid: {reason}")]
     InvalidTemplate {

@@ -6,18 +6,21 @@ use rhetor_images::Planes;
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_models::{Active, Batch, SourceTokens};
 use rhetor_tensor::Tensor;
+use std::sync::{Arc, Mutex};
 
 /// Pages that hold the tokens themselves.
 pub(crate) struct Fake {
-    pages: Vec<[u32; PAGE_LEN]>,
-    vocab_size: usize,
+    pub pages: Vec<[u32; PAGE_LEN]>,
+    pub vocab_size: usize,
     /// A token that makes the model panic.
     pub panics_at: Option<u32>,
+    /// Each step waits until it may take this lock.
+    pub gate: Option<Arc<Mutex<()>>>,
 }
 
 impl Fake {
     pub fn new(n_pages: usize, vocab_size: usize) -> Fake {
-        Fake { pages: vec![[u32::MAX; PAGE_LEN]; n_pages], vocab_size, panics_at: None }
+        Fake { pages: vec![[u32::MAX; PAGE_LEN]; n_pages], vocab_size, panics_at: None, gate: None }
     }
 
     /// The logits after `tokens`.
@@ -30,6 +33,7 @@ impl Fake {
 
 impl Runner for Fake {
     fn forward(&mut self, batch: &Batch, read: &mut dyn FnMut(&[f32])) {
+        let _open = self.gate.as_ref().map(|gate| gate.lock().unwrap());
         let salt = match &batch.adapters {
             Active::All => 0,
             Active::Only(adapters) => adapters.iter().fold(1, |salt, &i| (salt * 31 + i as u32 + 1) << 8),
@@ -78,6 +82,19 @@ impl Runner for Fake {
 
     fn copy_page(&mut self, from: u32, to: u32) {
         self.pages[to as usize] = self.pages[from as usize];
+    }
+
+    fn page_bytes(&self) -> usize {
+        4 * PAGE_LEN
+    }
+
+    fn read_page(&self, page: u32, bytes: &mut Vec<u8>) {
+        bytes.extend(self.pages[page as usize].iter().flat_map(|token| token.to_le_bytes()));
+    }
+
+    fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        let (tokens, _) = bytes.as_chunks::<4>();
+        self.pages[page as usize] = std::array::from_fn(|i| u32::from_le_bytes(tokens[i]));
     }
 
     /// Three rows: the first numbers of the planes.

@@ -151,13 +151,35 @@ impl KvBlocks {
         let mut pages = Vec::new();
         let mut chain = root;
         for full in tokens.chunks_exact(PAGE_LEN) {
-            let Some(&page) = self.index.get(&(chain, Box::from(full))) else { break };
+            let Some((page, next)) = self.find(chain, full) else { break };
             self.retain(page);
             pages.push(page);
-            let registered = self.blocks[page as usize].registered.as_ref();
-            chain = registered.expect("indexed pages are registered").1;
+            chain = next;
         }
         (pages, chain)
+    }
+
+    /// The registered page that holds the page of `tokens` after `chain`, and the place after it.
+    pub fn find(&self, chain: Chain, tokens: &[u32]) -> Option<(u32, Chain)> {
+        let page = *self.index.get(&(chain, Box::from(tokens)))?;
+        let registered = self.blocks[page as usize].registered.as_ref();
+        Some((page, registered.expect("indexed pages are registered").1))
+    }
+
+    /// Registered pages that hold the beginning of `tokens` after `root`.
+    pub fn n_held(&self, root: Chain, tokens: &[u32]) -> usize {
+        let (mut chain, mut n) = (root, 0);
+        for full in tokens.chunks_exact(PAGE_LEN) {
+            let Some((_, next)) = self.find(chain, full) else { break };
+            (chain, n) = (next, n + 1);
+        }
+        n
+    }
+
+    /// Pages that a later sequence may find.
+    #[cfg(test)]
+    pub fn n_known(&self) -> usize {
+        self.index.len()
     }
 
     fn forget(&mut self, page: u32) {

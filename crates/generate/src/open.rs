@@ -1,10 +1,11 @@
 //! From a checkpoint's path to an engine: its adapters found, its vocabulary read, its weights packed.
 
-use crate::{Engine, EngineOptions, Error};
+use crate::{Engine, EngineOptions, Error, PrefixStoreOptions};
 use rhetor_formats::{Checkpoint, Kind};
 use rhetor_models::adapters::{Purpose, peft};
 use rhetor_models::{LoadOptions, Model};
 use rhetor_tokenizer::Tokenizer;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// What a voice is made of.
@@ -17,6 +18,8 @@ pub struct Opened {
     pub adapters: Vec<String>,
     /// What the files leave unsaid or say twice.
     pub warnings: Vec<String>,
+    /// Tells the model with its adapters from every other; see [`crate::PrefixStoreOptions::model`].
+    pub digest: String,
 }
 
 impl Opened {
@@ -39,15 +42,46 @@ impl Opened {
         };
         let options = LoadOptions { context, ..LoadOptions::default() };
         let model = Model::load_adapted(&checkpoint, options, &mut opened)?;
+        let digest = digest_of(&checkpoint, dirs, &model);
         let name = |dir: &PathBuf| dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned();
-        Ok(Opened { model, tokenizer, adapters: dirs.iter().map(name).collect(), warnings })
+        Ok(Opened { model, tokenizer, adapters: dirs.iter().map(name).collect(), warnings, digest })
     }
 
-    /// An engine called `name`; the names of the adapters in `options` are replaced by those of their folders.
+    /// An engine called `name`; the names of the adapters in `options` are replaced by those of their folders, and what
+    /// tells the model from others by its digest.
     pub fn speak(self, name: impl Into<String>, options: EngineOptions) -> Result<Engine, Error> {
-        let options = EngineOptions { adapters: self.adapters, ..options };
+        let model = self.digest;
+        let prefix_store = options.prefix_store.map(|store| PrefixStoreOptions { model, ..store });
+        let options = EngineOptions { adapters: self.adapters, prefix_store, ..options };
         Engine::new(name, self.model, self.tokenizer, options)
     }
+}
+
+/// Bytes that the digest takes from either end of a tensor.
+const SAMPLE: usize = 4096;
+
+/// SHA-256 of the configuration, of the name, type, shape and both ends of every tensor, and of the adapters' files: what
+/// was trained or quantized differently differs there.
+fn digest_of(checkpoint: &Checkpoint, dirs: &[PathBuf], model: &Model) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{:?}", model.config()));
+    for tensor in checkpoint.tensors() {
+        hash.update(format!("{tensor:?}"));
+        let bytes = checkpoint.bytes(tensor);
+        hash.update(&bytes[..bytes.len().min(SAMPLE)]);
+        hash.update(&bytes[bytes.len().saturating_sub(SAMPLE)..]);
+        checkpoint.release(tensor);
+    }
+    for dir in dirs {
+        for name in ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"] {
+            // Which of them there are has been seen when the adapter was read.
+            if let Ok(bytes) = std::fs::read(dir.join(name)) {
+                hash.update(name);
+                hash.update(Sha256::digest(bytes));
+            }
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The base that `reference` stands for, and the adapters between it and `reference`, the base's own first.

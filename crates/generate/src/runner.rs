@@ -24,6 +24,15 @@ pub(crate) trait Runner: Send {
     /// Copies a page of keys and values in all layers.
     fn copy_page(&mut self, from: u32, to: u32);
 
+    /// Bytes of a page of keys and values in all layers.
+    fn page_bytes(&self) -> usize;
+
+    /// Appends a page to `bytes`, as it is stored.
+    fn read_page(&self, page: u32, bytes: &mut Vec<u8>);
+
+    /// Replaces a page by what [`Runner::read_page`] gave.
+    fn write_page(&mut self, page: u32, bytes: &[u8]);
+
     /// The rows that a picture becomes among the words. → [R, D]
     fn see(&mut self, picture: &Planes) -> Tensor;
 
@@ -67,6 +76,18 @@ impl Runner for (Arc<Model>, KvCache) {
 
     fn copy_page(&mut self, from: u32, to: u32) {
         self.1.copy_page(from, to);
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.1.page_bytes()
+    }
+
+    fn read_page(&self, page: u32, bytes: &mut Vec<u8>) {
+        self.1.read_page(page, bytes);
+    }
+
+    fn write_page(&mut self, page: u32, bytes: &[u8]) {
+        self.1.write_page(page, bytes);
     }
 
     fn see(&mut self, picture: &Planes) -> Tensor {

@@ -13,14 +13,16 @@ use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
 use crate::line::Line;
 use crate::logprob;
+use crate::prefix_store::{Claim, PrefixStore, Run};
 use crate::sampling::{Past, Sampler, Scratch};
 use crate::search::beam::Advance;
 use crate::search::speculative::{Asked, Proposal, Rates, SequenceId};
 use crate::sequence::{Goal, Job, JobSpec, Output};
 use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_models::{Active, Batch, SequenceSpan, SourceTokens};
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Logits that a step may materialise, in numbers: 64 MiB.
@@ -39,8 +41,10 @@ pub struct Stats {
     pub tokens_drafted: u64,
     /// Of those, tokens that were right.
     pub tokens_accepted: u64,
-    /// Prompt tokens found in the cache.
+    /// Prompt tokens found in the cache, in memory or on disk.
     pub tokens_cached: u64,
+    /// Of those, tokens read from disk.
+    pub tokens_loaded: u64,
     /// Sequences put back because pages ran out.
     pub preemptions: u64,
     /// Pages copied because two sequences went different ways.
@@ -64,6 +68,8 @@ pub struct Stats {
 /// One step: what the runner computes, and whose it is.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
+    /// Pages to fill before all else.
+    pub imports: Vec<Import>,
     /// Pages to copy before, in order, (from, to).
     pub copies: Vec<(u32, u32)>,
     /// Sources to read before.
@@ -78,6 +84,30 @@ pub(crate) struct Plan {
     pub n_plain: usize,
     /// One entry for each span of the batch.
     spans: Vec<PlannedSpan>,
+}
+
+/// A page that comes from the disk.
+#[derive(Debug)]
+pub(crate) struct Import {
+    /// Where it belongs.
+    pub page: u32,
+    /// What was read.
+    pub run: Arc<Run>,
+    /// Which of the run's pages.
+    pub at: usize,
+}
+
+/// Pages of a prompt that go to the disk, a few after each step.
+#[derive(Debug)]
+pub(crate) struct Export {
+    /// Which they are.
+    pub claim: Claim,
+    /// The pages, each taken for one more user; the first `n_read` have been read.
+    pub pages: Vec<u32>,
+    /// See `pages`.
+    pub n_read: usize,
+    /// What was read.
+    pub bytes: Vec<u8>,
 }
 
 impl Plan {
@@ -108,6 +138,16 @@ type Root = (Active, Vec<(usize, [u8; 32])>);
 /// Beginnings that are remembered; what was computed after one that is not is computed again.
 const ROOTS_MAX: usize = 256;
 
+/// What [`Scheduler::sizes`] counts.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Sizes {
+    pub jobs: usize,
+    pub roots: usize,
+    pub pages: usize,
+    pub scratches: usize,
+}
+
 /// The jobs in flight and the books of their pages.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
@@ -125,12 +165,18 @@ pub(crate) struct Scheduler {
     /// Ids that may be chosen: those the tokenizer knows.
     n_tokens: usize,
     scratch: Scratch,
+    /// For choices made side by side.
+    scratches: Mutex<Vec<Scratch>>,
     /// The most tokens guessed ahead in a step; 0 = none.
     n_ahead: usize,
     /// How often guesses were right.
     rates: Rates,
-    /// For choices made side by side.
-    scratches: Mutex<Vec<Scratch>>,
+    /// Where beginnings of prompts are kept.
+    store: Option<Arc<PrefixStore>>,
+    /// Pages that sequences believe to be filled, until the next step.
+    imports: Vec<Import>,
+    /// What is on its way to the disk.
+    pub exports: VecDeque<Export>,
     pub stats: Stats,
 }
 
@@ -148,11 +194,29 @@ impl Scheduler {
             vocab_size,
             n_tokens: n_tokens.min(vocab_size),
             scratch: Scratch::default(),
+            scratches: Mutex::default(),
             n_ahead: 0,
             rates: Rates::default(),
-            scratches: Mutex::default(),
+            store: None,
+            imports: Vec::new(),
+            exports: VecDeque::new(),
             stats: Stats::default(),
         }
+    }
+
+    /// Keeps beginnings of prompts in `store` from now on.
+    pub fn keep_prefixes(&mut self, store: Arc<PrefixStore>) {
+        self.store = Some(store);
+    }
+
+    /// The pages of a text's beginning, without pictures and with all adapters, that are in memory.
+    pub fn n_held(&self, tokens: &[u32]) -> usize {
+        self.blocks.n_held(Chain::default(), tokens)
+    }
+
+    /// Gives back pages that were taken for an export.
+    pub fn release(&mut self, pages: &[u32]) {
+        self.blocks.release_all(pages);
     }
 
     /// Puts a job at the end of the line and returns its number; refused if the line is full.
@@ -223,6 +287,8 @@ impl Scheduler {
     /// Ends every job with an error and forgets the whole cache, whose content is in doubt.
     pub fn fail_all(&mut self, reason: &str) {
         self.blocks = KvBlocks::new(self.blocks.n_pages());
+        self.imports.clear();
+        self.exports.clear();
         for job in &mut self.jobs {
             for sequence in &mut job.sequences {
                 sequence.pages.clear();
@@ -247,11 +313,22 @@ impl Scheduler {
         }
     }
 
+    /// How much the books hold.
+    #[cfg(test)]
+    pub fn sizes(&self) -> Sizes {
+        let scratches = self.scratches.lock().expect("nobody panicked").len();
+        Sizes { jobs: self.jobs.len(), roots: self.roots.len(), pages: self.blocks.n_known(), scratches }
+    }
+
     /// Chooses the next step. It is empty only if no job wants one.
     pub fn schedule(&mut self) -> Plan {
         loop {
-            let plan = self.plan();
-            if !plan.is_empty() || !self.fail_stuck() {
+            let mut plan = self.plan();
+            if !plan.is_empty() {
+                plan.imports = std::mem::take(&mut self.imports);
+                return plan;
+            }
+            if !self.fail_stuck() {
                 return plan;
             }
         }
@@ -289,7 +366,7 @@ impl Scheduler {
     /// Gives pages to sequences that have none, in order, as long as there are enough.
     fn start_waiting(&mut self) {
         let mut n_running = self.n_running();
-        let Scheduler { jobs, blocks, stats, line, .. } = self;
+        let Scheduler { jobs, blocks, stats, line, imports, .. } = self;
         for job in jobs.iter_mut() {
             if !job.has_begun() && !job.is_over() {
                 if !line.has_room(job.n_wanted(), n_running) {
@@ -304,6 +381,13 @@ impl Scheduler {
                 if !job.start(i, blocks) {
                     // Those behind wait too: else a long prompt could wait for ever.
                     return;
+                }
+                if let Some(run) = job.run.take() {
+                    let n_reusable = job.n_reusable(&job.sequences[i]);
+                    let filled = job.sequences[i].fill(&run, n_reusable, blocks);
+                    stats.tokens_loaded += (filled.len() * PAGE_LEN) as u64;
+                    let import = |(at, page)| Import { page, run: run.clone(), at };
+                    imports.extend(filled.into_iter().map(import));
                 }
                 if job.n_cached.is_none() {
                     let n_cached = job.sequences[i].n_computed;
@@ -383,29 +467,37 @@ impl Scheduler {
         })
     }
 
-    /// Fills the step up with parts of prompts, an equal share for each sequence that has one.
+    /// Fills the step up with parts of prompts.
     fn plan_prefills(&mut self, plan: &mut Plan) {
         let mut waiting = Vec::new();
-        let of_set = self.jobs.iter().enumerate().filter(|(_, job)| job.adapters == plan.batch.adapters);
+        let mut leaders = HashSet::new();
+        let Scheduler { jobs, blocks, stats, .. } = self;
+        let of_set = jobs.iter_mut().enumerate().filter(|(_, job)| job.adapters == plan.batch.adapters);
         for (j, job) in of_set {
-            for (s, sequence) in job.sequences.iter().enumerate() {
+            for s in 0..job.sequences.len() {
+                let n_reusable = job.n_reusable(&job.sequences[s]);
+                let sequence = &mut job.sequences[s];
+                if sequence.is_done || sequence.pages.is_empty() {
+                    continue;
+                }
+                let n_shared = sequence.share(blocks, n_reusable);
+                if n_shared > 0 {
+                    stats.tokens_cached += n_shared as u64;
+                    job.n_cached = job.n_cached.map(|n| n + n_shared);
+                }
                 // Beams that were put back are computed up to their last token; that one they take together.
                 let n_left = sequence.n_pending() - usize::from(sequence.tokens.len() > job.n_prompt);
-                if !sequence.is_done && !sequence.pages.is_empty() && n_left > 0 {
+                // What one computes, others with the same beginning find in the next step.
+                let is_leader = sequence.next_page(n_reusable).is_none_or(|page| leaders.insert(page));
+                if n_left > 0 && is_leader {
                     waiting.push((j, s, n_left));
                 }
             }
         }
         // Those who are being answered wait for the whole step: it stays short while there are any.
-        let mut budget = if plan.spans.is_empty() { self.chunk } else { self.chunk.div_ceil(4) };
-        let n_waiting = waiting.len();
-        for (i, (job, sequence, n_left)) in waiting.into_iter().enumerate() {
-            let share = (budget / (n_waiting - i)).max(PAGE_LEN.min(self.chunk));
-            let len = self.limit_outputs(job, sequence, n_left.min(share).min(budget));
-            if len == 0 {
-                break;
-            }
-            budget -= len;
+        let budget = if plan.spans.is_empty() { self.chunk } else { self.chunk.div_ceil(4) };
+        for (job, sequence, share) in shares(waiting, budget) {
+            let len = self.limit_outputs(job, sequence, share);
             self.stats.tokens_prefilled += len as u64;
             self.plan_span(plan, job, sequence, len);
         }
@@ -465,7 +557,15 @@ impl Scheduler {
 
     /// A job that can never move would make everybody wait: it fails instead. False if no job is left to move.
     fn fail_stuck(&mut self) -> bool {
-        if let Some(job) = self.jobs.iter_mut().find(|job| !job.is_over()) {
+        let stuck = self.jobs.iter_mut().find(|job| !job.is_over());
+        // Pages on their way to the disk must be in nobody's way: they are given up.
+        if stuck.is_some() && !self.exports.is_empty() {
+            for export in std::mem::take(&mut self.exports) {
+                self.blocks.release_all(&export.pages[export.n_read..]);
+            }
+            return true;
+        }
+        if let Some(job) = stuck {
             job.fail("its tokens do not fit into the cache".to_string());
             return true;
         }
@@ -488,15 +588,24 @@ impl Scheduler {
                 let (done, cached) = (tokens(span.n_computed), tokens(job.n_cached.unwrap_or(0)));
                 job.outbox.push(Output::Prefill { done, cached });
             }
+            if was_prompt && span.n_computed >= job.n_prompt {
+                let claim = job.digests.take().and_then(|digests| self.store.as_ref()?.claim(&digests));
+                self.exports.extend(claim.map(|claim| {
+                    let pages = sequence.pages[claim.first..claim.end()].to_vec();
+                    pages.iter().for_each(|&page| blocks.retain(page));
+                    Export { claim, pages, n_read: 0, bytes: Vec::new() }
+                }));
+            }
             if sequence.is_done || job.is_closed {
                 continue;
             }
             let own_rows = &rows[span.outputs.clone()];
             match job.goal {
                 Goal::Score { .. } => self.score(span, own_rows),
+                Goal::Sample { .. } if !span.proposal.guess.tokens.is_empty() => self.verify(span, own_rows),
                 Goal::Sample { .. } if !own_rows.is_empty() => {
                     let chosen = self.chosen(span);
-                    choices.add(span.job, chosen, own_rows, &span.proposal.guess.tokens);
+                    choices.add(span.job, chosen, own_rows[0]);
                 }
                 // Beams stand together in the plan; the first one speaks for all.
                 Goal::Beam { .. } if !own_rows.is_empty() && span.sequence == 0 => beams.push(span),
@@ -504,9 +613,6 @@ impl Scheduler {
             }
         }
         choices.make(&mut self.jobs, self.n_tokens, &self.scratches);
-        for span in plan.spans.iter().filter(|span| !span.proposal.guess.tokens.is_empty()) {
-            self.settle(span);
-        }
         for span in beams {
             let n = self.jobs[span.job].sequences.len();
             self.advance_beams(span.job, &rows[span.outputs.start..span.outputs.start + n]);
@@ -594,4 +700,23 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// What each of `waiting` (job, sequence, tokens left, in order of arrival) gets of `budget` tokens.
+///
+/// The first in line has half of them, so that no prompt waits for ever; the other half goes to those with the fewest
+/// tokens left, so that a short prompt does not wait for a long one.
+fn shares(mut waiting: Vec<(usize, usize, usize)>, budget: usize) -> Vec<(usize, usize, usize)> {
+    let Some(first) = waiting.first_mut() else { return waiting };
+    let n_first = first.2.min(budget.div_ceil(2).max(PAGE_LEN.min(budget)));
+    let mut rest = budget - n_first;
+    let wanted = std::mem::replace(&mut first.2, n_first) - n_first;
+    waiting[1..].sort_by_key(|(_, _, n_left)| *n_left);
+    for (_, _, n_left) in &mut waiting[1..] {
+        *n_left = rest.min(*n_left);
+        rest -= *n_left;
+    }
+    waiting[0].2 += rest.min(wanted);
+    waiting.retain(|(_, _, share)| *share > 0);
+    waiting
 }

@@ -2,6 +2,7 @@
 
 use crate::constraint::State;
 use crate::kv_blocks::{Chain, KvBlocks};
+use crate::prefix_store::{Digest, Run};
 use crate::sampling::Sampler;
 use crate::search::beam::Beam;
 use crate::search::speculative::Rates;
@@ -40,6 +41,18 @@ pub(crate) struct JobSpec {
     pub deadline: Option<Instant>,
     /// Raised when nobody waits for it any more.
     pub cancel: Cancel,
+    /// What was on disk of the prompt's beginning.
+    pub run: Option<Arc<Run>>,
+    /// What the prompt's pages are called there, if they may be kept.
+    pub digests: Option<Arc<[Digest]>>,
+}
+
+impl JobSpec {
+    /// Whether keys and values of the prompt depend on nothing but its tokens and the model.
+    pub fn is_plain(&self) -> bool {
+        let is_plain = self.source.is_empty() && self.pictures.is_empty() && self.n_virtual == 0;
+        is_plain && self.adapters == Active::All && !matches!(self.goal, Goal::Score { .. })
+    }
 }
 
 /// The rows of a picture among a prompt's tokens.
@@ -212,6 +225,40 @@ impl Sequence {
         true
     }
 
+    /// Puts pages that others have computed meanwhile in the place of its own empty ones, at most `n_reusable` tokens;
+    /// returns the tokens gained.
+    pub fn share(&mut self, blocks: &mut KvBlocks, n_reusable: usize) -> usize {
+        let before = self.n_computed;
+        while let Some((chain, tokens)) = self.next_page(n_reusable) {
+            let Some((page, next)) = blocks.find(chain, &tokens) else { break };
+            blocks.retain(page);
+            blocks.release(std::mem::replace(&mut self.pages[self.n_registered], page));
+            self.chain = next;
+            self.n_registered += 1;
+            self.n_computed += PAGE_LEN;
+        }
+        self.n_computed - before
+    }
+
+    /// The page to be computed next and the place before it, if it is a whole one of the first `n_reusable` tokens.
+    pub fn next_page(&self, n_reusable: usize) -> Option<(Chain, Box<[u32]>)> {
+        let at = self.n_computed;
+        let is_whole = at == self.n_registered * PAGE_LEN && at + PAGE_LEN <= n_reusable;
+        is_whole.then(|| (self.chain, Box::from(&self.tokens[at..at + PAGE_LEN])))
+    }
+
+    /// Takes what was read from the disk as computed, at most `n_reusable` tokens; returns which of its pages belong
+    /// where.
+    pub fn fill(&mut self, run: &Run, n_reusable: usize, blocks: &mut KvBlocks) -> Vec<(usize, u32)> {
+        let from = self.n_registered;
+        let end = (run.first + run.n_pages()).min(n_reusable / PAGE_LEN);
+        if run.first > from || end <= from {
+            return Vec::new();
+        }
+        self.computed(end * PAGE_LEN, blocks);
+        (from..end).map(|i| (i - run.first, self.pages[i])).collect()
+    }
+
     /// Gives all pages back; they stay findable as long as their room is not needed.
     pub fn put_back(&mut self, blocks: &mut KvBlocks) {
         blocks.release_all(&self.pages);
@@ -343,6 +390,10 @@ pub(crate) struct Job {
     pub deadline: Option<Instant>,
     /// See [`JobSpec::cancel`].
     pub cancel: Cancel,
+    /// See [`JobSpec::run`]; until it begins.
+    pub run: Option<Arc<Run>>,
+    /// See [`JobSpec::digests`]; until the prompt is computed.
+    pub digests: Option<Arc<[Digest]>>,
     /// Prompt tokens that were found in the cache at the first start.
     pub n_cached: Option<usize>,
     /// Whether the caller has left.
@@ -381,6 +432,8 @@ impl Job {
             outbox: Vec::new(),
             deadline: spec.deadline,
             cancel: spec.cancel,
+            run: spec.run,
+            digests: spec.digests,
             n_cached: None,
             is_closed: false,
         }

@@ -2,11 +2,13 @@
 //! caller's text waits for another's step; callers put jobs in line and wait for what comes of them.
 
 use crate::line::Line;
+use crate::prefix_store::{PAGES_MIN, PrefixStore};
 use crate::runner::Runner;
-use crate::scheduler::{Plan, Scheduler, Stats};
+use crate::scheduler::{Export, Plan, Scheduler, Stats};
 use crate::search::speculative::Speculator;
 use crate::sequence::{JobSpec, Output};
 use rhetor_images::Planes;
+use rhetor_kernels::kv::PAGE_LEN;
 use rhetor_tensor::Tensor;
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -15,6 +17,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// Bytes that are copied for the disk between two steps.
+const EXPORT_BYTES: usize = 8 << 20;
 
 /// How long a waiting caller sleeps before it looks whether its request was broken off.
 const LOOK: Duration = Duration::from_millis(50);
@@ -31,6 +36,8 @@ struct Desk {
     shared: Mutex<Shared>,
     /// Told when there may be something to do.
     work: Condvar,
+    /// Where beginnings of prompts are kept.
+    store: Option<Arc<PrefixStore>>,
 }
 
 struct Shared {
@@ -58,13 +65,16 @@ impl Steps {
         chunk: usize,
         n_tokens: usize,
         line: Line,
+        store: Option<PrefixStore>,
     ) -> Steps {
+        let store = store.map(Arc::new);
         let mut scheduler = Scheduler::new(runner.n_pages(), chunk, runner.vocab_size(), n_tokens, line);
         let (speculator, n_ahead) = speculator.map_or((None, 0), |(speculator, n)| (Some(speculator), n));
         scheduler.speculate(n_ahead);
+        store.iter().for_each(|store| scheduler.keep_prefixes(store.clone()));
         let (bells, sights) = (HashMap::new(), VecDeque::new());
         let shared = Mutex::new(Shared { scheduler, bells, sights, is_leaving: false });
-        let desk = Arc::new(Desk { shared, work: Condvar::new() });
+        let desk = Arc::new(Desk { shared, work: Condvar::new(), store });
         let own = desk.clone();
         let thread = std::thread::Builder::new()
             .name("rhetor-engine".to_string())
@@ -79,7 +89,17 @@ impl Steps {
     }
 
     /// Puts a job in line; refused if the line is full.
-    pub fn submit(&self, spec: JobSpec) -> Result<Ticket<'_>, rhetor_lm::Error> {
+    ///
+    /// What is on disk of its prompt is read here, by the caller's thread: no step waits for it.
+    pub fn submit(&self, mut spec: JobSpec) -> Result<Ticket<'_>, rhetor_lm::Error> {
+        if let Some(store) = self.desk.store.as_ref().filter(|_| spec.is_plain()) {
+            let digests = store.digests(&spec.prompt);
+            // The last token is computed for its logits, whatever is known of it.
+            let n_reusable = (spec.prompt.len() - 1) / PAGE_LEN;
+            let n_held = self.desk.lock().scheduler.n_held(&spec.prompt);
+            spec.run = store.read(&digests[..n_reusable], n_held.min(n_reusable));
+            spec.digests = Some(digests).filter(|digests| digests.len() >= PAGES_MIN);
+        }
         let mut shared = self.desk.lock();
         let id = shared.scheduler.submit(spec)?;
         let bell = Arc::new(Condvar::new());
@@ -94,6 +114,12 @@ impl Steps {
         self.desk.lock().sights.push_back((picture, tell));
         self.desk.work.notify_one();
         rows.recv().expect("the model panicked at this picture")
+    }
+
+    /// Callers that wait.
+    #[cfg(test)]
+    pub fn n_bells(&self) -> usize {
+        self.desk.lock().bells.len()
     }
 
     /// What has been done so far.
@@ -137,6 +163,10 @@ impl Desk {
             shared.ring();
             let ran = match plan {
                 Ok(plan) if plan.is_empty() => {
+                    if let Some(export) = shared.scheduler.exports.pop_front() {
+                        shared = self.export(&*runner, export, shared);
+                        continue;
+                    }
                     if shared.is_leaving {
                         return;
                     }
@@ -159,7 +189,38 @@ impl Desk {
             }
             shared.scheduler.sweep();
             shared.ring();
+            if let Some(export) = shared.scheduler.exports.pop_front() {
+                shared = self.export(&*runner, export, shared);
+            }
         }
+    }
+
+    /// Copies some pages of an export, and hands it over when it has all.
+    fn export<'a>(
+        &'a self,
+        runner: &dyn Runner,
+        mut export: Export,
+        shared: MutexGuard<'a, Shared>,
+    ) -> MutexGuard<'a, Shared> {
+        drop(shared);
+        let n_pages = (EXPORT_BYTES / runner.page_bytes()).max(1);
+        let n_before = export.n_read;
+        export.n_read = export.pages.len().min(n_before + n_pages);
+        export.bytes.reserve_exact(export.pages.len() * runner.page_bytes() - export.bytes.len());
+        for &page in &export.pages[n_before..export.n_read] {
+            runner.read_page(page, &mut export.bytes);
+        }
+        let mut shared = self.lock();
+        shared.scheduler.release(&export.pages[n_before..export.n_read]);
+        if export.n_read < export.pages.len() {
+            shared.scheduler.exports.push_front(export);
+            return shared;
+        }
+        drop(shared);
+        if let Some(store) = &self.store {
+            store.write(export.claim, export.bytes);
+        }
+        self.lock()
     }
 
     /// Makes one step for everybody. Nobody is kept waiting while the model runs.
@@ -173,6 +234,9 @@ impl Desk {
         let (rows, sequences) = (plan.batch.tokens.len(), plan.batch.spans.len());
         let _span = tracing::debug_span!("step", rows, sequences).entered();
         let began = Instant::now();
+        for import in &plan.imports {
+            runner.write_page(import.page, import.run.page(import.at));
+        }
         for &(from, to) in &plan.copies {
             runner.copy_page(from, to);
         }

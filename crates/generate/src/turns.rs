@@ -2,7 +2,7 @@
 
 use crate::jinja::from_json;
 use minijinja::value::Value;
-use rhetor_lm::{Message, Tool, ToolCall};
+use rhetor_lm::{Message, Role, Tool, ToolCall};
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -58,6 +58,37 @@ pub(crate) fn turn_values(messages: &[Message], arguments: Arguments, source: &s
     values
 }
 
+/// `messages` with one call in a turn, each followed by what it returned: some templates know no more.
+pub(crate) fn one_by_one(messages: &[Message]) -> Vec<Message> {
+    let mut turns = Vec::with_capacity(messages.len() + 4);
+    let mut rest = messages;
+    while let Some((message, after)) = rest.split_first() {
+        rest = after;
+        if message.tool_calls.len() < 2 {
+            turns.push(message.clone());
+            continue;
+        }
+        let n_results = rest.iter().take_while(|next| next.role == Role::Tool).count();
+        let mut results: Vec<&Message> = rest[..n_results].iter().collect();
+        rest = &rest[n_results..];
+        for (i, call) in message.tool_calls.iter().enumerate() {
+            let said = |text: &String| if i == 0 { text.clone() } else { String::new() };
+            turns.push(Message {
+                content: said(&message.content),
+                thinking: message.thinking.as_ref().filter(|_| i == 0).cloned(),
+                tool_calls: vec![call.clone()],
+                ..message.clone()
+            });
+            let is_own = |result: &&Message| result.tool_call_id.as_deref().is_none_or(|id| id == call.id);
+            if let Some(at) = results.iter().position(is_own) {
+                turns.push(results.remove(at).clone());
+            }
+        }
+        turns.extend(results.into_iter().cloned());
+    }
+    turns
+}
+
 /// The tools as OpenAI's objects. Parameters that are no JSON become text.
 pub(crate) fn tool_values(tools: &[Tool]) -> Json {
     tools.iter().map(tool_value).collect()
@@ -103,14 +134,27 @@ mod tests {
             arguments: r#"{"z": 1, "a": [2.50]}"#.to_string(),
         };
         let asked = Message { tool_calls: vec![call("1", "f"), call("2", "g")], ..Message::assistant("") };
-        let told =
-            Message { tool_call_id: Some("2".to_string()), ..Message::new(rhetor_lm::Role::Tool, "R") };
+        let told = Message { tool_call_id: Some("2".to_string()), ..Message::new(Role::Tool, "R") };
         let values = turn_values(&[asked, told], Arguments::Object, "");
         let function = values[0].get_attr("tool_calls").unwrap().get_item_by_index(0).unwrap();
         let function = function.get_attr("function").unwrap();
         assert_eq!(function.get_attr("arguments").unwrap().to_string(), "{'z': 1, 'a': [2.5]}");
         assert_eq!(values[1].get_attr("name").unwrap().to_string(), "g");
         assert!(values[1].get_attr("tool_calls").unwrap().is_undefined());
+    }
+
+    #[test]
+    fn calls_of_one_turn_may_stand_in_turns_of_their_own_with_their_results() {
+        let call =
+            |id: &str| ToolCall { id: id.to_string(), name: "f".to_string(), arguments: "{}".to_string() };
+        let result =
+            |id: &str| Message { tool_call_id: Some(id.to_string()), ..Message::new(Role::Tool, id) };
+        let both = Message { tool_calls: vec![call("1"), call("2")], ..Message::assistant("Two.") };
+        let turns = [Message::user("U"), both, result("2"), result("1"), Message::user("V")];
+        let found: Vec<(String, usize)> =
+            one_by_one(&turns).into_iter().map(|turn| (turn.content, turn.tool_calls.len())).collect();
+        let expected = [("U", 0), ("Two.", 1), ("1", 0), ("", 1), ("2", 0), ("V", 0)];
+        assert_eq!(found, expected.map(|(text, n)| (text.to_string(), n)));
     }
 
     #[test]

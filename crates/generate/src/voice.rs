@@ -136,7 +136,7 @@ impl Listening<'_> {
                 // With a source, what is computed before the answer is that and one token more.
                 let done = if self.engine.decoder_start().is_some() { done * self.n_prompt } else { done };
                 let event = Event::Prefill { done, total: self.n_prompt };
-                self.is_cancelled |= (self.on_event)(event).is_break();
+                hear(self.on_event, &mut self.is_cancelled, event);
             }
             Output::Token { index, pick } => {
                 if self.voices[index].reason.is_none() && self.speak(index, &pick) {
@@ -224,10 +224,12 @@ impl Listening<'_> {
                 }
                 Piece::Thinking(text) => {
                     voice.thinking.push_str(&text);
-                    self.is_cancelled |= (self.on_event)(Event::Thinking { index, text: &text }).is_break();
+                    let event = Event::Thinking { index, text: &text };
+                    hear(self.on_event, &mut self.is_cancelled, event);
                 }
                 Piece::Call(call) => {
-                    self.is_cancelled |= (self.on_event)(Event::ToolCall { index, call: &call }).is_break();
+                    let event = Event::ToolCall { index, call: &call };
+                    hear(self.on_event, &mut self.is_cancelled, event);
                     voice.tool_calls.push(call);
                 }
             }
@@ -239,7 +241,14 @@ impl Listening<'_> {
         let voice = &mut self.voices[index];
         let logprobs = voice.logprobs.as_deref().unwrap_or_default();
         let event = Event::Text { index, text, logprobs: &logprobs[voice.n_told..] };
-        self.is_cancelled |= (self.on_event)(event).is_break();
+        hear(self.on_event, &mut self.is_cancelled, event);
         voice.n_told = logprobs.len();
+    }
+}
+
+/// Tells a caller who has not broken off.
+fn hear(on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>, is_cancelled: &mut bool, event: Event<'_>) {
+    if !*is_cancelled {
+        *is_cancelled = on_event(event).is_break();
     }
 }

@@ -16,6 +16,7 @@ pub mod huge_pages;
 pub mod isa;
 pub mod kv;
 pub mod layer_norm;
+pub mod log_sum_exp;
 pub mod lstm;
 pub mod map;
 pub mod matmul;

@@ -1,6 +1,7 @@
 //! What every route shares.
 
 use crate::config::Config;
+use crate::details::KnownDetails;
 use crate::doors::Bodies;
 use crate::embed_queue::EmbedQueue;
 use crate::metrics::Metrics;
@@ -19,6 +20,8 @@ pub struct App {
     pub pull_options: PullOptions,
     /// The models in memory.
     pub(crate) residents: Residents,
+    /// What is known of models without loading them.
+    pub(crate) details: KnownDetails,
     /// Texts that wait for their vectors.
     pub(crate) embed_queue: Arc<EmbedQueue>,
     /// Responses that may be asked for again.
@@ -37,6 +40,7 @@ impl App {
         let bodies = Bodies::new(config.body_bytes);
         let embed_queue = Arc::default();
         let responses = ResponseStore::default();
-        App { config, store, pull_options, residents, embed_queue, responses, metrics, bodies }
+        let details = KnownDetails::default();
+        App { config, store, pull_options, residents, details, embed_queue, responses, metrics, bodies }
     }
 }

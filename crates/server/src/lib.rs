@@ -10,10 +10,13 @@
 
 mod app;
 mod config;
+mod details;
 mod doors;
 mod embed_queue;
 mod error;
+mod making;
 mod metrics;
+mod modelfile;
 mod refusal;
 mod residents;
 mod response_store;
@@ -27,6 +30,8 @@ pub use app::App;
 pub use config::Config;
 pub use doors::ApiKey;
 pub use error::Error;
+pub use making::{Making, MakingError, Step, modelfile_of};
+pub use modelfile::{Command, Modelfile, ModelfileError};
 pub use refusal::Refusal;
 pub use routes::{ROUTES, Route};
 pub use serve::{Farewell, Server, router};

@@ -205,7 +205,8 @@ impl fmt::Display for Modelfile {
 
 /// `value` in as few quotes as it needs; none if it has a line that would end it too early.
 fn quoted(value: &str) -> Option<String> {
-    let is_plain = !value.is_empty() && value.trim() == value && !value.contains(is_end) && !value.starts_with('"');
+    let is_plain =
+        !value.is_empty() && value.trim() == value && !value.contains(is_end) && !value.starts_with('"');
     if is_plain {
         return Some(value.to_string());
     }
@@ -228,7 +229,14 @@ mod tests {
     fn check(text: &str, expected: &str) {
         let got = match Modelfile::parse(text) {
             Ok(file) => {
-                let show = |c: &Command| format!("{} {}{:?}", c.name, if c.key.is_empty() { String::new() } else { format!("{} ", c.key) }, c.value);
+                let show = |c: &Command| {
+                    format!(
+                        "{} {}{:?}",
+                        c.name,
+                        if c.key.is_empty() { String::new() } else { format!("{} ", c.key) },
+                        c.value
+                    )
+                };
                 file.commands.iter().map(show).collect::<Vec<_>>().join(" | ")
             }
             Err(error) => error.to_string(),
@@ -240,9 +248,15 @@ mod tests {
     fn commands_are_read_in_any_case_and_values_as_they_stand() {
         check("FROM m\n# x\n\nfrom n # y", r##"from "m" | from "n # y""##);
         check("FROM m\r\nSYSTEM  two words \t\r\n", r#"from "m" | system "two words""#);
-        check("FROM m\nparameter stop \"<|a|>\"\nPARAMETER num_ctx 10", r#"from "m" | parameter stop "<|a|>" | parameter num_ctx "10""#);
+        check(
+            "FROM m\nparameter stop \"<|a|>\"\nPARAMETER num_ctx 10",
+            r#"from "m" | parameter stop "<|a|>" | parameter num_ctx "10""#,
+        );
         check("FROM m\nMESSAGE user Hi there", r#"from "m" | message user "Hi there""#);
-        check("FROM m\nSYSTEM \"\"\"a\n\"b\" \"\"\" c\nd\"\"\"\nREQUIRES 1.2.3", r#"from "m" | system "a\n\"b\" \"\"\" c\nd" | requires "1.2.3""#);
+        check(
+            "FROM m\nSYSTEM \"\"\"a\n\"b\" \"\"\" c\nd\"\"\"\nREQUIRES 1.2.3",
+            r#"from "m" | system "a\n\"b\" \"\"\" c\nd" | requires "1.2.3""#,
+        );
         check("FROM m\nSYSTEM \" a\nb \"", r#"from "m" | system " a\nb ""#);
         check("FROM m\nSYSTEM \"\"", r#"from "m" | system """#);
         check("FROM m\nSYSTEM say \"hi\"", r#"from "m" | system "say \"hi\"""#);
@@ -252,18 +266,31 @@ mod tests {
     fn errors_name_their_line() {
         check("", "(line 1): no FROM line");
         check("# only\nSYSTEM x\n", "(line 3): no FROM line");
-        check("FROM m\nSYSTEM \"\"\"a\nb", "(line 2): unexpected EOF: a value that begins with \"\"\" never ends");
-        check("FROM m\n\nMESSAGE tool x", r#"(line 3): message role must be one of "system", "user", or "assistant""#);
+        check(
+            "FROM m\nSYSTEM \"\"\"a\nb",
+            "(line 2): unexpected EOF: a value that begins with \"\"\" never ends",
+        );
+        check(
+            "FROM m\n\nMESSAGE tool x",
+            r#"(line 3): message role must be one of "system", "user", or "assistant""#,
+        );
         check("FROM m\nPARAMETER a-b 1", r#"(line 2): "a-b" is no name of a parameter"#);
         check("FROM\n", "(line 1): FROM has no value");
-        assert!(Modelfile::parse("FROM m\nFRUM x").unwrap_err().to_string().starts_with("(line 2): command must be one of \"from\""));
+        assert!(
+            Modelfile::parse("FROM m\nFRUM x")
+                .unwrap_err()
+                .to_string()
+                .starts_with("(line 2): command must be one of \"from\"")
+        );
     }
 
     #[test]
     fn utf_16_is_read_by_its_byte_order_mark() {
         let text = "FROM m\nSYSTEM é";
-        let le: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
-        let be: Vec<u8> = [0xfe, 0xff].into_iter().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
+        let le: Vec<u8> =
+            [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let be: Vec<u8> =
+            [0xfe, 0xff].into_iter().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
         assert_eq!(Modelfile::read(&le), Modelfile::read(text.as_bytes()));
         assert_eq!(Modelfile::read(&be), Modelfile::read(text.as_bytes()));
         assert!(Modelfile::read(b"FROM \xff").is_err());
@@ -283,7 +310,12 @@ mod tests {
             begin = end;
         }
         for value in &values {
-            let command = |value: &str| Command { name: "system", key: String::new(), value: value.to_string(), line: 2 };
+            let command = |value: &str| Command {
+                name: "system",
+                key: String::new(),
+                value: value.to_string(),
+                line: 2,
+            };
             let from = Command { name: "from", value: "m".to_string(), line: 1, ..command("") };
             let after = Command { name: "message", key: "user".to_string(), ..command("end") };
             let file = Modelfile { commands: vec![from, command(value), after] };

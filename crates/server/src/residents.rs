@@ -85,7 +85,7 @@ impl Drop for Shared {
 
 #[derive(Default)]
 struct Slots {
-    by_name: HashMap<String, Slot>,
+    by_key: HashMap<String, Slot>,
     /// Loads so far.
     n_loads: u64,
     /// Models that went so far.
@@ -197,7 +197,7 @@ impl Residents {
     pub fn ps(&self) -> Vec<Loaded> {
         let (now, clock) = (Instant::now(), SystemTime::now());
         let slots = self.0.slots();
-        let ready = slots.by_name.values().filter_map(|slot| match slot {
+        let ready = slots.by_key.values().filter_map(|slot| match slot {
             Slot::Ready(entry) => Some(entry),
             Slot::Loading { .. } => None,
         });
@@ -214,10 +214,10 @@ impl Residents {
     /// Has the model of that name go: now, or when its last user is through. False if it is not in memory.
     pub fn unload(&self, name: &str) -> bool {
         let mut slots = self.0.slots();
-        let name = plan::plain(name);
-        let Some(Slot::Ready(entry)) = slots.by_name.get_mut(name) else { return false };
+        let Some(key) = plan::key(name) else { return false };
+        let Some(Slot::Ready(entry)) = slots.by_key.get_mut(&key) else { return false };
         entry.keep_alive = KeepAlive::For(Duration::ZERO);
-        let gone = if entry.n_users == 0 { slots.by_name.remove(name) } else { None };
+        let gone = if entry.n_users == 0 { slots.by_key.remove(&key) } else { None };
         slots.n_unloads += u64::from(gone.is_some());
         drop(slots);
         self.0.freed.notify_waiters();
@@ -259,7 +259,7 @@ impl Shared {
     /// A lease of a model in memory whose context is as wanted.
     fn lease(self: &Arc<Self>, choice: &plan::Choice, wish: Wish, began: Instant) -> Option<Lease> {
         let mut slots = self.slots();
-        let Some(Slot::Ready(entry)) = slots.by_name.get_mut(&choice.base) else { return None };
+        let Some(Slot::Ready(entry)) = slots.by_key.get_mut(&choice.base) else { return None };
         if !entry.resident.fits(wish.context) {
             return None;
         }
@@ -276,12 +276,12 @@ impl Shared {
         }
         let mut gone = Vec::new();
         let mut slots = self.slots();
-        match slots.by_name.get(&plan.name) {
+        match slots.by_key.get(&plan.key) {
             Some(Slot::Loading { outcome, .. }) => return Step::Wait(outcome.clone()),
             Some(Slot::Ready(entry)) if entry.n_users > 0 => {
                 return Step::Busy(plan.in_use(entry.resident.context));
             }
-            Some(Slot::Ready(_)) => gone.extend(slots.by_name.remove(&plan.name)),
+            Some(Slot::Ready(_)) => gone.extend(slots.by_key.remove(&plan.key)),
             None => {}
         }
         let (in_use, idle) = slots.bytes();
@@ -292,7 +292,7 @@ impl Shared {
         let mut surplus = (in_use + idle + plan.bytes).saturating_sub(self.budget);
         while surplus > 0 {
             let Some(name) = slots.least_recently_used() else { break };
-            if let Some(Slot::Ready(entry)) = slots.by_name.remove(&name) {
+            if let Some(Slot::Ready(entry)) = slots.by_key.remove(&name) {
                 tracing::info!(model = %name, bytes = entry.resident.bytes, "unload: room is needed");
                 surplus = surplus.saturating_sub(entry.resident.bytes);
                 gone.push(Slot::Ready(entry));
@@ -300,7 +300,7 @@ impl Shared {
         }
         slots.n_unloads += gone.len() as u64;
         let (tell, outcome) = watch::channel(None);
-        slots.by_name.insert(plan.name.clone(), Slot::Loading { bytes: plan.bytes, outcome });
+        slots.by_key.insert(plan.key.clone(), Slot::Loading { bytes: plan.bytes, outcome });
         drop(slots);
         // Weights are given back outside the lock, before others are read.
         drop(gone);
@@ -309,12 +309,12 @@ impl Shared {
 
     /// Loads what was planned and tells those who wait.
     async fn load(self: Arc<Self>, plan: Plan, tell: watch::Sender<Outcome>) {
-        let name = plan.name.clone();
+        let name = plan.key.clone();
         let loaded = tokio::task::spawn_blocking(move || load::load(plan)).await;
         let loaded = loaded.unwrap_or_else(|_| Err(fell_over(&name)));
         let outcome = {
             let mut slots = self.slots();
-            slots.by_name.remove(&name);
+            slots.by_key.remove(&name);
             match loaded {
                 Ok(resident) => {
                     tracing::info!(
@@ -327,7 +327,7 @@ impl Shared {
                     let resident = Arc::new(resident);
                     let keep_alive = self.keep_alive;
                     let entry = Entry { resident, n_users: 0, used_at: Instant::now(), keep_alive };
-                    slots.by_name.insert(name, Slot::Ready(entry));
+                    slots.by_key.insert(name, Slot::Ready(entry));
                     if !std::mem::replace(&mut slots.has_timers, true) {
                         tokio::spawn(timers::run(Arc::downgrade(&self), self.timers.clone()));
                     }
@@ -347,7 +347,7 @@ impl Shared {
     /// A lease ended.
     fn release(&self, resident: &Arc<Resident>) {
         let mut slots = self.slots();
-        let Some(Slot::Ready(entry)) = slots.by_name.get_mut(&resident.name) else { return };
+        let Some(Slot::Ready(entry)) = slots.by_key.get_mut(&resident.key) else { return };
         if !Arc::ptr_eq(&entry.resident, resident) {
             return;
         }
@@ -362,7 +362,7 @@ impl Shared {
 
     /// One more lease of a model that has one.
     fn again(&self, resident: &Arc<Resident>) {
-        if let Some(Slot::Ready(entry)) = self.slots().by_name.get_mut(&resident.name)
+        if let Some(Slot::Ready(entry)) = self.slots().by_key.get_mut(&resident.key)
             && Arc::ptr_eq(&entry.resident, resident)
         {
             entry.n_users += 1;
@@ -374,7 +374,7 @@ impl Slots {
     /// Bytes of models that are used or being loaded, and of idle ones.
     fn bytes(&self) -> (u64, u64) {
         let mut bytes = (0, 0);
-        for slot in self.by_name.values() {
+        for slot in self.by_key.values() {
             match slot {
                 Slot::Loading { bytes: n, .. } => bytes.0 += n,
                 Slot::Ready(entry) if entry.n_users > 0 => bytes.0 += entry.resident.bytes,
@@ -386,7 +386,7 @@ impl Slots {
 
     /// The idle model that was asked for longest ago.
     fn least_recently_used(&self) -> Option<String> {
-        let idle = self.by_name.iter().filter_map(|(name, slot)| match slot {
+        let idle = self.by_key.iter().filter_map(|(name, slot)| match slot {
             Slot::Ready(entry) if entry.n_users == 0 => Some((entry.used_at, name)),
             _ => None,
         });

@@ -7,6 +7,7 @@ use crate::store::{PulledModel, Removed};
 use crate::{Error, ModelName, Settings, Store};
 use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A model that is about to be made; its files are blobs of the store.
@@ -55,17 +56,7 @@ impl Store {
     /// Gives the model `source` a second name; the files are shared.
     pub fn copy(&self, source: &str, destination: &ModelName) -> Result<PulledModel, Error> {
         not_builtin(destination)?;
-        let shown = self.show(source)?;
-        let manifest = shown.manifest.expect("a shown model has a manifest");
-        for file in &manifest.files {
-            // The model that comes with the program lies beside the blobs.
-            if self.find_blob(&file.sha256).is_err() {
-                let scratch = self.scratch()?;
-                let copy = scratch.path().join("copy");
-                fs::copy(&shown.path, &copy).map_err(at(&copy))?;
-                self.adopt(&copy)?;
-            }
-        }
+        let manifest = self.share(source)?;
         let _lock = self.lock(&mut |_| ControlFlow::Continue(()))?;
         let there = self.find(&destination.to_string()).ok();
         let name = there.as_ref().map_or_else(|| destination.stored(), |there| there.name.clone());
@@ -76,6 +67,27 @@ impl Store {
         let manifest = self.put(Manifest { name, folder: None, ..manifest })?;
         self.sweep(&replaced)?;
         Ok(self.pulled(manifest))
+    }
+
+    /// The manifest of a model whose files are blobs, as those of a new model must be: the model that comes with the program
+    /// lies elsewhere and is copied.
+    pub fn share(&self, source: &str) -> Result<Manifest, Error> {
+        let shown = self.show(source)?;
+        let manifest = shown.manifest.expect("a shown model has a manifest");
+        for file in &manifest.files {
+            if self.find_blob(&file.sha256).is_err() {
+                self.import(&shown.path)?;
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Copies a file of the user's own among the blobs; its name stays.
+    pub fn import(&self, from: &Path) -> Result<StoredFile, Error> {
+        let scratch = self.scratch()?;
+        let copy = scratch.path().join(from.file_name().unwrap_or_default());
+        fs::copy(from, &copy).map_err(at(from))?;
+        self.adopt(&copy)
     }
 
     /// Removes a pulled model; files that another model shares stay.

@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::interrupt::{self, StopsAnswer};
 use crate::sampling::SamplingArgs;
 use crate::session::Session;
+use crate::tools::Switch;
 use crate::voice::{self, VoiceArgs};
 use crate::{input, output};
 use rhetor_lm::{FinishReason, Overflow, Sampling};
@@ -70,6 +71,7 @@ impl Run for Chat {
             stop: self.answer.stop,
             seed: self.answer.seed,
             overflow,
+            think: self.answer.think.map(Switch::is_on),
         };
         let model = self.model.as_deref().unwrap_or(DEFAULT_MODEL);
         let lm = voice::load(session, model, &self.voice, self.answer.template.as_deref())?;

@@ -7,12 +7,13 @@ use crate::interrupt::{self, StopsAnswer};
 use crate::range::range;
 use crate::sampling::SamplingArgs;
 use crate::session::Session;
+use crate::tools::{self, Switch, ToolArgs};
 use crate::voice::{self, VoiceArgs};
 use crate::{input, output};
 use rhetor_images::Picture;
 use rhetor_lm::{
     Completion, Event, FinishReason, LanguageModel, Message, Overflow, PICTURE_PLACE, Prompt, Request,
-    Sampling,
+    Sampling, TokenLogprob,
 };
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -67,6 +68,10 @@ pub struct Generate {
     #[arg(long, value_name = "N", requires = "json", value_parser = range(0usize, 100))]
     logprobs: Option<usize>,
 
+    /// Report the log-probability of each token of the prompt and of the N most likely alternatives (with --json)
+    #[arg(long, value_name = "N", requires = "json", value_parser = range(0usize, 100))]
+    prompt_logprobs: Option<usize>,
+
     /// Search with N beams instead of sampling
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "speculate", value_parser = range(1usize, 256))]
     beams: usize,
@@ -74,6 +79,9 @@ pub struct Generate {
     /// Print JSON when all is done: an object, or a list of them with --n
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    tools: ToolArgs,
 
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -149,6 +157,10 @@ pub(super) struct AnswerArgs {
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
 
+    /// Whether a model that thinks before it speaks does so [default: as its template has it]. Thoughts go to stderr
+    #[arg(long, value_name = "SWITCH")]
+    pub think: Option<Switch>,
+
     /// What happens when prompt and answer do not fit into the context
     #[arg(long, value_name = "POLICY", default_value = "error")]
     pub overflow: OverflowArg,
@@ -201,7 +213,7 @@ impl Run for Generate {
         };
         let mut sampling = Sampling::default();
         self.sampling.apply(&mut sampling);
-        let request = Request {
+        let mut request = Request {
             pictures,
             max_tokens: self.answer.max_tokens,
             sampling,
@@ -211,8 +223,11 @@ impl Run for Generate {
             logprobs: self.logprobs,
             overflow: self.answer.overflow.into(),
             beams: self.beams,
+            prompt_logprobs: self.prompt_logprobs,
+            think: self.answer.think.map(Switch::is_on),
             ..Request::new(prompt)
         };
+        self.tools.apply(&mut request)?;
         let lm = voice::load(session, &self.model, &self.voice, self.answer.template.as_deref())?;
         if !request.pictures.is_empty() && !lm.has_eyes() {
             return Err(Failure::input(format!("--image: {} has no eyes", self.model)));
@@ -222,10 +237,15 @@ impl Run for Generate {
         let mut output_failed = None;
         let stops = StopsAnswer::begin();
         let completions = lm.generate(&request, &mut |event| {
-            if let Event::Text { text, .. } = event
-                && is_streamed
-                && let Err(failure) = output::piece(text)
-            {
+            let written = match event {
+                Event::Text { text, .. } if is_streamed => output::piece(text),
+                Event::Thinking { text, .. } if is_streamed => {
+                    eprint!("{text}");
+                    Ok(())
+                }
+                _ => Ok(()),
+            };
+            if let Err(failure) = written {
                 output_failed = Some(failure);
                 return ControlFlow::Break(());
             }
@@ -239,11 +259,16 @@ impl Run for Generate {
         if self.json {
             let mut values: Vec<Value> = completions.iter().map(to_json).collect();
             output::json(&if self.n == 1 { values.remove(0) } else { Value::Array(values) })?;
-        } else if is_streamed {
-            output::line("")?;
         } else {
             for (i, completion) in completions.iter().enumerate() {
-                output::line(&format!("--- {} of {} ---\n{}", i + 1, self.n, completion.text))?;
+                if !is_streamed {
+                    output::line(&format!("--- {} of {} ---\n{}", i + 1, self.n, completion.text))?;
+                } else if !completion.text.is_empty() || completion.tool_calls.is_empty() {
+                    output::line("")?;
+                }
+                for call in &completion.tool_calls {
+                    output::line(&tools::call_to_json(call).to_string())?;
+                }
             }
         }
         for warning in completions.iter().flat_map(|completion| &completion.warnings) {
@@ -283,21 +308,24 @@ pub(super) fn to_json(completion: &Completion) -> Value {
         },
     });
     if let Some(logprobs) = &completion.logprobs {
-        let tokens = logprobs.iter().map(|token| {
-            let top = token
-                .top
-                .iter()
-                .map(|(text, id, logprob)| json!({ "text": text, "id": id, "logprob": logprob }));
-            json!({
-                "text": token.text, "bytes": token.bytes, "id": token.id, "logprob": token.logprob,
-                "top": top.collect::<Vec<_>>(),
-            })
-        });
-        value["logprobs"] = tokens.collect();
+        value["logprobs"] = logprobs.iter().map(token_to_json).collect();
         value["logprob_sum"] = json!(completion.logprob_sum);
     }
+    if let Some(logprobs) = &completion.prompt_logprobs {
+        value["prompt_logprobs"] = logprobs.iter().map(token_to_json).collect();
+    }
+    tools::add_parts(completion, &mut value);
     if !completion.warnings.is_empty() {
         value["warnings"] = json!(completion.warnings);
     }
     value
+}
+
+fn token_to_json(token: &TokenLogprob) -> Value {
+    let top =
+        token.top.iter().map(|(text, id, logprob)| json!({ "text": text, "id": id, "logprob": logprob }));
+    json!({
+        "text": token.text, "bytes": token.bytes, "id": token.id, "logprob": token.logprob,
+        "top": top.collect::<Vec<_>>(),
+    })
 }

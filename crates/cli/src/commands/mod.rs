@@ -7,6 +7,8 @@ mod chat;
 mod classify;
 mod completions;
 mod convert;
+mod cp;
+mod create;
 mod detokenize;
 mod doctor;
 mod embed;
@@ -89,6 +91,8 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<estimate::EstimateArgs>(),
     Command::of::<convert::Convert>(),
     Command::of::<pull::Pull>(),
+    Command::of::<create::Create>(),
+    Command::of::<cp::Copy>(),
     Command::of::<list::List>(),
     Command::of::<explain::Explain>(),
     Command::of::<show::Show>(),

@@ -32,9 +32,6 @@ pub struct Serve {
     #[command(flatten)]
     limits: Limits,
 
-    #[command(flatten)]
-    speculation: SpeculationArgs,
-
     /// A folder of training runs, which the web page draws
     #[arg(long, value_name = "DIR", env = "RHETOR_RUNS", hide_env_values = true)]
     runs: Option<PathBuf>,
@@ -43,6 +40,9 @@ pub struct Serve {
     #[arg(long, env = "RHETOR_LENIENT", hide_env_values = true,
           value_parser = clap::builder::BoolishValueParser::new())]
     lenient: bool,
+
+    #[command(flatten)]
+    speculation: SpeculationArgs,
 }
 
 /// Who may enter, and from where.
@@ -126,6 +126,21 @@ struct Models {
     #[arg(long, value_name = "N", default_value_t = 64, env = "RHETOR_PARALLEL", hide_env_values = true,
           value_parser = range(1usize, 4096))]
     parallel: usize,
+
+    /// Requests that may wait for a model; one more is told to come back later
+    #[arg(long, value_name = "N", default_value_t = 512, env = "RHETOR_QUEUE", hide_env_values = true,
+          value_parser = range(0usize, 1 << 20))]
+    queue: usize,
+
+    /// A folder where beginnings of prompts (256 tokens or more) are kept, for the next start to read; its files may
+    /// be removed at any time
+    #[arg(long, value_name = "DIR", env = "RHETOR_CACHE_DIR", hide_env_values = true)]
+    cache_dir: Option<PathBuf>,
+
+    /// Bytes of that folder; what was used longest ago goes first
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", env = "RHETOR_CACHE_SIZE", hide_env_values = true,
+          value_parser = amounts::size, requires = "cache_dir")]
+    cache_size: u64,
 
     /// Bytes that loaded models may take together, as in 8GiB [default: three quarters of the memory]
     #[arg(long, value_name = "SIZE", env = "RHETOR_MEMORY", hide_env_values = true, value_parser = amounts::size)]
@@ -232,6 +247,9 @@ impl Serve {
             kv: models.kv,
             drafter: speculation.drafter(session)?,
             parallel: models.parallel,
+            queue: models.queue,
+            cache_dir: models.cache_dir,
+            cache_bytes: models.cache_size,
             memory: models.memory,
             keep_alive: models.keep_alive.0,
             body_bytes: limits.body_size as usize,

@@ -5,6 +5,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::{self, bytes};
 use crate::session::Session;
+use rhetor_server::modelfile_of;
 use serde_json::json;
 
 /// Show what the store knows about a pulled model
@@ -17,6 +18,10 @@ pub struct Show {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Print a Modelfile that makes the model again
+    #[arg(long, conflicts_with = "json")]
+    modelfile: bool,
 }
 
 impl Run for Show {
@@ -25,6 +30,11 @@ impl Run for Show {
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         let model = session.store.show(&self.reference)?;
         let manifest = model.manifest.expect("a shown model has a manifest");
+        if self.modelfile {
+            let from = manifest.settings.parent.as_deref().unwrap_or(&manifest.name);
+            output::line(modelfile_of(from, &manifest.settings).to_string().trim_end())?;
+            return Ok(Exit::Done);
+        }
         if self.json {
             let mut value = json!(manifest);
             value["path"] = json!(model.path);

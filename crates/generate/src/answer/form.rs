@@ -5,6 +5,7 @@ use super::manner::Manner;
 use super::parser::{Callable, Reading};
 use crate::chat_template::{ChatTemplate, GenerationPrompt, RenderOptions};
 use crate::prompt::Controls;
+use crate::turns::one_by_one;
 use rhetor_lm::{Constraint, Error, Message, Request, Role, Tool, ToolChoice};
 use rhetor_tokenizer::Tokenizer;
 
@@ -63,7 +64,13 @@ impl<'a> Form<'a> {
         let options = RenderOptions { prompt, tools, think, now: self.now };
         let knows_tools = |message: &Message| message.role == Role::Tool || !message.tool_calls.is_empty();
         let text = if self.manner.is_native || (tools.is_empty() && !messages.iter().any(knows_tools)) {
-            self.template.render(messages, &options)?
+            let has_several = messages.iter().any(|message| message.tool_calls.len() > 1);
+            match self.template.render(messages, &options) {
+                Err(error) if has_several => {
+                    self.template.render(&one_by_one(messages), &options).map_err(|_| error)?
+                }
+                rendered => rendered?,
+            }
         } else {
             let options = RenderOptions { tools: &[], ..options };
             let spelled =
@@ -94,8 +101,9 @@ impl<'a> Form<'a> {
         let is_open = text.trim_end().ends_with(tags.open);
         let is_closed = text.trim_end().ends_with(tags.close);
         if self.think == Some(false) && !self.manner.has_switch {
-            if !is_open {
-                text.push_str(tags.open);
+            match is_open {
+                true => text.truncate(text.trim_end().len()),
+                false => text.push_str(tags.open),
             }
             text.push_str(&format!("\n\n{}\n\n", tags.close));
             return Rendered { text, is_thinking: false };
@@ -227,10 +235,39 @@ fn inside_lark(constraint: &Constraint) -> Result<String, Error> {
                 serde_json::from_str(text).map_err(|error| refused(format!("it is no JSON: {error}")))?;
             Ok(format!("%json {schema}"))
         }
-        Constraint::Regex(text) => Ok(format!("/{}/", text.replace('/', "\\/").replace('\n', "\\n"))),
+        Constraint::Regex(text) if text.is_empty() => Ok("\"\"".to_string()),
+        Constraint::Regex(text) => Ok(format!("/{}/", slashed(text))),
         Constraint::Lark(text) => Ok(format!("%lark {{\n{text}\n}}")),
         Constraint::Gbnf(_) => {
             Err(refused("beside tools that may be called it must be JSON, a regex or Lark".to_string()))
         }
+    }
+}
+
+/// A regular expression as it stands between slashes.
+fn slashed(regex: &str) -> String {
+    let mut out = String::with_capacity(regex.len() + 2);
+    let mut is_escaped = false;
+    for c in regex.chars() {
+        match c {
+            '/' if !is_escaped => out.push_str("\\/"),
+            // An escaped line break is a line break.
+            '\n' if is_escaped => out.push('n'),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+        is_escaped = c == '\\' && !is_escaped;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_regular_expression_stands_between_slashes_as_it_was_meant() {
+        let found = [r"a/b", r"a\/b", r"a\\/b", "a\nb", "[/]"].map(slashed);
+        assert_eq!(found, [r"a\/b", r"a\/b", r"a\\\/b", r"a\nb", r"[\/]"]);
     }
 }

@@ -3,6 +3,8 @@
 //! [`TOOL_SYNTAX`] has the ways in which models write calls, [`THINKING`] the tags around their thoughts. Which of them a
 //! model uses its chat template tells (`manner`). `parser` takes an answer apart as it grows; `form` puts the question.
 
+#[cfg(test)]
+mod engine_tests;
 mod form;
 mod generic;
 mod json;

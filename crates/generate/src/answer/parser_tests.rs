@@ -270,7 +270,7 @@ fn every_line_of_the_table_has_a_name_of_its_own_and_a_grammar() {
     let tool = rhetor_lm::Tool { name: "f".to_string(), description: None, parameters: "{}".to_string() };
     for syntax in TOOL_SYNTAX {
         let grammar = syntax.grammar(&[&tool], true, &|text| format!("{text:?}")).unwrap();
-        assert!(grammar.contains("tool_0") && grammar.contains("%json {\"type\":\"object\""), "{grammar}");
+        assert!(grammar.contains("tool_0") && grammar.contains("%json {"), "{grammar}");
         assert_eq!(matches!(syntax.body, Body::List(..)), grammar.contains("\"[\""), "{grammar}");
     }
 }

@@ -284,7 +284,7 @@ impl ToolSyntax {
         let any = format!("({})", any.join(" | "));
         let more = |item: &str, between: &str| match (parallel, between) {
             (false, _) => item.to_string(),
-            (true, between) => format!("{item} ({} {item})*", text(between)),
+            (true, between) => format!("{item} ({} {item}){{0,{}}}", text(between), CALLS_MAX - 1),
         };
         let calls = match self.body {
             Body::List(..) => {
@@ -306,6 +306,9 @@ impl ToolSyntax {
         Ok(rules.join("\n"))
     }
 }
+
+/// Calls that an answer may have at most where a grammar makes them: a small model would never end.
+const CALLS_MAX: usize = 16;
 
 /// Between name and arguments of a call in Mistral's later templates.
 const CALL_ID: &str = "[CALL_ID]";
@@ -342,6 +345,19 @@ fn schema(tool: &Tool) -> Result<serde_json::Value, String> {
         return Err(format!("the parameters of `{}` are not a JSON Schema: {parameters}", tool.name));
     };
     schema.entry("type").or_insert_with(|| "object".into());
+    // Arguments that the tool does not declare serve nobody, unless something else in the schema may declare them.
+    let declares_elsewhere = [
+        "additionalProperties",
+        "patternProperties",
+        "unevaluatedProperties",
+        "$ref",
+        "allOf",
+        "anyOf",
+        "oneOf",
+    ];
+    if schema.contains_key("properties") && !declares_elsewhere.iter().any(|key| schema.contains_key(*key)) {
+        schema.insert("additionalProperties".to_string(), false.into());
+    }
     let layout =
         serde_json::json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
     schema.insert("x-guidance".to_string(), layout);

@@ -1,6 +1,7 @@
 //! Guesses in a step: whose next tokens are guessed, the rows that check them, and what becomes of these.
 
 use super::{LOGITS_MAX, Plan, PlannedSpan, Scheduler};
+use crate::choices::choose;
 use crate::search::speculative::{Asked, Proposal, SequenceId, Speculator};
 use crate::sequence::{Goal, Output};
 use rhetor_tensor::Tensor;
@@ -43,31 +44,37 @@ impl Scheduler {
         }
     }
 
-    /// Compares what was chosen after a step with what had been guessed.
-    pub(super) fn settle(&mut self, span: &PlannedSpan) {
+    /// Takes the logits after a sequence's last token and after each of the guesses that were computed, chooses the next
+    /// tokens as it would without guesses, and goes on as long as these are what was guessed.
+    pub(super) fn verify(&mut self, span: &PlannedSpan, rows: &[&[f32]]) {
         let Proposal { guess, n_used } = &span.proposal;
-        let Scheduler { jobs, blocks, stats, rates, .. } = self;
-        let job = &mut jobs[span.job];
-        let sequence = &mut job.sequences[span.sequence];
         let mut n_accepted = 0;
-        // A guess that was not computed is compared all the same: it shows for nothing whether guesses are right.
-        let guessed = guess.tokens.iter().zip(&guess.classes).enumerate();
-        for ((i, (token, class)), chosen) in guessed.zip(&sequence.tokens[span.n_computed..]) {
-            let is_right = chosen == token;
-            sequence.rates.learn(*class, is_right);
-            rates.learn(*class, is_right);
-            if !is_right {
+        let job = &self.jobs[span.job];
+        let (n_before, n_reported) = (job.sequences[span.sequence].tokens.len(), job.outbox.len());
+        for (i, row) in rows.iter().enumerate() {
+            choose(&mut self.jobs[span.job], span.sequence, row, self.n_tokens, &mut self.scratch);
+            let sequence = &mut self.jobs[span.job].sequences[span.sequence];
+            let (chosen, guessed) = (sequence.tokens.get(n_before + i), guess.tokens.get(i));
+            // A guess that was not computed is compared all the same: it shows for nothing whether guesses are right.
+            let (Some(chosen), Some(guessed)) = (chosen, guessed) else { break };
+            let is_right = chosen == guessed;
+            sequence.rates.learn(guess.classes[i], is_right);
+            self.rates.learn(guess.classes[i], is_right);
+            n_accepted += usize::from(is_right && i < *n_used);
+            if !is_right || sequence.is_done {
                 break;
             }
-            n_accepted += usize::from(i < *n_used);
         }
         if *n_used == 0 {
             return;
         }
+        let Scheduler { jobs, blocks, stats, .. } = self;
+        let job = &mut jobs[span.job];
+        let sequence = &mut job.sequences[span.sequence];
         // Keys and values of wrong guesses stay where they are until the right tokens overwrite them.
         sequence.computed(span.n_computed + n_accepted, blocks);
         let (index, drafted, accepted) = (sequence.index, *n_used, n_accepted);
-        job.outbox.push(Output::Guessed { index, drafted, accepted });
+        job.outbox.insert(n_reported.min(job.outbox.len()), Output::Guessed { index, drafted, accepted });
         stats.tokens_drafted += drafted as u64;
         stats.tokens_accepted += accepted as u64;
         stats.tokens_decoded += accepted as u64;

@@ -14,6 +14,7 @@ use crate::logprob;
 use crate::rng::Rng;
 use crate::sampling::{Chance, Draft, Mask, Past, Sampler, Scratch};
 use crate::sequence::{Ending, Pick};
+use rhetor_kernels::log_sum_exp::log_sum_exp;
 use rhetor_lm::{FinishReason, Sampling};
 use std::sync::Arc;
 
@@ -124,7 +125,7 @@ impl Beam {
         scratch: &mut Scratch,
         extensions: &mut Vec<Extension>,
     ) {
-        let normaliser = logprob::log_sum_exp(row);
+        let normaliser = log_sum_exp(row);
         let logprobs: Vec<f32> = row[..n_tokens].iter().map(|logit| logit - normaliser).collect();
         let mut draft = Draft::new(&logprobs, scratch);
         if let Some(mask) = mask {

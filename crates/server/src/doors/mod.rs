@@ -43,3 +43,40 @@ pub(crate) fn guard(router: Router, app: &Arc<App>) -> Router {
 fn is_transfer(path: &str) -> bool {
     path.starts_with("/api/blobs/") || matches!(path, "/api/pull" | "/api/push" | "/api/create")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use axum::routing::get;
+    use http_body_util::BodyExt;
+    use rhetor_store::{PullOptions, Store};
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_in_one_request_is_a_500_for_that_one_only() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path());
+        let app = Arc::new(App::new(Config::default(), store, PullOptions::default()));
+        let routes = Router::new()
+            .route("/panic", get(async || -> &'static str { panic!("on purpose") }))
+            .route("/fine", get(async || "fine"));
+        let router = guard(routes, &app);
+        let ask = async |path: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            (response.status(), response.into_body().collect().await.unwrap().to_bytes())
+        };
+        let (status, body) = ask("/panic").await;
+        let error: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (status, &error["error"]["type"]),
+            (StatusCode::INTERNAL_SERVER_ERROR, &"server_error".into())
+        );
+        assert!(!error.to_string().contains("on purpose"), "what went wrong inside is not told");
+        assert_eq!(ask("/fine").await, (StatusCode::OK, "fine".into()));
+        assert_eq!(app.metrics.n_in_flight(), 0);
+    }
+}

@@ -1,5 +1,6 @@
 //! The use of a model in memory.
 
+use super::plan::OWN_ADAPTER;
 use super::{Resident, Shared};
 use crate::metrics::Metrics;
 use rhetor_lm::Cancel;
@@ -19,9 +20,12 @@ impl Lease {
     pub(super) fn new(
         shared: Arc<Shared>,
         resident: Arc<Resident>,
-        adapters: Option<Vec<String>>,
+        mut adapters: Option<Vec<String>>,
         load_time: Duration,
     ) -> Lease {
+        if let Some(adapters) = adapters.as_mut().filter(|_| resident.has_own_adapter) {
+            adapters.push(OWN_ADAPTER.to_string());
+        }
         Lease { shared, resident, adapters, load_time }
     }
 
@@ -83,7 +87,12 @@ impl Deref for Lease {
 impl Clone for Lease {
     fn clone(&self) -> Lease {
         self.shared.again(&self.resident);
-        Lease::new(self.shared.clone(), self.resident.clone(), self.adapters.clone(), self.load_time)
+        Lease {
+            shared: self.shared.clone(),
+            resident: self.resident.clone(),
+            adapters: self.adapters.clone(),
+            load_time: self.load_time,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a plan to a model in memory.
 
-use super::plan::Plan;
+use super::plan::{OWN_ADAPTER, Plan};
 use crate::refusal::Refusal;
 use axum::http::StatusCode;
 use rhetor_encode::{Embedder, ReaderOptions};
@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 pub struct Resident {
     /// Its name in the store.
     pub name: String,
+    /// What all spellings of its name share.
+    pub(super) key: String,
+    /// Whether it brings an adapter along.
+    pub(super) has_own_adapter: bool,
     /// What the store knows about it.
     pub manifest: Option<Manifest>,
     /// What it does.
@@ -72,6 +76,7 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
         Refusal::new(StatusCode::BAD_REQUEST, format!("model '{name}' cannot be loaded: {error}"))
             .code("model_not_loadable")
     };
+    let has_own_adapter = plan.adapters.iter().any(|(name, _)| name == OWN_ADAPTER);
     let (mind, context) = match plan.cache {
         None => {
             let checkpoint = Checkpoint::open(&plan.path).map_err(|error| failed(&error))?;
@@ -90,15 +95,24 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
                 kv: cache.kv,
                 cache_tokens: Some(cache.cache_tokens),
                 drafter: plan.drafter,
+                parallel: Some(cache.parallel),
+                queue: Some(cache.queue),
+                prefix_store: cache.prefixes,
                 ..EngineOptions::default()
             };
             let opened = Opened { adapters: names, ..opened };
-            let engine = opened.speak(&plan.name, options).map_err(|error| failed(&error))?;
+            let mut engine = opened.speak(&plan.name, options).map_err(|error| failed(&error))?;
+            let settings = plan.manifest.as_ref().map(|manifest| &manifest.settings);
+            if let Some(template) = settings.and_then(|settings| settings.template.as_deref()) {
+                engine.set_template(template).map_err(|error| failed(&error))?;
+            }
             (Mind::Speaks(Box::new(engine)), cache.context)
         }
     };
     Ok(Resident {
         name: plan.name,
+        key: plan.key,
+        has_own_adapter,
         manifest: plan.manifest,
         mind,
         load_time: began.elapsed(),

@@ -4,64 +4,63 @@ use crate::app::App;
 use crate::refusal::Refusal;
 use axum::http::StatusCode;
 use rhetor_formats::Checkpoint;
-use rhetor_generate::DrafterOptions;
+use rhetor_generate::{DrafterOptions, PrefixStoreOptions};
 use rhetor_kernels::kv::KvType;
 use rhetor_models::estimate::Estimate;
 use rhetor_models::{Family, Model, ModelConfig};
-use rhetor_store::{Manifest, PulledModel, Reference};
+use rhetor_store::{Manifest, ModelName, Reference};
 use std::path::{Path, PathBuf};
 
 /// Tokens of the cache for each sequence that may be in flight, where the context allows more.
 const TOKENS_EACH: usize = 2048;
 /// Bytes of activations and the like, beside weights and cache.
 const WORKING_BYTES: u64 = 64 << 20;
-/// The name of the model inside the program.
-const BUILTIN: &str = "builtin";
+
+/// The name of the adapter that a model brings along; it is always on.
+pub(super) const OWN_ADAPTER: &str = "(its own)";
 
 /// What a request's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Choice {
-    /// The model to load, as the store has it.
+    /// The model to load: what all spellings of its name share.
     pub base: String,
-    /// The adapters that are on; `None` where the model has none.
+    /// The adapters of the server's owner that are on; `None` where there are none for the model.
     pub adapters: Option<Vec<String>>,
 }
 
-/// The name without the tag that means the model itself.
-pub(super) fn plain(name: &str) -> &str {
-    name.strip_suffix(":latest").unwrap_or(name)
+/// What all spellings of a name share; `None` for what is no name, above all for a path.
+pub(super) fn key(name: &str) -> Option<String> {
+    if let Ok(name) = ModelName::parse(name) {
+        return Some(name.key());
+    }
+    match Reference::parse(name) {
+        Ok(Reference::Path(_)) | Err(_) => None,
+        Ok(reference) => Some(reference.to_string()),
+    }
 }
 
-/// The model or adapter of that name, if it may be used. Never a path: those are nobody's names.
+/// The model or adapter of that name, if it may be used.
 pub(super) fn choose(app: &App, name: &str) -> Result<Choice, Refusal> {
     let config = &app.config;
-    let plain = plain(name);
-    let is_allowed =
-        config.models.is_empty() || config.models.iter().any(|model| self::plain(model) == plain);
-    if !is_allowed {
+    let asked = key(name).ok_or_else(|| Refusal::no_model(name))?;
+    let is_asked = |known: &String| key(known).as_ref() == Some(&asked);
+    if !config.models.is_empty() && !config.models.iter().any(is_asked) {
         return Err(Refusal::no_model(name));
     }
-    if let Some((adapter, base, _)) = config.adapters.iter().find(|(adapter, ..)| adapter == plain) {
-        return Ok(Choice { base: self::plain(base).to_string(), adapters: Some(vec![adapter.clone()]) });
+    if let Some((adapter, base, _)) = config.adapters.iter().find(|(adapter, ..)| is_asked(adapter)) {
+        let base = key(base).ok_or_else(|| Refusal::no_model(base))?;
+        return Ok(Choice { base, adapters: Some(vec![adapter.clone()]) });
     }
-    match Reference::parse(plain) {
-        Ok(Reference::Path(_)) | Err(_) => return Err(Refusal::no_model(name)),
-        Ok(
-            Reference::Name(_)
-            | Reference::Pypi { .. }
-            | Reference::Hub { .. }
-            | Reference::Registry(_)
-            | Reference::Url(_),
-        ) => {}
-    }
-    let has_adapters = config.adapters.iter().any(|(_, base, _)| self::plain(base) == plain);
-    Ok(Choice { base: plain.to_string(), adapters: has_adapters.then(Vec::new) })
+    let has_adapters = config.adapters.iter().any(|(_, base, _)| is_asked(base));
+    Ok(Choice { base: asked, adapters: has_adapters.then(Vec::new) })
 }
 
 /// What loading a model will take.
 #[derive(Clone)]
 pub(super) struct Plan {
-    /// The model's name.
+    /// What all spellings of the model's name share.
+    pub key: String,
+    /// The name as the store has it.
     pub name: String,
     pub path: PathBuf,
     pub manifest: Option<Manifest>,
@@ -78,7 +77,7 @@ pub(super) struct Plan {
 }
 
 /// How the cache is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CachePlan {
     pub kv: KvType,
     /// Tokens of the context.
@@ -89,22 +88,26 @@ pub(super) struct CachePlan {
     pub parallel: usize,
     /// Requests that may wait.
     pub queue: usize,
+    /// Where beginnings of prompts are kept.
+    pub prefixes: Option<PrefixStoreOptions>,
 }
 
 impl Plan {
     /// Looks the model up and reads its sizes, without loading it.
     pub fn read(app: &App, choice: &Choice, context: Option<usize>, budget: u64) -> Result<Plan, Refusal> {
         let name = &choice.base;
-        let found = find(app, name)?;
+        let found = app.store.show(name).map_err(|_| Refusal::no_model(name))?;
         let broken = |error: &dyn std::fmt::Display| {
             Refusal::wrong(format!("model '{name}' cannot be loaded: {error}")).code("model_not_loadable")
         };
         let checkpoint = Checkpoint::open(&found.path).map_err(|error| broken(&error))?;
         let config = Model::config_of(&checkpoint).map_err(|error| broken(&error))?;
         let family = Family::of(&checkpoint).map_err(|error| broken(&error))?;
-        let of_base = app.config.adapters.iter().filter(|(_, base, _)| plain(base) == name);
+        let of_base =
+            app.config.adapters.iter().filter(|(_, base, _)| self::key(base).as_ref() == Some(name));
+        let own = found.adapter.map(|dir| (OWN_ADAPTER.to_string(), dir));
         let adapters: Vec<(String, PathBuf)> =
-            of_base.map(|(adapter, _, dir)| (adapter.clone(), dir.clone())).collect();
+            own.into_iter().chain(of_base.map(|(adapter, _, dir)| (adapter.clone(), dir.clone()))).collect();
         let drafter = app.config.drafter.clone();
         let draft_model = drafter.iter().filter_map(|drafter| drafter.checkpoint.as_ref());
         let beside = adapters.iter().map(|(_, dir)| dir).chain(draft_model);
@@ -121,7 +124,7 @@ impl Plan {
                 Some(lay_out(app, name, &config, context_wanted, &room)?)
             }
         };
-        let kv = cache.map_or(0, |cache| {
+        let kv = cache.as_ref().map_or(0, |cache| {
             Estimate { family, config: &config }.kv_bytes(app.config.kv, cache.cache_tokens)
         });
         let bytes = fixed + kv;
@@ -129,7 +132,17 @@ impl Plan {
             return Err(too_large(name, fixed, kv, budget));
         }
         let (path, manifest) = (found.path, found.manifest);
-        Ok(Plan { name: name.clone(), path, manifest, adapters, context_wanted, cache, drafter, bytes })
+        Ok(Plan {
+            key: name.clone(),
+            name: found.name,
+            path,
+            manifest,
+            adapters,
+            context_wanted,
+            cache,
+            drafter,
+            bytes,
+        })
     }
 
     /// 503: the models in use leave no room.
@@ -194,22 +207,13 @@ fn lay_out(
     if kv_bytes > left {
         return Err(too_large(name, room.fixed, kv_bytes, room.budget));
     }
-    Ok(CachePlan { kv: app.config.kv, context, cache_tokens, parallel, queue: app.config.queue })
-}
-
-/// The model as the store has it.
-fn find(app: &App, name: &str) -> Result<PulledModel, Refusal> {
-    if name == BUILTIN {
-        let path = app.store.resolve(name).map_err(|error| Refusal::wrong(error.to_string()))?;
-        return Ok(PulledModel {
-            name: name.to_string(),
-            path,
-            adapter: None,
-            manifest: None,
-            was_fetched: false,
-        });
-    }
-    app.store.show(name).map_err(|_| Refusal::no_model(name))
+    // `speak` says which model it is.
+    let prefixes = app.config.cache_dir.as_ref().map(|dir| PrefixStoreOptions {
+        dir: dir.clone(),
+        max_bytes: app.config.cache_bytes,
+        model: String::new(),
+    });
+    Ok(CachePlan { kv: app.config.kv, context, cache_tokens, parallel, queue: app.config.queue, prefixes })
 }
 
 /// Bytes of a file, or of the files of a folder.

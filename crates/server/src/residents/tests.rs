@@ -24,6 +24,8 @@ fn app(names: &[&str], config: Config) -> (tempfile::TempDir, Arc<App>) {
             pulled_at: 0,
             made_by: "a test".to_string(),
             files: vec![stored],
+            folder: None,
+            settings: rhetor_store::Settings::default(),
         };
         let manifests = home.path().join("manifests");
         std::fs::create_dir_all(&manifests).unwrap();
@@ -48,7 +50,7 @@ async fn until(app: &App, names: &[&str]) {
 async fn requests_for_one_model_share_one_load() {
     let (_home, app) = app(&["a"], Config::default());
     let get = || app.residents.get(&app, "a", Wish::default());
-    let (one, two, three) = tokio::join!(get(), get(), app.residents.get(&app, "a:latest", Wish::default()));
+    let (one, two, three) = tokio::join!(get(), get(), app.residents.get(&app, "A:latest", Wish::default()));
     let (one, two, three) = (one.ok().unwrap(), two.ok().unwrap(), three.ok().unwrap());
     assert!(Arc::ptr_eq(&one, &two) && Arc::ptr_eq(&two, &three));
     assert_eq!(app.residents.n_loads_and_unloads(), (1, 0));

@@ -24,7 +24,7 @@ impl Shared {
         let mut slots = self.slots();
         let mut next: Option<Instant> = None;
         let mut over = Vec::new();
-        for (name, slot) in &slots.by_name {
+        for (name, slot) in &slots.by_key {
             let Slot::Ready(entry) = slot else { continue };
             match entry.expires_at() {
                 Some(at) if at <= now => over.push(name.clone()),
@@ -32,7 +32,7 @@ impl Shared {
                 None => {}
             }
         }
-        let gone: Vec<Slot> = over.iter().filter_map(|name| slots.by_name.remove(name)).collect();
+        let gone: Vec<Slot> = over.iter().filter_map(|name| slots.by_key.remove(name)).collect();
         slots.n_unloads += gone.len() as u64;
         drop(slots);
         for name in &over {

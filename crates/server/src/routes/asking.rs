@@ -20,14 +20,13 @@ pub(in crate::routes) struct Putting {
 pub(in crate::routes) async fn put(app: &Arc<App>, asked: &mut Asked) -> Result<Putting, Refusal> {
     let wish = Wish { keep_alive: asked.keep_alive, context: None };
     let lease = app.residents.get(app, &asked.model, wish).await?;
-    // Before anything is fetched for it.
-    lease.engine()?;
+    let can = lease.engine()?.capabilities();
     asked.request.pictures = pictures::files(app, &asked.shown).await?;
     if asked.request.adapters.is_none() {
         asked.request.adapters = lease.adapters();
     }
     // An effort is the caller's habit, not a demand on this model.
-    if asked.is_effort {
+    if asked.is_effort && !can.thinking {
         asked.request.think = None;
     }
     Ok(Putting { lease, request: asked.request.clone() })

@@ -5,11 +5,15 @@ mod asking;
 mod catalog;
 mod detokenize;
 mod health;
+mod metrics;
+mod ollama;
 mod openai;
+mod openapi;
 mod page;
 mod runs;
 mod score;
 mod tokenize;
+mod version;
 
 use crate::app::App;
 use axum::routing::MethodRouter;
@@ -30,6 +34,9 @@ pub const ROUTES: &[Route] = &[
     Route { path: "/", methods: page::root, summary: "the web page; for programs, Ollama's greeting" },
     Route { path: "/assets/{*path}", methods: page::assets, summary: "the files of the web page" },
     Route { path: "/health", methods: health::methods, summary: "whether the server is up" },
+    Route { path: "/version", methods: version::methods, summary: "which program this is" },
+    Route { path: "/metrics", methods: metrics::methods, summary: "the server's numbers, for Prometheus" },
+    Route { path: "/openapi.json", methods: openapi::methods, summary: "this table, for programs" },
     Route {
         path: "/v1/chat/completions",
         methods: openai::chat::methods,
@@ -71,5 +78,33 @@ pub const ROUTES: &[Route] = &[
         path: "/api/catalog",
         methods: catalog::methods,
         summary: "models that can be pulled, and families that can be loaded",
+    },
+    Route { path: "/api/version", methods: ollama::version::methods, summary: "the version of Ollama's API" },
+    Route { path: "/api/generate", methods: ollama::generate::methods, summary: "an answer to a prompt" },
+    Route { path: "/api/chat", methods: ollama::chat::methods, summary: "the next turn of a conversation" },
+    Route { path: "/api/embed", methods: ollama::embed::methods, summary: "the vectors of texts" },
+    Route { path: "/api/embeddings", methods: ollama::embeddings::methods, summary: "the vector of a text" },
+    Route { path: "/api/tags", methods: ollama::tags::methods, summary: "the models of the store" },
+    Route { path: "/api/ps", methods: ollama::ps::methods, summary: "the models in memory" },
+    Route { path: "/api/show", methods: ollama::show::methods, summary: "all that is known of a model" },
+    Route { path: "/api/create", methods: ollama::create::methods, summary: "a new model" },
+    Route { path: "/api/copy", methods: ollama::copy::methods, summary: "a second name for a model" },
+    Route { path: "/api/delete", methods: ollama::delete::methods, summary: "a model goes" },
+    Route { path: "/api/pull", methods: ollama::pull::methods, summary: "a model is fetched" },
+    Route {
+        path: "/api/push",
+        methods: ollama::push::methods,
+        summary: "refused: nothing leaves this machine",
+    },
+    Route { path: "/api/blobs/{digest}", methods: ollama::blobs::methods, summary: "files for a new model" },
+    Route {
+        path: "/v2/{namespace}/{model}/manifests/{tag}",
+        methods: ollama::registry::manifests,
+        summary: "what a model is made of, for other instances",
+    },
+    Route {
+        path: "/v2/{namespace}/{model}/blobs/{digest}",
+        methods: ollama::registry::blobs,
+        summary: "its files, for other instances",
     },
 ];

@@ -28,7 +28,7 @@ async fn answer(State(app): State<Arc<App>>, JsonBody(body): JsonBody) -> Result
     if fields.has("messages") {
         let mut asked = crate::wire::openai::chat::read(fields.rest(), app.config.lenient)?;
         let putting = asking::put(&app, &mut asked).await?;
-        ids = putting.lease.engine()?.encode(&putting.request.prompt)?;
+        ids = putting.lease.engine()?.encode_request(&putting.request)?;
         (model, warnings, lease) = (asked.model, asked.warnings, putting.lease);
     } else {
         model = fields.need::<String>("model")?;

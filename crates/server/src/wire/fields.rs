@@ -34,7 +34,7 @@ impl Fields {
         if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Whether the field is there.
+    /// Whether the field is there and was not taken yet.
     pub fn has(&self, name: &str) -> bool {
         self.fields.get(name).is_some_and(|value| !value.is_null())
     }
@@ -100,6 +100,15 @@ impl Fields {
         }
     }
 
+    /// The fields that nobody took so far; they stay.
+    pub fn left(&self) -> Map<String, Value> {
+        self.fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    }
+
     /// A part of this object, which stands at `path`, as fields.
     pub fn part(&self, value: Value, path: impl Into<String>) -> Result<Fields, Refusal> {
         Fields::of(value, path, self.lenient)
@@ -144,7 +153,7 @@ impl Fields {
 
     /// Refuses, or warns of, every field that nobody took; returns the warnings.
     pub fn finish(mut self) -> Result<Vec<String>, Refusal> {
-        for (name, _) in std::mem::take(&mut self.fields) {
+        for (name, _) in std::mem::take(&mut self.fields).into_iter().filter(|(_, value)| !value.is_null()) {
             let path = self.path(&name);
             let message = format!("unknown field {path}");
             if !self.lenient {

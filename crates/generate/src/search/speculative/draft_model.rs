@@ -14,6 +14,7 @@ use crate::{Error, logprob};
 use rhetor_catalog::{About, Source};
 use rhetor_formats::Checkpoint;
 use rhetor_kernels::kv::PAGE_LEN;
+use rhetor_kernels::log_sum_exp::log_sum_exp;
 use rhetor_models::{Batch, KvCache, LoadOptions, Model, SequenceSpan};
 use rhetor_tensor::Tensor;
 use rhetor_tokenizer::Tokenizer;
@@ -140,7 +141,7 @@ impl DraftModel {
             if let Some(&(token, logit)) = logprob::top(logits, 1).first() {
                 let guess = &mut guesses[going.at];
                 guess.tokens.push(token);
-                guess.classes.push(class(f64::from(logit - logprob::log_sum_exp(logits)).exp()));
+                guess.classes.push(class(f64::from(logit - log_sum_exp(logits)).exp()));
             }
         }
     }

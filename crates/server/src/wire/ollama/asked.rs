@@ -1,10 +1,10 @@
 //! What `/api/generate` and `/api/chat` may ask.
 
-use super::keep_alive::keep_alive;
 use super::messages::{Talk, messages, pictures};
 use crate::refusal::Refusal;
 use crate::residents::KeepAlive;
 use crate::wire::fields::Fields;
+use crate::wire::keep_alive::keep_alive;
 use crate::wire::request::{count, schema, tools, wrong};
 use rhetor_lm::{Constraint, Overflow, Tool};
 use serde_json::Value;
@@ -142,7 +142,9 @@ fn think(fields: &mut Fields) -> Result<Option<bool>, Refusal> {
 }
 
 fn invalid_think(got: &str) -> Refusal {
-    let message = format!("invalid think value: {got:?} (must be \"high\", \"medium\", \"low\", \"max\", true, or false)");
+    let message = format!(
+        "invalid think value: {got:?} (must be \"high\", \"medium\", \"low\", \"max\", true, or false)"
+    );
     Refusal::field("think", message).code("invalid_value")
 }
 
@@ -169,7 +171,8 @@ mod tests {
     fn what_clients_leave_out_has_ollamas_defaults() {
         let asked = generate(json!({ "model": "m" }), false).unwrap();
         assert!(asked.is_stream && asked.what.is_empty() && asked.overflow == Overflow::TruncateOldest);
-        let asked = chat(json!({ "model": "m", "messages": [], "format": "", "think": "medium" }), false).unwrap();
+        let asked =
+            chat(json!({ "model": "m", "messages": [], "format": "", "think": "medium" }), false).unwrap();
         assert!(asked.what.is_empty() && asked.constraint.is_none() && asked.think == Some(true));
     }
 

@@ -2,8 +2,6 @@
 
 pub(crate) mod asked;
 pub(crate) mod clock;
-pub(crate) mod details;
-pub(crate) mod keep_alive;
 pub(crate) mod messages;
 pub(crate) mod options;
 pub(crate) mod reply;

@@ -127,7 +127,10 @@ impl Options {
             Some(-1 | -2) => self.max_tokens = None,
             Some(n) => {
                 let n = usize::try_from(n).map_err(|_| {
-                    wrong(&path, format!("{n} is neither a number of tokens nor -1 (no limit) or -2 (to the end)"))
+                    wrong(
+                        &path,
+                        format!("{n} is neither a number of tokens nor -1 (no limit) or -2 (to the end)"),
+                    )
                 })?;
                 self.max_tokens = Some(n);
             }
@@ -205,7 +208,8 @@ mod tests {
         let parameters = json!({ "temperature": 0.1, "stop": ["a", "b"], "num_ctx": 512.0, "seed": 7 });
         let mut options = Options::of_model(parameters.as_object().unwrap()).unwrap();
         assert_eq!((options.sampling.temperature, options.sampling.top_k), (0.1, 40));
-        let mut fields = Fields::of(json!({ "stop": ["c"], "seed": -1, "top_k": 3.0 }), "options", false).unwrap();
+        let mut fields =
+            Fields::of(json!({ "stop": ["c"], "seed": -1, "top_k": 3.0 }), "options", false).unwrap();
         options.read(&mut fields).unwrap();
         assert_eq!(options.stop, ["c"]);
         assert_eq!((options.seed, options.context, options.sampling.top_k), (None, Some(512), 3));

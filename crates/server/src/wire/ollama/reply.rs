@@ -95,7 +95,7 @@ impl Teller {
         let calls = completion.tool_calls.iter().enumerate().map(|(i, call)| tool_call(call, i)).collect();
         let piece = Piece {
             text: &completion.text,
-            thinking: completion.thinking.as_deref().unwrap_or_default(),
+            thinking: &completion.thinking,
             calls,
             logprobs: completion.logprobs.as_deref().unwrap_or_default(),
         };
@@ -238,7 +238,11 @@ mod tests {
         teller.write(Heard::Prefill { done: 1, total: 2 }, &mut out);
         teller.write(Heard::Text { index: 0, text: "Hi".to_string(), logprobs: Vec::new() }, &mut out);
         teller.write(Heard::Thinking { index: 0, text: "hm".to_string() }, &mut out);
-        let call = ToolCall { id: "c".to_string(), name: "f".to_string(), arguments: r#"{"z":1,"a":2}"#.to_string() };
+        let call = ToolCall {
+            id: "c".to_string(),
+            name: "f".to_string(),
+            arguments: r#"{"z":1,"a":2}"#.to_string(),
+        };
         teller.write(Heard::ToolCall { index: 0, call }, &mut out);
         let usage = Usage { prompt_tokens: 3, completion_tokens: 1, truncated_tokens: 5, ..Usage::default() };
         let said = Completion { usage, finish_reason: FinishReason::Stop, ..Completion::default() };

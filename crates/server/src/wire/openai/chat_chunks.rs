@@ -101,3 +101,102 @@ impl Chunks {
         sse::done(out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::chat;
+    use super::*;
+    use rhetor_lm::{FinishReason, Usage};
+
+    /// What is heard, as the chunks' text.
+    fn written(more: Value, heard: Vec<Heard>) -> String {
+        let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "Hi" }], "stream": true, "seed": 7 });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let envelope = Envelope {
+            id: "chatcmpl-1".to_string(),
+            object: "chat.completion.chunk",
+            created: 5,
+            model: "m".to_string(),
+        };
+        let mut chunks = Chunks::new(envelope, chat::read(body, false).unwrap());
+        let mut out = Vec::new();
+        heard.into_iter().for_each(|heard| chunks.write(heard, &mut out));
+        String::from_utf8(out).unwrap()
+    }
+
+    fn choices(text: &str) -> Vec<Value> {
+        let data =
+            text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
+        data.map(|data| serde_json::from_str::<Value>(data).unwrap()["choices"].clone()).collect()
+    }
+
+    fn text(text: &str) -> Heard {
+        Heard::Text { index: 0, text: text.to_string(), logprobs: Vec::new() }
+    }
+
+    #[test]
+    fn a_stream_is_this_to_the_byte() {
+        let usage = Usage { prompt_tokens: 2, completion_tokens: 1, ..Usage::default() };
+        let done = Completion {
+            text: "a".to_string(),
+            finish_reason: FinishReason::Stop,
+            usage,
+            ..Completion::default()
+        };
+        let told = written(
+            json!({}),
+            vec![Heard::Prefill { done: 2, total: 2 }, text("a"), Heard::Done(Ok(vec![done]))],
+        );
+        let head = format!(
+            r#"data: {{"id":"chatcmpl-1","object":"chat.completion.chunk","created":5,"model":"m","system_fingerprint":"{}","choices":"#,
+            reply::FINGERPRINT
+        );
+        let lines = [
+            r#"[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}"#,
+            r#"[{"index":0,"delta":{"content":"a"},"logprobs":null,"finish_reason":null}]}"#,
+            r#"[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"seed":7}"#,
+        ];
+        let expected: String = lines.iter().map(|line| format!("{head}{line}\n\n")).collect();
+        assert_eq!(told, expected + "data: [DONE]\n\n");
+    }
+
+    #[test]
+    fn a_call_is_named_once_and_its_arguments_follow() {
+        let call = |id: &str| ToolCall {
+            id: id.to_string(),
+            name: "f".to_string(),
+            arguments: r#"{"a":1}"#.to_string(),
+        };
+        let heard = ["x", "y"].map(|id| Heard::ToolCall { index: 0, call: call(id) });
+        let done = Completion { finish_reason: FinishReason::ToolCalls, ..Completion::default() };
+        let told = written(json!({}), heard.into_iter().chain([Heard::Done(Ok(vec![done]))]).collect());
+        let told = choices(&told);
+        let second = &told[3][0]["delta"]["tool_calls"][0];
+        assert_eq!(
+            *second,
+            json!({ "id": "y", "type": "function", "index": 1,
+            "function": { "name": "f", "arguments": "" } })
+        );
+        let follows = json!({ "index": 1, "function": { "arguments": r#"{"a":1}"# } });
+        assert_eq!(told[4][0]["delta"]["tool_calls"][0], follows);
+        assert_eq!(told[5][0]["finish_reason"], "tool_calls");
+    }
+
+    #[test]
+    fn thoughts_come_apart_and_usage_comes_last_alone() {
+        let thought = Heard::Thinking { index: 0, text: "hm".to_string() };
+        let done = Heard::Done(Ok(vec![Completion::default()]));
+        let told =
+            written(json!({ "stream_options": { "include_usage": true } }), vec![thought, text("a"), done]);
+        assert_eq!(choices(&told)[1][0]["delta"], json!({ "reasoning": "hm" }));
+        assert_eq!(*choices(&told).last().unwrap(), json!([]));
+        assert_eq!(told.matches("\"usage\":null").count(), 4);
+    }
+
+    #[test]
+    fn an_error_in_the_midst_is_the_last_event() {
+        let told = written(json!({}), vec![text("a"), Heard::Panicked]);
+        let last = told.trim_end().lines().last().unwrap();
+        assert!(last.starts_with(r#"data: {"error":{"message":"#), "{last}");
+    }
+}

@@ -91,3 +91,45 @@ impl Chunks {
         sse::done(out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::completions;
+    use super::*;
+    use rhetor_lm::FinishReason;
+
+    #[test]
+    fn an_echo_comes_first_and_choices_are_numbered_through_all_prompts() {
+        let body = json!({ "model": "m", "prompt": ["P", "Q"], "n": 2, "echo": true, "stream": true, "seed": 7,
+            "stream_options": { "include_usage": true } });
+        let envelope = Envelope::new("cmpl-", "text_completion", "m");
+        let echo = |text: &str| Echo { text: text.to_string(), first: None };
+        let texts = completions::read(body, false).unwrap();
+        let mut chunks = Chunks::new(envelope, texts, vec![echo("P"), echo("Q")]);
+        let mut out = Vec::new();
+        for index in [3, 0, 3] {
+            chunks.write(Heard::Text { index, text: index.to_string(), logprobs: Vec::new() }, &mut out);
+        }
+        let usage = Usage { prompt_tokens: 1, completion_tokens: 1, ..Usage::default() };
+        let done = Completion { finish_reason: FinishReason::Stop, usage, ..Completion::default() };
+        chunks.write(Heard::Done(Ok(vec![done; 4])), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let mut told = vec![String::new(); 4];
+        let mut last = Value::Null;
+        for data in
+            text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]")
+        {
+            last = serde_json::from_str(data).unwrap();
+            for choice in last["choices"].as_array().unwrap() {
+                told[choice["index"].as_u64().unwrap() as usize].push_str(choice["text"].as_str().unwrap());
+            }
+        }
+        assert_eq!(told, ["P0", "P", "Q", "Q33"]);
+        // Each prompt is counted once, each completion too.
+        assert_eq!(
+            (&last["usage"]["prompt_tokens"], &last["usage"]["completion_tokens"]),
+            (&json!(2), &json!(4))
+        );
+        assert!(text.ends_with("data: [DONE]\n\n"));
+    }
+}

@@ -21,6 +21,10 @@ export function Thread({ editing }: { editing: Signal<string | null> }) {
   const turns = conversation ? path(conversation) : [];
   const writing = live.value && live.value.conversation === conversation?.id ? live.value.turn : null;
   const last = turns.findLast((turn) => turn.role === 'user')?.id;
+  const toEnd = () => {
+    setAtEnd(true);
+    if (place.current) place.current.scrollTop = place.current.scrollHeight;
+  };
   useEffect(() => {
     if (editing.value === 'last') editing.value = last ?? null;
   }, [editing.value]);
@@ -28,11 +32,8 @@ export function Thread({ editing }: { editing: Signal<string | null> }) {
   useLayoutEffect(() => {
     if (isAtEnd && place.current) place.current.scrollTop = place.current.scrollHeight;
   }, [writing, turns.length, conversation?.id]);
+  useLayoutEffect(() => toEnd(), [last, conversation?.id]);
   useTelling(writing?.text ?? null, writing?.id ?? null);
-  const toEnd = () => {
-    setAtEnd(true);
-    if (place.current) place.current.scrollTop = place.current.scrollHeight;
-  };
   return (
     <div
       class="thread"
