@@ -219,11 +219,12 @@ fn no_file_names_a_place_of_one_machine() {
 
 #[test]
 fn entries_of_tables_have_a_name_a_summary_and_a_source() {
-    use rhetor_generate::{TEMPLATES, answer::TOOL_SYNTAX, infill::INFILL, sampling::SAMPLING};
+    use rhetor_generate::{DRAFTERS, TEMPLATES, answer::TOOL_SYNTAX, infill::INFILL, sampling::SAMPLING};
     check_table("FAMILIES", rhetor_models::FAMILIES.iter().map(|family| family.about));
     check_table("SAMPLING", SAMPLING.iter().map(|step| *step.about()));
     check_table("TEMPLATES", TEMPLATES.iter().map(|template| template.about));
     check_table("INFILL", INFILL.iter().map(|template| template.about));
+    check_table("DRAFTERS", DRAFTERS.iter().map(|method| method.about));
     check_table("TOOL_SYNTAX", TOOL_SYNTAX.iter().map(|syntax| syntax.about));
 }
 

@@ -492,8 +492,13 @@ impl Engine {
     fn check(&self, request: &Request) -> Result<(), rhetor_lm::Error> {
         let invalid = |option, reason: String| Err(rhetor_lm::Error::InvalidOption { option, reason });
         validate(&request.sampling, self.tokenizer.n_tokens())?;
-        if request.speculate.is_some_and(|n| n > 0) && !self.steps.speculates() {
-            return invalid("speculate", "this engine was set up without a drafter".to_string());
+        if request.speculate.is_some_and(|n| n > 0) {
+            if !self.steps.speculates() {
+                return invalid("speculate", "this engine was set up without a drafter".to_string());
+            }
+            if request.beams > 1 {
+                return invalid("speculate", format!("{} beams exclude guessing ahead", request.beams));
+            }
         }
         if request.n == 0 || request.n > 1024 {
             return invalid("n", format!("{} is outside 1 to 1024", request.n));

@@ -163,6 +163,9 @@ fn a_request_says_how_far_ahead_is_guessed_and_an_engine_without_a_drafter_refus
     assert_eq!(usage(&plain(64), Some(0)).unwrap().drafted_tokens, 0);
     let refused = usage(&plain(64), Some(1)).unwrap_err();
     assert!(matches!(refused, rhetor_lm::Error::InvalidOption { option: "speculate", .. }), "{refused}");
+    let beams = Request { beams: 2, speculate: Some(1), ..Request::text("hello") };
+    let refused = fast.generate(&beams, &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(refused, rhetor_lm::Error::InvalidOption { option: "speculate", .. }), "{refused}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::interrupt;
 use crate::listen;
 use crate::range::range;
 use crate::session::Session;
+use crate::speculation::SpeculationArgs;
 use rhetor_kernels::kv::KvType;
 use rhetor_server::{App, Config, Server};
 use std::net::SocketAddr;
@@ -39,6 +40,9 @@ pub struct Serve {
     #[arg(long, env = "RHETOR_LENIENT", hide_env_values = true,
           value_parser = clap::builder::BoolishValueParser::new())]
     lenient: bool,
+
+    #[command(flatten)]
+    speculation: SpeculationArgs,
 }
 
 /// Who may enter, and from where.
@@ -203,8 +207,8 @@ fn kv(text: &str) -> Result<KvType, String> {
 }
 
 impl Serve {
-    fn config(self) -> Result<Config, Failure> {
-        let Serve { listen, access, models, limits, runs, lenient } = self;
+    fn config(self, session: &Session) -> Result<Config, Failure> {
+        let Serve { listen, access, models, limits, speculation, runs, lenient } = self;
         let listen = match (listen, std::env::var("OLLAMA_HOST")) {
             (Some(address), _) => address,
             (None, Ok(host)) if !host.is_empty() => {
@@ -241,6 +245,7 @@ impl Serve {
             adapters: models.adapters,
             context: models.context,
             kv: models.kv,
+            drafter: speculation.drafter(session)?,
             parallel: models.parallel,
             queue: models.queue,
             cache_dir: models.cache_dir,
@@ -262,7 +267,7 @@ impl Run for Serve {
 
     fn run(self, session: &Session) -> Result<Exit, Failure> {
         session.start_threads()?;
-        let config = self.config()?;
+        let config = self.config(session)?;
         let is_open = config.api_keys.is_empty() && !config.listen.ip().is_loopback();
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let app = App::new(config, session.store.clone(), session.pull_options.clone());

@@ -94,6 +94,7 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
                 context: Some(cache.context),
                 kv: cache.kv,
                 cache_tokens: Some(cache.cache_tokens),
+                drafter: plan.drafter,
                 parallel: Some(cache.parallel),
                 queue: Some(cache.queue),
                 prefix_store: cache.prefixes,

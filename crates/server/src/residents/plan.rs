@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::refusal::Refusal;
 use axum::http::StatusCode;
 use rhetor_formats::Checkpoint;
-use rhetor_generate::PrefixStoreOptions;
+use rhetor_generate::{DrafterOptions, PrefixStoreOptions};
 use rhetor_kernels::kv::KvType;
 use rhetor_models::estimate::Estimate;
 use rhetor_models::{Family, Model, ModelConfig};
@@ -70,6 +70,8 @@ pub(super) struct Plan {
     pub context_wanted: Option<usize>,
     /// How the cache is laid out; `None` for a model that only reads.
     pub cache: Option<CachePlan>,
+    /// What guesses tokens ahead.
+    pub drafter: Option<DrafterOptions>,
     /// Bytes of all that.
     pub bytes: u64,
 }
@@ -106,7 +108,10 @@ impl Plan {
         let own = found.adapter.map(|dir| (OWN_ADAPTER.to_string(), dir));
         let adapters: Vec<(String, PathBuf)> =
             own.into_iter().chain(of_base.map(|(adapter, _, dir)| (adapter.clone(), dir.clone()))).collect();
-        let sizes = adapters.iter().map(|(_, dir)| size_of(dir)).sum::<u64>();
+        let drafter = app.config.drafter.clone();
+        let draft_model = drafter.iter().filter_map(|drafter| drafter.checkpoint.as_ref());
+        let beside = adapters.iter().map(|(_, dir)| dir).chain(draft_model);
+        let sizes = beside.map(|path| size_of(path)).sum::<u64>();
         let weights = found.manifest.as_ref().map_or_else(|| size_of(&found.path), Manifest::size);
         let fixed = weights + sizes + WORKING_BYTES;
         let context_wanted = context.or(app.config.context);
@@ -135,6 +140,7 @@ impl Plan {
             adapters,
             context_wanted,
             cache,
+            drafter,
             bytes,
         })
     }

@@ -214,3 +214,16 @@ async fn a_load_that_fails_tells_all_who_wait_and_can_be_tried_again() {
     std::fs::write(&file, &whole).unwrap();
     assert!(get().await.is_ok());
 }
+
+#[tokio::test]
+async fn the_drafter_of_the_server_is_that_of_its_models() {
+    let drafter = Some(rhetor_generate::DrafterOptions::new("prompt-lookup"));
+    let (_home, app) = app(&["a"], Config { drafter, ..Config::default() });
+    let resident = app.residents.get(&app, "a", Wish::default()).await.ok().unwrap();
+    let mut request = rhetor_lm::Request::text("one two one two one two");
+    (request.speculate, request.max_tokens) = (Some(2), Some(3));
+    let engine = resident.engine().ok().unwrap();
+    let answers =
+        rhetor_lm::LanguageModel::generate(engine, &request, &mut |_| std::ops::ControlFlow::Continue(()));
+    assert!(answers.is_ok(), "an engine without a drafter refuses to speculate");
+}

@@ -17,8 +17,8 @@ const LIFE_IN_DOUBT: u64 = 128;
 const N_SAMPLES: usize = 5;
 /// Measurements without guesses that are wanted before there are some.
 const N_PLAIN: usize = 3;
-/// What guesses must gain to be made.
-const LEAST_GAIN: f64 = 1.03;
+/// What guesses must gain to be made: less than that is within what measurements are off.
+const LEAST_GAIN: f64 = 1.1;
 /// Steps from a failure of guesses that cost to the next attempt: at first, and after many failures.
 const PAUSE: (u64, u64) = (64, 1024);
 
