@@ -23,8 +23,6 @@ fn app(names: &[&str], config: Config) -> (tempfile::TempDir, Arc<App>) {
             licence_terms: None,
             pulled_at: 0,
             made_by: "a test".to_string(),
-            settings: Default::default(),
-            folder: None,
             files: vec![stored],
             folder: None,
             settings: rhetor_store::Settings::default(),
