@@ -252,7 +252,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=64, help="different requests")
-    parser.add_argument("--words", type=int, default=1500, help="of the long beginning, for restart")
+    parser.add_argument("--words", type=int, default=2040, help="of the long beginning, for restart")
     parser.add_argument("--extra", default="{}", metavar="JSON", help="more fields for every request of load")
     parser.add_argument("--strict", action="append", default=[], metavar="NAME", help="a server that must make no mistake")
     options = parser.parse_args()

@@ -18,6 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -45,6 +46,9 @@ const WAITING_MAX: usize = 2;
 
 /// A file that was never finished is removed when it is that old.
 const ABANDONED: Duration = Duration::from_secs(600);
+
+/// Files that this process has begun to write.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// The pages of a folder that this model can read.
 #[derive(Debug)]
@@ -304,8 +308,10 @@ impl Folder {
     }
 
     fn write_all(&self, finished: &Receiver<Finished>) {
-        for (number, Finished { claim, bytes }) in finished.iter().enumerate() {
+        for Finished { claim, bytes } in finished {
             let header = Header::of(self.fingerprint, &claim.digests, self.page_bytes, &bytes);
+            // Several models of this process may use the folder.
+            let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
             let temporary = self.dir.join(format!("rhetor-{}-{number}.tmp", std::process::id()));
             if let Err(error) = self.write(&header, &bytes, &temporary) {
                 tracing::warn!("{}: a prefix is not kept: {error}", self.dir.display());
@@ -317,7 +323,7 @@ impl Folder {
     fn write(&self, header: &Header, bytes: &[u8], temporary: &Path) -> io::Result<()> {
         let name = header.file_name();
         self.make_room(header.file_bytes(), &name)?;
-        header.write(&mut File::create(temporary)?, bytes)?;
+        header.write(&mut create(temporary)?, bytes)?;
         fs::rename(temporary, self.dir.join(&name))?;
         self.lock().add(&name, header.clone());
         Ok(())
@@ -346,6 +352,15 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// A new file that nobody else may read: prompts can be guessed from it.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 fn read_run(path: &Path, header: &Header, first: usize, n: usize, bytes: &mut Vec<u8>) -> io::Result<bool> {
