@@ -258,7 +258,8 @@ async fn refusals_are_said_in_ollamas_way() {
         ("/api/generate", generate(json!({ "images": ["aGk="] })), 400, "vision"),
         ("/api/generate", generate(json!({ "shift": true })), 400, "shift"),
         ("/api/generate", generate(json!({ "options": { "num_gpu": 3 } })), 400, "options.num_gpu"),
-        ("/api/pull", json!({ "model": "none", "stream": false }), 400, "network"),
+        ("/api/pull", json!({ "model": "none", "stream": false }), 404, "none"),
+        ("/api/pull", json!({ "model": "pypi:none", "stream": false }), 400, "network"),
     ] {
         let reply = server.post(path, body).await;
         assert_eq!(reply.status.as_u16(), status, "{path}: {}", reply.text());

@@ -184,6 +184,9 @@ fn of_generate(engine: &Engine, generate: Generate, settings: &Settings) -> Resu
     }
     let places = PLACE.repeat(generate.pictures.len());
     messages.push(Message::user(format!("{places}{}", generate.prompt)));
+    if generate.template.is_none() && !engine.capabilities().chat {
+        return of_base(generate, messages);
+    }
     if generate.template.is_none() && generate.context.is_empty() {
         return Ok(Request { pictures: generate.pictures, ..Request::chat(messages) });
     }
@@ -213,4 +216,18 @@ fn of_generate(engine: &Engine, generate: Generate, settings: &Settings) -> Resu
     let begins_twice = !generate.context.is_empty() && ids.first().copied() == tokenizer.bos();
     let ids = [&generate.context[..], &ids[usize::from(begins_twice)..]].concat();
     Ok(Request::new(Prompt::Ids(ids)))
+}
+
+/// What a model without a chat template is asked: the prompt alone, which it continues.
+fn of_base(generate: Generate, messages: Vec<Message>) -> Result<Request, Refusal> {
+    if messages.len() > 1 {
+        let message = "the model has no chat template: it continues the prompt, and knows no other turns";
+        return Err(Refusal::field("system", message));
+    }
+    if !generate.context.is_empty() {
+        let message = "the model has no chat template: send the text so far as the prompt";
+        return Err(Refusal::field("context", message));
+    }
+    let prompt = Prompt::Text { text: generate.prompt, parse_special: false };
+    Ok(Request { pictures: generate.pictures, ..Request::new(prompt) })
 }
