@@ -394,6 +394,48 @@ fn a_tiny_model_answers_in_every_way() {
 }
 
 #[test]
+fn a_call_of_a_tool_is_a_line_of_json_and_thoughts_go_to_stderr() {
+    let shell = Shell::new();
+    let model = speaker();
+    let schema =
+        serde_json::json!({"type": "object", "properties": {"u": {"enum": ["c", "f"]}}, "required": ["u"]});
+    let tools =
+        serde_json::json!([{"name": "far", "parameters": schema}, {"name": "near", "parameters": schema}]);
+    fs::write(shell.path("tools.json"), tools.to_string()).unwrap();
+    let template = "{% for t in tools or [] %}{{ t.function.name }} {% endfor %}{% for m in messages %}{{ m.content }}\
+        {% for c in m.tool_calls or [] %}<tool_call>\n{\"name\": \"{{ c.function.name }}\", \"arguments\": \
+        {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}{% endfor %}>";
+    let run = |choice: &str, more: &[&str]| {
+        let args =
+            ["generate", &model, "-p", "x", "--template", template, "--tools", "tools.json", "--tool-choice"];
+        shell.run(&[&args[..], &[choice], more].concat())
+    };
+    let line = run("near", &["--max-tokens", "90"]).succeeds().lines().next().unwrap().to_string();
+    let call: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(call["name"], "near");
+    assert!(["c", "f"].iter().any(|unit| call["arguments"]["u"] == *unit), "{call}");
+    let json = run("required", &["--max-tokens", "90", "--json"]).json();
+    assert!(["far", "near"].iter().any(|name| json["tool_calls"][0]["name"] == *name), "{json}");
+    assert_eq!(json["text"].as_str().map(|text| text.contains("</tool_call>")), Some(false), "{json}");
+    run("middle", &[]).fails(2, "there is no tool `middle`");
+    shell.run(&["generate", &model, "-p", "x", "--tool-choice", "none"]).fails(2, "--tools");
+    let open = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}<think>";
+    let args = ["generate", &model, "-p", "x", "--template", open, "--max-tokens", "9"];
+    let thinks = shell.run(&args);
+    assert_eq!(thinks.succeeds(), "\n");
+    assert!(!thinks.stderr.is_empty());
+    let json = shell.run(&[&args[..], &["--json"]].concat()).json();
+    assert_eq!(
+        (json["thinking"].as_str(), &json["usage"]["thinking_tokens"]),
+        (Some(&*thinks.stderr), &9.into())
+    );
+    shell.run(&["generate", &model, "-p", "x", "--think", "on"]).fails(1, "no place for thoughts");
+    let scored =
+        ["generate", &model, "-p", "abc", "--raw", "--max-tokens", "0", "--json", "--prompt-logprobs", "1"];
+    assert_eq!(shell.run(&scored).json()["prompt_logprobs"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn text_becomes_ids_and_ids_become_text() {
     let shell = Shell::new();
     let model = speaker();

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -327,6 +328,35 @@ def a_stream_can_be_left(client):
     # A model that is in use cannot be loaded with another context: once it can, the request is gone.
     client.generate(CHAT, "Hi", options={**SHORT, "num_ctx": 512})
     assert time.monotonic() < until
+
+
+@test
+def many_streams_at_once_say_what_each_says_alone(client):
+    said, errors = {}, []
+
+    def ask(i):
+        return {"model": CHAT, "messages": [{"role": "user", "content": f"Count from {i}."}], "options": {"seed": i, "num_predict": 16}}
+
+    def one(i):
+        try:
+            pieces = []
+            for piece in client.chat(**ask(i), stream=True):
+                pieces.append(piece.message.content)
+                # Half of them are left while they speak.
+                if i % 2 and len(pieces) == 3:
+                    return
+            said[i] = "".join(pieces)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and len(said) == 16, (errors, said)
+    for i in (0, 14, 30):
+        assert client.chat(**ask(i)).message.content == said[i]
 
 
 @test

@@ -18,7 +18,17 @@ use std::time::{Duration, Instant};
 pub(crate) fn engine_on(fake: Fake, options: EngineOptions) -> Engine {
     let (name, tokenizer, adapters) = ("fake".to_string(), letters(), Vec::new());
     let (runner, context) = (Box::new(fake), 1024);
-    let parts = Parts { name, runner, tokenizer, context, options, config: None, adapters, sight: None };
+    let parts = Parts {
+        name,
+        runner,
+        tokenizer,
+        context,
+        options,
+        config: None,
+        adapters,
+        sight: None,
+        speculator: None,
+    };
     Engine::from_parts(parts).unwrap()
 }
 
@@ -144,6 +154,7 @@ impl Bench {
             constraint: None,
             n_top: 0,
             breakers: Arc::default(),
+            speculate: None,
             deadline: None,
             cancel: Cancel::default(),
             run: None,

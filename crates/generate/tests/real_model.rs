@@ -1,7 +1,9 @@
 //! The engine on a small real model: the same ids alone, in company and with any number of threads.
 
 use rhetor_formats::Checkpoint;
-use rhetor_generate::{Engine, EngineOptions};
+use rhetor_generate::open::Opened;
+use rhetor_generate::{Engine, EngineOptions, PrefixStoreOptions};
+use rhetor_kernels::kv::KvType;
 use rhetor_lm::{Completion, LanguageModel, Request, Sampling};
 use rhetor_models::{LoadOptions, Model};
 use rhetor_tokenizer::Tokenizer;
@@ -63,4 +65,39 @@ fn options_beyond_what_the_model_was_made_for_are_refused() {
     assert!(long.contains("1073741824"), "{long}");
     let small = make(EngineOptions { cache_tokens: Some(1), ..EngineOptions::default() });
     assert!(small.contains("the cache holds 1 tokens"), "{small}");
+}
+
+#[test]
+fn keys_and_values_read_from_disk_are_those_that_were_computed_whatever_their_type() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/llama-speaker");
+    let longer = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), longer.path().join(entry.file_name())).unwrap();
+    }
+    // The same numbers for a context that has room for a prompt worth a file.
+    let config = std::fs::read_to_string(longer.path().join("config.json")).unwrap();
+    let config = config.replace("\"max_position_embeddings\": 256", "\"max_position_embeddings\": 1024");
+    std::fs::write(longer.path().join("config.json"), config).unwrap();
+    for kv in KvType::ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let path = longer.path();
+        let make = || {
+            let opened = Opened::read(path, &[], None).unwrap();
+            let (max_bytes, model) = (1 << 30, String::new());
+            let prefix_store = Some(PrefixStoreOptions { dir: dir.path().to_path_buf(), max_bytes, model });
+            opened
+                .speak("llama-speaker", EngineOptions { kv, prefix_store, ..EngineOptions::default() })
+                .unwrap()
+        };
+        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+        let (text, seed) = ("the sun was high and the cat sat on the mat ".repeat(8), 5);
+        let asked = Request { max_tokens: Some(40), sampling, seed, ..Request::text(text) };
+        let ask =
+            |engine: Engine| engine.generate(&asked, &mut |_| ControlFlow::Continue(())).unwrap().remove(0);
+        let (cold, warm) = (ask(make()), ask(make()));
+        assert_eq!((&warm.token_ids, warm.logprob_sum), (&cold.token_ids, cold.logprob_sum), "{kv:?}");
+        assert_eq!(cold.usage.cached_tokens, 0);
+        assert_eq!(warm.usage.cached_tokens, (cold.usage.prompt_tokens - 1) / 32 * 32);
+    }
 }

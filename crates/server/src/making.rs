@@ -93,13 +93,18 @@ impl Making {
             let at = |reason: String| ModelfileError { line: command.line, reason };
             let value = command.value.clone();
             let pairs = |files: Vec<StoredFile>| files.into_iter().map(|file| (file.path, file.sha256));
+            let is_file = matches!(command.name, "from" | "adapter");
+            let brought = if is_file { bring(&value)? } else { None };
+            if brought.as_ref().is_some_and(Vec::is_empty) {
+                return Err(at(format!("there is no file of a model in {value}")).into());
+            }
             match command.name {
-                "from" => match bring(&value)? {
+                "from" => match brought {
                     Some(files) => making.files.extend(pairs(files)),
                     None if making.from.is_none() => making.from = Some(value),
                     None => return Err(at("several models after FROM".to_string()).into()),
                 },
-                "adapter" => match bring(&value)? {
+                "adapter" => match brought {
                     Some(files) => making.adapter.extend(pairs(files)),
                     None => return Err(at(format!("there is no adapter {value}")).into()),
                 },

@@ -72,6 +72,19 @@ impl Store {
         if blob.is_file() { Ok(blob) } else { Err(Error::NoBlob { sha256: sha256.to_string() }) }
     }
 
+    /// Whether the blob of this sha256 (in hex) is here; if so, it stays a day longer for a model that is to name it.
+    pub fn reserve_blob(&self, sha256: &str) -> Result<bool, Error> {
+        match self.find_blob(sha256) {
+            Ok(blob) => {
+                // A store that cannot be written loses nothing either.
+                let _ = File::open(&blob).and_then(|file| file.set_modified(SystemTime::now()));
+                Ok(true)
+            }
+            Err(Error::NoBlob { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// An empty folder on the disk of the store, removed when dropped.
     pub fn scratch(&self) -> Result<tempfile::TempDir, Error> {
         let folder = self.partial();
@@ -173,5 +186,23 @@ mod tests {
         writer.finish().unwrap();
         assert_eq!(fs::read(store.find_blob(&promised).unwrap()).unwrap(), b"promised");
         assert!(matches!(store.write_blob("../x"), Err(Error::Digest { .. })));
+    }
+
+    #[test]
+    fn a_blob_that_no_model_names_stays_for_a_day_after_it_was_last_asked_for() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path());
+        let old = SystemTime::now() - ORPHAN_AGE - Duration::from_secs(60);
+        for name in ["asked for", "forgotten"] {
+            let sha256 = sha256::of_bytes(name.as_bytes());
+            let mut writer = store.write_blob(&sha256).unwrap();
+            writer.write(name.as_bytes()).unwrap();
+            writer.finish().unwrap();
+            File::open(store.find_blob(&sha256).unwrap()).unwrap().set_modified(old).unwrap();
+        }
+        assert!(store.reserve_blob(&sha256::of_bytes(b"asked for")).unwrap());
+        assert_eq!(store.sweep(&[]).unwrap(), 9);
+        assert!(store.reserve_blob(&sha256::of_bytes(b"asked for")).unwrap());
+        assert!(!store.reserve_blob(&sha256::of_bytes(b"forgotten")).unwrap());
     }
 }

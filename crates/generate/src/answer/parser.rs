@@ -186,8 +186,7 @@ impl Parser {
                 let rest = self.held.split_off(at + len);
                 // White space between what is said and a call is neither's.
                 self.held.truncate(self.held[..at].trim_end().len());
-                let text = self.let_go(self.held.len());
-                push(pieces, Piece::Content(text));
+                self.speak(self.held.len(), pieces);
                 self.held = rest;
                 self.trims = true;
                 let n_allowed = if tools.parallel { usize::MAX } else { 1 };

@@ -191,6 +191,7 @@ fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
         config: None,
         adapters: Vec::new(),
         sight: None,
+        speculator: None,
     };
     let error = Engine::from_parts(parts).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("file/in"), "{error}");

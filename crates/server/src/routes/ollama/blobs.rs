@@ -22,9 +22,9 @@ fn checked(digest: &str) -> Result<String, Refusal> {
 
 async fn look(State(app): State<Arc<App>>, Path(digest): Path<String>) -> Result<StatusCode, Refusal> {
     let sha256 = checked(&digest)?;
-    match app.store.find_blob(&sha256) {
-        Ok(_) => Ok(StatusCode::OK),
-        Err(_) => Err(Refusal::new(StatusCode::NOT_FOUND, format!("blob {digest:?} not found"))),
+    match app.store.reserve_blob(&sha256).map_err(|error| refusal(&error))? {
+        true => Ok(StatusCode::OK),
+        false => Err(Refusal::new(StatusCode::NOT_FOUND, format!("blob {digest:?} not found"))),
     }
 }
 
@@ -35,7 +35,7 @@ async fn upload(
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let sha256 = checked(&digest)?;
-    if app.store.find_blob(&sha256).is_ok() {
+    if app.store.reserve_blob(&sha256).map_err(|error| refusal(&error))? {
         return Ok(StatusCode::OK);
     }
     let mut writer = app.store.write_blob(&sha256).map_err(|error| refusal(&error))?;

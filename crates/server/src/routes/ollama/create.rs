@@ -51,9 +51,9 @@ async fn answer(State(app): State<Arc<App>>, JsonBody(body): JsonBody) -> Result
         if made.is_ok() && name.key() != BUILTIN {
             app.residents.unload(&name.stored());
         }
-        made.map_err(|error| match error {
-            MakingError::Store(error) => refusal(&error),
-            MakingError::Field { field, reason } => Refusal::field(field, reason),
+        made.map_err(|error| match &error {
+            MakingError::Store(error) => refusal(error),
+            MakingError::Field { field, .. } => Refusal::field(*field, error.to_string()),
             other => Refusal::wrong(other.to_string()),
         })
     })
