@@ -270,8 +270,11 @@ impl Run for Serve {
         let config = self.config(session)?;
         let is_open = config.api_keys.is_empty() && !config.listen.ip().is_loopback();
         let scheme = if config.tls.is_some() { "https" } else { "http" };
+        // A request has a thread while it waits for its model or listens to it, for two models at least.
+        let n_blocking = 2 * (config.parallel + config.queue) + 64;
         let app = App::new(config, session.store.clone(), session.pull_options.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .max_blocking_threads(n_blocking)
             .enable_all()
             .build()
             .map_err(|error| Failure::refused(format!("no threads for a server: {error}")))?;

@@ -15,24 +15,28 @@ fn app(names: &[&str], config: Config) -> (tempfile::TempDir, Arc<App>) {
         std::fs::hard_link(&file, folder.join("model.gguf")).unwrap();
         let size = std::fs::metadata(&file).unwrap().len();
         let stored = StoredFile { path: "model.gguf".to_string(), size, sha256: "0".repeat(64) };
-        let manifest = rhetor_store::Manifest {
-            schema: 1,
-            name: name.to_string(),
-            source: "a test".to_string(),
-            licence: None,
-            licence_terms: None,
-            pulled_at: 0,
-            made_by: "a test".to_string(),
-            files: vec![stored],
-            folder: None,
-            settings: rhetor_store::Settings::default(),
-        };
-        let manifests = home.path().join("manifests");
-        std::fs::create_dir_all(&manifests).unwrap();
-        let text = serde_json::to_string(&manifest).unwrap();
-        std::fs::write(manifests.join(format!("{name}.json")), text).unwrap();
+        write_manifest(home.path(), name, vec![stored]);
     }
     (home, Arc::new(App::new(config, store, PullOptions::default())))
+}
+
+fn write_manifest(home: &std::path::Path, name: &str, files: Vec<StoredFile>) {
+    let manifest = rhetor_store::Manifest {
+        schema: 1,
+        name: name.to_string(),
+        source: "a test".to_string(),
+        licence: None,
+        licence_terms: None,
+        pulled_at: 0,
+        made_by: "a test".to_string(),
+        files,
+        folder: None,
+        settings: rhetor_store::Settings::default(),
+    };
+    let manifests = home.join("manifests");
+    std::fs::create_dir_all(&manifests).unwrap();
+    let text = serde_json::to_string(&manifest).unwrap();
+    std::fs::write(manifests.join(format!("{name}.json")), text).unwrap();
 }
 
 fn loaded(app: &App) -> Vec<String> {
@@ -226,4 +230,60 @@ async fn the_drafter_of_the_server_is_that_of_its_models() {
     let answers =
         rhetor_lm::LanguageModel::generate(engine, &request, &mut |_| std::ops::ControlFlow::Continue(()));
     assert!(answers.is_ok(), "an engine without a drafter refuses to speculate");
+}
+
+/// A model with a vocabulary of three letters, in a store, with two adapters that a server's owner attaches to it.
+fn adapted() -> (tempfile::TempDir, Arc<App>) {
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/peft");
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("models/base");
+    std::fs::create_dir_all(&folder).unwrap();
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+        "decoder": null,
+        "model": { "type": "BPE", "vocab": { "a": 0, "b": 1, "c": 2 }, "merges": [] },
+    });
+    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let mut files = Vec::new();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        if name != "tokenizer.json" {
+            std::fs::copy(fixtures.join("base").join(name), folder.join(name)).unwrap();
+        }
+        let size = std::fs::metadata(folder.join(name)).unwrap().len();
+        files.push(StoredFile { path: name.to_string(), size, sha256: "0".repeat(64) });
+    }
+    write_manifest(home.path(), "base", files);
+    let adapter = |name: &str, dir: &str| (name.to_string(), "base".to_string(), fixtures.join(dir));
+    let adapters = vec![adapter("one", "lora_all_rs"), adapter("two", "ia3")];
+    let config = Config { adapters, ..Config::default() };
+    let store = Store::open(home.path());
+    (home, Arc::new(App::new(config, store, PullOptions::default())))
+}
+
+#[tokio::test]
+async fn adapters_are_chosen_by_name_and_the_base_is_loaded_once() {
+    use rhetor_lm::{LanguageModel, Prompt, Request};
+    let (_home, app) = adapted();
+    let mut logprobs = Vec::new();
+    for (name, adapters) in
+        [("base", vec![]), ("one", vec!["one"]), ("two:latest", vec!["two"]), ("base", vec![])]
+    {
+        let lease = app.residents.get(&app, name, Wish::default()).await.map_err(|r| r.message).unwrap();
+        assert_eq!(lease.adapters().unwrap(), adapters, "{name}");
+        let request = Request {
+            adapters: lease.adapters(),
+            max_tokens: Some(3),
+            ..Request::new(Prompt::Ids(vec![0, 1, 2]))
+        };
+        let said =
+            lease.engine().unwrap().generate(&request, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+        logprobs.push(said[0].logprob_sum);
+    }
+    assert_eq!(logprobs[0], logprobs[3], "the base is itself again");
+    assert!(
+        logprobs[0] != logprobs[1] && logprobs[1] != logprobs[2] && logprobs[0] != logprobs[2],
+        "{logprobs:?}"
+    );
+    assert_eq!(app.residents.n_loads_and_unloads(), (1, 0));
+    assert_eq!(loaded(&app), ["base"]);
 }
