@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The page: its unit tests, that what is built is what the sources give, and journeys in real Chromium.
+# Journeys on the page, in real Chromium.
 # Wants node >= 20 and the program in RHETOR_BIN; fetches SmolLM2 (93 MB) and npm's packages; installs Chromium where
 # there is none.
 set -euo pipefail
@@ -8,8 +8,6 @@ root=$(cd ../.. && pwd)
 : "${RHETOR_BIN:=$root/target/debug/rhetor}"
 export RHETOR_BIN
 export CHROMIUM=${CHROMIUM:-/usr/bin/chromium}
-
-"$root/crates/server/web/check.sh"
 
 if [ ! -x "$CHROMIUM" ]; then
     apt-get update -q >/dev/null

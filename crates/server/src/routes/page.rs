@@ -72,7 +72,12 @@ fn page(headers: &HeaderMap) -> Response {
     if let Ok(tag) = HeaderValue::from_str(&PAGE_TAG) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    // A browser takes the headers of a 304 for the page that it keeps, the policy among them.
+    let policy = HeaderValue::from_static(CONTENT_SECURITY_POLICY);
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
@@ -161,6 +166,8 @@ pub(in crate::routes) mod tests {
             (status, body.as_str(), headers["etag"].to_str().unwrap()),
             (StatusCode::NOT_MODIFIED, "", &*tag)
         );
+        assert_eq!(headers["content-security-policy"], CONTENT_SECURITY_POLICY);
+        assert_eq!(headers["cache-control"], "no-cache");
     }
 
     #[tokio::test]
