@@ -103,7 +103,7 @@ fn a_begun_answer_is_continued_and_a_constraint_holds_beside_tools() {
     println!("{answer:?}");
     let is_sum =
         serde_json::from_str::<serde_json::Value>(&answer.text).is_ok_and(|value| value["sum"].is_i64());
-    assert!(is_sum != !answer.tool_calls.is_empty(), "{answer:?}");
+    assert!(is_sum == answer.tool_calls.is_empty(), "{answer:?}");
 }
 
 #[test]

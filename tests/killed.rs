@@ -119,14 +119,14 @@ fn a_pull_that_is_killed_leaves_nothing_that_looks_whole_and_the_next_one_finish
     for moment in 0..MOMENTS {
         n_killed += u64::from(kill_after(to.path(), &["pull", &name], moment * 4));
         let there = whole_models(to.path());
-        assert!(there.is_empty() || there == [name.clone()], "{there:?}");
+        assert!(there.is_empty() || there == std::slice::from_ref(&name), "{there:?}");
         if !there.is_empty() && moment % 2 == 0 {
             succeed(to.path(), &["rm", &name]);
         }
     }
     assert!(n_killed > 0, "every run ended before it was killed");
     succeed(to.path(), &["pull", &name]);
-    assert_eq!(whole_models(to.path()), [name.clone()]);
+    assert_eq!(whole_models(to.path()), std::slice::from_ref(&name));
     let shown = run(to.path(), &["show", "--modelfile", &name]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains("SYSTEM far away"));
 }

@@ -81,13 +81,13 @@ fn wrong(field: &'static str, reason: impl std::fmt::Display) -> MakingError {
     MakingError::Field { field, reason: reason.to_string() }
 }
 
+/// Turns the argument of FROM or ADAPTER into files of the store, if it is a path that the caller allows.
+type Bring<'a> = dyn FnMut(&str) -> Result<Option<Vec<StoredFile>>, MakingError> + 'a;
+
 impl Making {
     /// What a Modelfile says. `bring` turns the argument of FROM or ADAPTER into files of the store, if it is a path
     /// that the caller allows.
-    pub fn of_modelfile(
-        file: &Modelfile,
-        bring: &mut dyn FnMut(&str) -> Result<Option<Vec<StoredFile>>, MakingError>,
-    ) -> Result<Making, MakingError> {
+    pub fn of_modelfile(file: &Modelfile, bring: &mut Bring<'_>) -> Result<Making, MakingError> {
         let mut making = Making::default();
         for command in &file.commands {
             let at = |reason: String| ModelfileError { line: command.line, reason };

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 /// [`Event`], owned, and the end.
 #[derive(Debug)]
 pub enum Heard {
-    /// Prompt tokens computed so far, of all.
-    Prefill { done: usize, total: usize },
+    /// A part of the prompt was computed.
+    Prefill,
     /// A piece of text.
     Text { index: usize, text: String, logprobs: Vec<TokenLogprob> },
     /// A piece of thought.
@@ -29,7 +29,7 @@ impl Heard {
     /// The event, of a request whose completions are numbered from `first`.
     fn of(event: Event<'_>, first: usize) -> Heard {
         match event {
-            Event::Prefill { done, total } => Heard::Prefill { done, total },
+            Event::Prefill { .. } => Heard::Prefill,
             Event::Text { index, text, logprobs } => {
                 Heard::Text { index: first + index, text: text.to_string(), logprobs: logprobs.to_vec() }
             }

@@ -257,7 +257,6 @@ impl Serve {
             idle_time: limits.idle_time,
             request_time: limits.request_time,
             grace: limits.grace,
-            ..Config::default()
         })
     }
 }

@@ -7,7 +7,6 @@ use rhetor_encode::{Embedder, ReaderOptions};
 use rhetor_formats::Checkpoint;
 use rhetor_generate::open::{Opened, tokenizer_of};
 use rhetor_generate::{Engine, EngineOptions};
-use rhetor_store::Manifest;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,8 +18,6 @@ pub struct Resident {
     pub(super) key: String,
     /// Whether it brings an adapter along.
     pub(super) has_own_adapter: bool,
-    /// What the store knows about it.
-    pub manifest: Option<Manifest>,
     /// What it does.
     pub mind: Mind,
     /// How long loading took.
@@ -113,7 +110,6 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
         name: plan.name,
         key: plan.key,
         has_own_adapter,
-        manifest: plan.manifest,
         mind,
         load_time: began.elapsed(),
         bytes: plan.bytes,

@@ -67,21 +67,6 @@ impl Fields {
         self.take(name)?.ok_or_else(|| Refusal::field(&path, format!("{path} is required")))
     }
 
-    /// The field as a number in `range`, if it is there.
-    pub fn number(
-        &mut self,
-        name: &str,
-        range: std::ops::RangeInclusive<f64>,
-    ) -> Result<Option<f64>, Refusal> {
-        let Some(number) = self.take::<f64>(name)? else { return Ok(None) };
-        if range.contains(&number) {
-            return Ok(Some(number));
-        }
-        let path = self.path(name);
-        let message = format!("{path}: {number} is outside {} to {}", range.start(), range.end());
-        Err(Refusal::field(path, message).code("invalid_value"))
-    }
-
     /// The field as an object, if it is there.
     pub fn object(&mut self, name: &str) -> Result<Option<Fields>, Refusal> {
         let (path, lenient) = (self.path(name), self.lenient);
@@ -133,11 +118,6 @@ impl Fields {
             Some(_) => self.unsupported(name, why),
             None => Ok(()),
         }
-    }
-
-    /// Adds a warning.
-    pub fn warn(&mut self, warning: impl Into<String>) {
-        self.warnings.push(warning.into());
     }
 
     /// A field that is known and has no effect here with this value: refused, or warned of.
@@ -196,9 +176,7 @@ mod tests {
 
     #[test]
     fn a_wrong_type_names_the_field() {
-        let mut fields = Fields::of(json!({ "n": "three", "t": 9.5 }), "options", false).unwrap();
+        let mut fields = Fields::of(json!({ "n": "three" }), "options", false).unwrap();
         assert_eq!(fields.take::<u32>("n").unwrap_err().param.as_deref(), Some("options.n"));
-        let refusal = fields.number("t", 0.0..=2.0).unwrap_err();
-        assert_eq!(refusal.message, "options.t: 9.5 is outside 0 to 2");
     }
 }

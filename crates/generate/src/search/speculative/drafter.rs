@@ -17,13 +17,16 @@ pub const DRAFT_TOKENS: Opt = Opt {
     range: (1.0, 16.0),
 };
 
+/// Makes a drafter for an engine.
+type Build = fn(&Target<'_>, &DrafterOptions) -> Result<Box<dyn Drafter>, Error>;
+
 /// A line of the table of drafters.
 pub struct Method {
     /// How it introduces itself.
     pub about: About,
     /// What checkpoint it needs; `None` = it needs none.
     pub needs: Option<&'static str>,
-    pub(super) build: fn(&Target<'_>, &DrafterOptions) -> Result<Box<dyn Drafter>, Error>,
+    pub(super) build: Build,
 }
 
 /// Which drafter guesses for an engine.

@@ -69,7 +69,7 @@ impl Teller {
     pub fn write(&mut self, heard: Heard, out: &mut Vec<u8>) {
         let calls;
         let piece = match &heard {
-            Heard::Prefill { .. } => return,
+            Heard::Prefill => return,
             Heard::Text { text, logprobs, .. } if text.is_empty() && logprobs.is_empty() => return,
             Heard::Text { text, logprobs, .. } => Piece { text, logprobs, ..Piece::default() },
             Heard::Thinking { text, .. } => Piece { thinking: text, ..Piece::default() },
@@ -235,7 +235,7 @@ mod tests {
     fn every_line_says_whether_it_is_the_last_and_has_its_text_even_if_empty() {
         let mut out = Vec::new();
         let mut teller = teller(Shape::Chat);
-        teller.write(Heard::Prefill { done: 1, total: 2 }, &mut out);
+        teller.write(Heard::Prefill, &mut out);
         teller.write(Heard::Text { index: 0, text: "Hi".to_string(), logprobs: Vec::new() }, &mut out);
         teller.write(Heard::Thinking { index: 0, text: "hm".to_string() }, &mut out);
         let call = ToolCall {

@@ -27,7 +27,7 @@ impl Chunks {
     /// Appends the events of what was heard.
     pub fn write(&mut self, heard: Heard, out: &mut Vec<u8>) {
         match heard {
-            Heard::Prefill { .. } => {}
+            Heard::Prefill => {}
             Heard::Text { index, text, logprobs } => {
                 self.open(index, out);
                 self.chunk(index, json!({ "content": text }), &logprobs, out);
@@ -143,10 +143,7 @@ mod tests {
             usage,
             ..Completion::default()
         };
-        let told = written(
-            json!({}),
-            vec![Heard::Prefill { done: 2, total: 2 }, text("a"), Heard::Done(Ok(vec![done]))],
-        );
+        let told = written(json!({}), vec![Heard::Prefill, text("a"), Heard::Done(Ok(vec![done]))]);
         let head = format!(
             r#"data: {{"id":"chatcmpl-1","object":"chat.completion.chunk","created":5,"model":"m","system_fingerprint":"{}","choices":"#,
             reply::FINGERPRINT

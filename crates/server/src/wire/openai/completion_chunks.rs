@@ -28,7 +28,7 @@ impl Chunks {
     /// Appends the events of what was heard.
     pub fn write(&mut self, heard: Heard, out: &mut Vec<u8>) {
         match heard {
-            Heard::Prefill { .. } | Heard::ToolCall { .. } => {}
+            Heard::Prefill | Heard::ToolCall { .. } => {}
             Heard::Text { index, text, logprobs } => {
                 self.open(index, out);
                 let logprobs = (!logprobs.is_empty()).then(|| self.told[index].0.write(&logprobs));

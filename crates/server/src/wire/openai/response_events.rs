@@ -71,7 +71,7 @@ impl Events {
     /// Appends the events of what was heard.
     pub fn write(&mut self, heard: Heard, out: &mut Vec<u8>) {
         match heard {
-            Heard::Prefill { .. } => {}
+            Heard::Prefill => {}
             Heard::Text { text, logprobs, .. } => self.grow(false, &text, logprobs::items(&logprobs), out),
             Heard::Thinking { text, .. } => self.grow(true, &text, Vec::new(), out),
             Heard::ToolCall { call, .. } => self.call(&call, out),
