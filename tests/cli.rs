@@ -181,7 +181,7 @@ fn what_is_not_there_is_named() {
     shell
         .run(&["pull", "org/repo"])
         .fails(2, "hint: a model of the Hugging Face hub is written `hf:org/repo`");
-    shell.run(&["pull", "ftp:x"]).fails(2, "is none of `pypi`, `hf`, `https`");
+    shell.run(&["pull", "ftp://host/x"]).fails(2, "is none of `pypi`, `hf`, `https`");
     shell.run(&["show", "smollm2-135m-instruct"]).fails(2, "is not in the store");
     shell.run(&["rm", "smollm2-135m-instruct"]).fails(2, "is not in the store");
     shell.run(&["inspect", "no-such.gguf"]).fails(2, "no-such.gguf");

@@ -47,6 +47,7 @@ pub const TABLE_NAMES: &[&str] = &[
     "families",
     "samplers",
     "templates",
+    "tools",
     "infill",
     "drafters",
 ];

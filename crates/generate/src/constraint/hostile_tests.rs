@@ -62,12 +62,9 @@ fn bombs_are_refused_or_defused() {
         schema(r#"{"enum":[]}"#.to_string()),
     ];
     for bomb in bombs {
-        let began = std::time::Instant::now();
         let result = try_out(&grammars, &bomb);
         let text = format!("{bomb:?}").chars().take(90).collect::<String>();
         let result = format!("{result:?}").chars().take(160).collect::<String>();
-        // Shown with --nocapture: what each costs.
-        println!("{:8.3} s  {text}  {result}", began.elapsed().as_secs_f64());
         assert!(!result.contains("NoExtension"), "{text}: {result}");
         assert!(!result.contains("panic"), "{text}: {result}");
     }
