@@ -337,3 +337,17 @@ fn no_body_is_the_servers_fault() {
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
+
+#[tokio::test]
+async fn what_a_made_model_brings_along_holds_in_both_dialects() {
+    let server = Server::new(Config::default());
+    let turns = json!([{ "role": "user", "content": "Hi" }, { "role": "assistant", "content": "Ho" }]);
+    let made = server.create("brief", json!({ "system": "Be brief.", "messages": turns })).await;
+    assert_eq!(made.status, StatusCode::OK, "{}", made.text());
+    let asked = json!({ "model": "brief", "messages": [{ "role": "user", "content": "Why?" }] });
+    let ours = server.post("/apply-template", asked.clone()).await.json()["prompt"].clone();
+    let shown = server.post("/api/chat", with(asked, json!({ "_debug_render_only": true }))).await;
+    assert_eq!(ours, shown.json()["_debug_info"]["rendered_template"]);
+    let (system, begun) = (ours.as_str().unwrap().find("Be brief."), ours.as_str().unwrap().find("Ho"));
+    assert!(system.is_some() && system < begun, "{ours}");
+}

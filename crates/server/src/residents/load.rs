@@ -7,6 +7,7 @@ use rhetor_encode::{Embedder, ReaderOptions};
 use rhetor_formats::Checkpoint;
 use rhetor_generate::open::{Opened, tokenizer_of};
 use rhetor_generate::{Engine, EngineOptions};
+use rhetor_store::Settings;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ pub struct Resident {
     pub(super) key: String,
     /// Whether it brings an adapter along.
     pub(super) has_own_adapter: bool,
+    /// What it was made with, beside its files.
+    pub settings: Settings,
     /// What it does.
     pub mind: Mind,
     /// How long loading took.
@@ -69,6 +72,7 @@ impl Resident {
 pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
     let began = Instant::now();
     let name = plan.name.clone();
+    let settings = plan.manifest.as_ref().map(|manifest| manifest.settings.clone()).unwrap_or_default();
     let failed = |error: &dyn std::fmt::Display| {
         Refusal::new(StatusCode::BAD_REQUEST, format!("model '{name}' cannot be loaded: {error}"))
             .code("model_not_loadable")
@@ -99,8 +103,7 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
             };
             let opened = Opened { adapters: names, ..opened };
             let mut engine = opened.speak(&plan.name, options).map_err(|error| failed(&error))?;
-            let settings = plan.manifest.as_ref().map(|manifest| &manifest.settings);
-            if let Some(template) = settings.and_then(|settings| settings.template.as_deref()) {
+            if let Some(template) = settings.template.as_deref() {
                 engine.set_template(template).map_err(|error| failed(&error))?;
             }
             (Mind::Speaks(Box::new(engine)), cache.context)
@@ -110,6 +113,7 @@ pub(super) fn load(plan: Plan) -> Result<Resident, Refusal> {
         name: plan.name,
         key: plan.key,
         has_own_adapter,
+        settings,
         mind,
         load_time: began.elapsed(),
         bytes: plan.bytes,

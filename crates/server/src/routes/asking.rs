@@ -3,9 +3,10 @@
 use crate::app::App;
 use crate::refusal::Refusal;
 use crate::residents::{Lease, Wish};
+use crate::wire::ollama::messages::behind;
 use crate::wire::openai::options::Asked;
 use crate::wire::pictures;
-use rhetor_lm::Request;
+use rhetor_lm::{Prompt, Request};
 use std::sync::Arc;
 
 /// A model, and what it is to be asked.
@@ -16,7 +17,8 @@ pub(in crate::routes) struct Putting {
     pub request: Request,
 }
 
-/// Finds the model and completes the request: its pictures, the adapters that the model's name means.
+/// Finds the model and completes the request: its pictures, the adapters that the model's name means, and the turns that
+/// a model made by `create` brings along.
 pub(in crate::routes) async fn put(app: &Arc<App>, asked: &mut Asked) -> Result<Putting, Refusal> {
     let wish = Wish { keep_alive: asked.keep_alive, context: None };
     let lease = app.residents.get(app, &asked.model, wish).await?;
@@ -29,5 +31,9 @@ pub(in crate::routes) async fn put(app: &Arc<App>, asked: &mut Asked) -> Result<
     if asked.is_effort && !can.thinking {
         asked.request.think = None;
     }
-    Ok(Putting { lease, request: asked.request.clone() })
+    let mut request = asked.request.clone();
+    if let Prompt::Chat(messages) = request.prompt {
+        request.prompt = Prompt::Chat(behind(&lease.settings, messages));
+    }
+    Ok(Putting { lease, request })
 }

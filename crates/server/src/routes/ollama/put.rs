@@ -6,7 +6,7 @@ use crate::refusal::Refusal;
 use crate::residents::{KeepAlive, Lease, Wish};
 use crate::speech::Speech;
 use crate::wire::ollama::asked::{Asked, Generate, What};
-use crate::wire::ollama::messages::turns;
+use crate::wire::ollama::messages::{behind, turns};
 use crate::wire::ollama::options::Options;
 use crate::wire::ollama::reply::{Shape, Teller, lines, object};
 use crate::wire::pictures::PLACE;
@@ -17,7 +17,7 @@ use rhetor_generate::infill::InfillTemplate;
 use rhetor_generate::{
     ChatTemplate, Controls, Engine, GenerationPrompt, Guarded, RenderOptions, ToolSupport,
 };
-use rhetor_lm::{Message, Prompt, Request, Role};
+use rhetor_lm::{Message, Prompt, Request};
 use rhetor_store::Settings;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -129,14 +129,7 @@ fn request(
 ) -> Result<Request, Refusal> {
     let mut request = match asked.what {
         What::Chat { talk, tools } => {
-            let mut messages = turns(&settings.messages);
-            if let Some(system) = &settings.system
-                && talk.messages.first().is_none_or(|first| first.role != Role::System)
-            {
-                messages.insert(0, Message::system(system.as_str()));
-            }
-            messages.extend(talk.messages);
-            let mut request = Request::chat(messages);
+            let mut request = Request::chat(behind(settings, talk.messages));
             request.tools.offered = tools;
             request.pictures = talk.pictures;
             request

@@ -5,7 +5,7 @@ use crate::wire::fields::Fields;
 use crate::wire::pictures::{PLACE, of_base64};
 use crate::wire::request::wrong;
 use rhetor_lm::{Message, Role, ToolCall};
-use rhetor_store::Turn;
+use rhetor_store::{Settings, Turn};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -81,6 +81,19 @@ pub(crate) fn pictures(fields: &mut Fields, name: &str) -> Result<Vec<Arc<[u8]>>
     let path = fields.path(name);
     let files: Vec<String> = fields.take(name)?.unwrap_or_default();
     files.iter().enumerate().map(|(i, file)| of_base64(file, &format!("{path}[{i}]"))).collect()
+}
+
+/// A conversation behind what the model brings along: its own turns, and its system turn unless the conversation begins
+/// with one.
+pub(crate) fn behind(settings: &Settings, messages: Vec<Message>) -> Vec<Message> {
+    let mut all = turns(&settings.messages);
+    if let Some(system) = &settings.system
+        && messages.first().is_none_or(|first| first.role != Role::System)
+    {
+        all.insert(0, Message::system(system.as_str()));
+    }
+    all.extend(messages);
+    all
 }
 
 /// Turns of a model's own, as they stand before a conversation.
