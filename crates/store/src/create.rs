@@ -92,6 +92,8 @@ impl Store {
 
     /// Removes a pulled model; files that another model shares stay.
     pub fn remove(&self, reference: &str) -> Result<Removed, Error> {
+        // A store that does not have the model is left as it is, even if there is none yet.
+        self.find(reference)?;
         let _lock = self.lock(&mut |_| ControlFlow::Continue(()))?;
         let manifest = self.find(reference)?;
         let path = self.manifest_path(&manifest.name);
